@@ -1,0 +1,54 @@
+from typing import Any
+
+from django.db import models
+
+from core.rls import TenantForeignKey
+from tenants.models import TenantModel
+
+
+class Agent(TenantModel):
+    """What users call by its slug. Its configuration is its current version; older versions stay as they were."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft", "Draft"
+        ACTIVE = "active", "Active"
+        PAUSED = "paused", "Paused"
+
+    slug = models.SlugField(max_length=63)
+    status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
+    version = TenantForeignKey("AgentVersion", on_delete=models.PROTECT, null=True, editable=False, related_name="+")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "agent"
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="agent_slug")]
+        indexes = [models.Index(fields=["tenant", "-created_at", "-id"], name="agent_list")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class AgentVersion(TenantModel):
+    """An immutable configuration of an agent; `number` counts from 1 within it."""
+
+    agent = TenantForeignKey(Agent, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    name = models.CharField(max_length=120)
+    template = models.CharField(max_length=63)
+    template_version = models.CharField(max_length=32)
+    model = models.CharField(max_length=255)
+    instructions = models.TextField(blank=True)
+    config: Any = models.JSONField(default=dict)
+    toolsets: Any = models.JSONField(default=list)
+    metadata: Any = models.JSONField(default=dict)
+    created_by = models.CharField(max_length=200)
+    restored_from = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        db_table = "agent_version"
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "agent", "number"], name="agent_version_number")]
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.number}"

@@ -1,0 +1,38 @@
+"""The one crossing from async code to the database."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connections
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(max_workers=settings.DATABASE_POOL_SIZE, thread_name_prefix="db")
+
+
+def return_connections() -> None:
+    """Give this thread's connections back to the pool, unless a transaction (a test's) holds them."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def _unit(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    try:
+        return function(*args, **kwargs)
+    finally:
+        return_connections()
+
+
+async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run one short unit of database work in a thread, with the caller's context, and return its connection after it.
+
+    There are as many threads as pooled connections, so that none waits for a connection while holding a thread.
+    """
+    unit = partial(_unit, function, *args, **kwargs)
+    return await sync_to_async(unit, thread_sensitive=False, executor=_threads)()

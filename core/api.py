@@ -1,0 +1,324 @@
+"""What every REST endpoint shares: strict JSON in, the one error body out, lists by cursor."""
+
+import base64
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db.models import QuerySet
+from django.http import Http404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
+from rest_framework import exceptions as drf
+from rest_framework import serializers
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core import errors
+from core.request_context import current_request
+
+logger = logging.getLogger(__name__)
+
+
+class JSONRenderer(BaseRenderer):
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        return b"" if data is None else orjson.dumps(data, default=str)
+
+
+class JSONParser(BaseParser):
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        return parse_json(stream.read(settings.MAX_BODY_BYTES + 1))
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a request body; raises TooLarge, or InvalidRequest for what is no clean JSON."""
+    if len(body) > settings.MAX_BODY_BYTES:
+        raise body_too_large()
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"The body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}."
+        raise errors.InvalidRequest(message, code="invalid_json") from None
+    _refuse_unstorable(value)
+    return value
+
+
+def body_too_large() -> errors.TooLarge:
+    limit = settings.MAX_BODY_BYTES
+    return errors.TooLarge(f"The body exceeds {limit} bytes; MAX_BODY_BYTES on the server raises this limit.")
+
+
+def _refuse_unstorable(value: Any) -> None:
+    """PostgreSQL cannot store NUL, and nesting costs stack in every layer below."""
+    level: list[Any] = [value]
+    for _ in range(settings.MAX_JSON_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str) and "\0" in item:
+                raise errors.InvalidRequest("The body contains a NUL character.", code="invalid_character")
+            if isinstance(item, dict):
+                below += item.keys()
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+        if not below:
+            return
+        level = below
+    limit = settings.MAX_JSON_DEPTH
+    message = f"The body nests deeper than {limit} levels; MAX_JSON_DEPTH on the server raises this limit."
+    raise errors.InvalidRequest(message, code="too_deep")
+
+
+class Negotiation(BaseContentNegotiation):
+    """JSON whatever `Accept` says, as OpenAI's API does; a body must say that it is JSON."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        kind = (request.content_type or "").split(";")[0].strip().lower()
+        return parsers[0] if kind == "application/json" else None
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+def to_application_error(error: Exception) -> errors.ApplicationError | None:
+    """Our error for one of the frameworks'; None for a fault that nobody foresaw."""
+    match error:
+        case errors.ApplicationError():
+            return error
+        case drf.ValidationError():
+            return validation_error(error.detail)
+        case drf.ParseError():
+            return errors.InvalidRequest("The body could not be read.", code="invalid_json")
+        case drf.UnsupportedMediaType():
+            return errors.UnsupportedMedia("Send the body as application/json.")
+        case drf.MethodNotAllowed():
+            return errors.MethodNotAllowed(str(error.detail))
+        case Http404():
+            return errors.NotFound("Not found.")
+        case PermissionDenied() | drf.PermissionDenied():
+            return errors.NotPermitted("Not permitted.")
+        case RequestDataTooBig():
+            return body_too_large()
+        case SuspiciousOperation():
+            return errors.InvalidRequest("The request was refused.")
+    return None
+
+
+def render_error(error: Exception, context: Any = None) -> Response:
+    """DRF's exception handler: every failure as the error body of the contract, and never a stack trace."""
+    known = to_application_error(error)
+    if known is None:
+        logger.error("Unhandled error in a request", exc_info=error)
+        known = errors.ApplicationError("The server failed. The request id leads to its log.")
+    response = Response(known.body(current_request().request_id), status=known.status)
+    for name, value in error_headers(known).items():
+        response[name] = value
+    return response
+
+
+def error_headers(error: errors.ApplicationError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def validation_error(detail: Any) -> errors.InvalidRequest:
+    """Every fault of a serializer at once, the first one in the message."""
+    faults = list(_flatten(detail, ""))
+    first = faults[0]
+    message = f"{first['path']}: {first['message']}" if first["path"] else first["message"]
+    return errors.InvalidRequest(message, code=first["code"], param=first["path"] or None, details=faults)
+
+
+def _flatten(detail: Any, path: str) -> Any:
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            name = "" if key == "non_field_errors" else str(key)
+            yield from _flatten(value, f"{path}.{name}".strip("."))
+    elif isinstance(detail, list):
+        for index, value in enumerate(detail):
+            nested = isinstance(value, dict | list)
+            yield from _flatten(value, f"{path}.{index}".strip(".") if nested else path)
+    else:
+        yield {"path": path, "code": getattr(detail, "code", "invalid"), "message": str(detail)}
+
+
+class Text(serializers.CharField):
+    """A JSON string and nothing else; surrounding blanks are kept."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **kwargs})
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Slug(Text):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 63, **kwargs})
+        message = "Use 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit."
+        self.validators.append(serializers.RegexField(r"^[a-z0-9][a-z0-9-]*\Z", error_messages={"invalid": message}).validators[-1])
+
+
+class Integer(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Choice(serializers.ChoiceField):
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid_choice", input=data)
+        return super().to_internal_value(data)
+
+
+class JSONObject(serializers.DictField):
+    """A JSON object; its keys are the caller's."""
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Input that names every unknown field instead of ignoring it."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = [name for name in data if name not in self.fields]
+            if unknown:
+                fault = "Unknown field."
+                raise serializers.ValidationError({name: [fault] for name in unknown}, code="unknown_field")
+        return super().to_internal_value(data)
+
+
+def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, partial: bool = False) -> dict[str, Any]:
+    """The validated values of `data`; raises what becomes a 400 that lists every fault."""
+    bound = serializer(data=data, partial=partial)
+    bound.is_valid(raise_exception=True)
+    values: dict[str, Any] = bound.validated_data
+    return values
+
+
+Serialize = Callable[[Any], Any]
+
+
+def page_limit(request: Any, *, maximum: int = 100, default: int = 20) -> int:
+    text = request.GET.get("limit", str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= maximum):
+        raise errors.InvalidRequest(f"limit must be an integer from 1 to {maximum}.", param="limit")
+    return int(text)
+
+
+def paginate(request: Any, queryset: QuerySet[Any], serialize: Serialize, *, key: str = "-id") -> Response:
+    """The list envelope. `key` is a unique column of the queryset, `-` in front for descending; one query a page."""
+    limit = page_limit(request)
+    column = key.lstrip("-")
+    cursor = request.GET.get("cursor")
+    if cursor:
+        value = _decode_cursor(queryset, column, cursor)
+        queryset = queryset.filter(**{f"{column}__{'lt' if key.startswith('-') else 'gt'}": value})
+    rows = list(queryset.order_by(key)[: limit + 1])
+    more = len(rows) > limit
+    rows = rows[:limit]
+    following = encode_cursor(getattr(rows[-1], column)) if more else None
+    return Response(
+        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
+    )
+
+
+def encode_cursor(value: Any) -> str:
+    return base64.urlsafe_b64encode(str(value).encode()).decode().rstrip("=")
+
+
+def _decode_cursor(queryset: QuerySet[Any], column: str, cursor: str) -> Any:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return queryset.model._meta.get_field(column).to_python(text)
+    except Exception:  # any garbage a caller may send; each field type raises its own
+        raise errors.InvalidRequest("cursor is not one that a list answered.", param="cursor") from None
+
+
+class ErrorDetail(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ErrorBody(serializers.Serializer[Any]):
+    message = serializers.CharField()
+    type = serializers.CharField()
+    code = serializers.CharField()
+    param = serializers.CharField(allow_null=True)
+    request_id = serializers.CharField(allow_null=True)
+    details = ErrorDetail(many=True, required=False)
+
+
+class ErrorResponse(serializers.Serializer[Any]):
+    error = ErrorBody()
+
+
+_REASONS = {
+    400: "The request is wrong; `details` lists every fault.",
+    401: "No credential, or one that is wrong, expired, revoked or suspended.",
+    403: "The credential may not do this.",
+    404: "Missing, or not yours.",
+    405: "The path does not take this method.",
+    409: "The state of the object does not allow this.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    422: "The Idempotency-Key was used with another body.",
+    429: "Too much at once; see Retry-After.",
+    500: "The server failed.",
+    502: "The model provider failed.",
+    503: "Not available now.",
+    504: "It took too long.",
+}
+
+
+def errors_of(*statuses: int) -> dict[int, OpenApiResponse]:
+    """The schema's error answers: 401 and 403 for every endpoint, and those that this one adds."""
+    return {
+        status: OpenApiResponse(ErrorResponse, description=_REASONS[status])
+        for status in sorted({400, 401, 403, *statuses})
+    }
+
+
+def body_errors(*statuses: int) -> dict[int, OpenApiResponse]:
+    """`errors_of` for an endpoint that reads a body."""
+    return errors_of(413, 415, *statuses)
+
+
+LIST_PARAMETERS = [
+    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+    OpenApiParameter("cursor", OpenApiTypes.STR, description="`next_cursor` of the page before."),
+]
+SEARCH = OpenApiParameter("q", OpenApiTypes.STR, description="Text to search for.")
+
+
+def list_of(serializer: type[serializers.Serializer[Any]]) -> Any:
+    """The list envelope around a serializer, for the schema."""
+    return inline_serializer(
+        f"{serializer.__name__.removesuffix('Output')}List",
+        {
+            "object": serializers.CharField(),
+            "data": serializer(many=True),
+            "has_more": serializers.BooleanField(),
+            "next_cursor": serializers.CharField(allow_null=True),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Django database engine `core.db`: PostgreSQL with the current tenant applied to every statement."""

@@ -1,0 +1,77 @@
+"""Every statement runs under the ContextVar's tenant, or under none (docs/adr/002-tenancy.md).
+
+Mode `session` sets `app.tenant_id` once per connection, tenant change or rollback. Mode `local` sets it inside each
+transaction only, which is safe behind a transaction pooler; there a statement outside a transaction sees no rows.
+"""
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.postgresql import base
+
+from core.tenant import current_tenant
+
+_UNKNOWN = object()
+MODES = ("session", "local")
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._applied_tenant: object = _UNKNOWN
+        self._applying = False
+        mode = self.settings_dict.get("TENANT_MODE", "session")
+        if mode not in MODES:
+            raise ImproperlyConfigured(f"TENANT_MODE must be one of {', '.join(MODES)}, not {mode!r}.")
+        self._local = mode == "local"
+
+    def _forget_tenant(self) -> None:
+        self._applied_tenant = _UNKNOWN
+
+    def connect(self) -> None:
+        self._forget_tenant()
+        super().connect()
+
+    def _close(self) -> None:
+        self._forget_tenant()
+        super()._close()
+
+    def _commit(self) -> None:
+        if self._local:
+            self._forget_tenant()
+        super()._commit()
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()
+        finally:
+            self._forget_tenant()  # a rollback undoes set_config
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        # Forget after it, never before: set_config inside the aborted transaction would make ROLLBACK TO fail.
+        self._applying = True
+        try:
+            super()._savepoint_rollback(sid)
+        finally:
+            self._applying = False
+            self._forget_tenant()
+
+    def _apply_tenant(self) -> None:
+        if self._applying or self.connection is None:
+            return
+        wanted = str(current_tenant() or "")
+        if wanted == self._applied_tenant or (self._local and self.get_autocommit()):
+            return
+        self._applying = True
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('app.tenant_id', %s, %s)", [wanted, self._local])
+            self._applied_tenant = wanted
+        finally:
+            self._applying = False
+
+    def _cursor(self, name: str | None = None) -> Any:
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            self._apply_tenant()
+        return super()._cursor(name)

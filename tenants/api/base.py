@@ -1,0 +1,105 @@
+"""Base views: authenticate, enter the tenant, and let every error out by the one door."""
+
+from collections.abc import Awaitable
+from inspect import isawaitable
+from typing import Any, cast
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from core.aio import in_db_thread
+from core.errors import InvalidRequest, NotAuthenticated, NotPermitted
+from core.tenant import enter_tenant, tenant_context
+from tenants.authentication import authenticate_api_key, authenticate_user, cached_api_key
+from tenants.principal import Principal
+
+
+def bearer_token(request: HttpRequest) -> str | None:
+    """The API key of the Authorization header; None without one. Raises NotAuthenticated for another scheme."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated("Send `Authorization: Bearer <api key>`.")
+    return token.strip()
+
+
+def authenticate(request: HttpRequest) -> Principal:
+    """The principal of a request: its API key, else the signed-in browser user in the tenant that `X-Tenant` names."""
+    token = bearer_token(request)
+    if token is not None:
+        return authenticate_api_key(token)
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        raise NotAuthenticated("Send `Authorization: Bearer <api key>`, or sign in.")
+    _check_csrf(request)
+    slug = request.headers.get("X-Tenant")
+    if not slug:
+        raise InvalidRequest("A signed-in user names the tenant with the X-Tenant header.", param="X-Tenant")
+    return authenticate_user(user, slug)
+
+
+class _Csrf(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def _check_csrf(request: HttpRequest) -> None:
+    check = _Csrf(lambda request: None)  # type: ignore[arg-type,return-value]
+    check.process_request(request)
+    if check.process_view(request, lambda: None, (), {}):
+        raise NotPermitted("The CSRF token is missing or wrong.", code="csrf_failed")
+
+
+class ApiView(APIView):
+    """A sync endpoint. `self.actor` is the Principal; the database sees its tenant only."""
+
+    actor: Principal
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        with tenant_context(None):
+            return super().dispatch(request, *args, **kwargs)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Done by `initial`, which must not let DRF replace the signed-in user by nobody."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.actor = authenticate(request._request)
+        enter_tenant(self.actor.tenant_id)
+
+
+class AsyncApiView(ApiView):
+    """An async endpoint, for what waits on models; its database work goes through `core.aio.in_db_thread`."""
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        self.args, self.kwargs = args, kwargs
+        drf_request = self.initialize_request(request, *args, **kwargs)
+        self.request = drf_request
+        self.headers = self.default_response_headers
+        with tenant_context(None):
+            try:
+                response = await self._handle(drf_request, *args, **kwargs)
+            except Exception as error:
+                response = self.handle_exception(error)
+        self.response = self.finalize_response(drf_request, response, *args, **kwargs)
+        return self.response
+
+    async def _handle(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        self.actor = await self._authenticate(request._request)
+        enter_tenant(self.actor.tenant_id)
+        method = (request.method or "").lower()
+        name = method if method in self.http_method_names else "http_method_not_allowed"
+        handler = getattr(self, name, self.http_method_not_allowed)
+        response = handler(request, *args, **kwargs)
+        return cast(HttpResponseBase, await cast(Awaitable[Any], response) if isawaitable(response) else response)
+
+    async def _authenticate(self, request: HttpRequest) -> Principal:
+        token = bearer_token(request)
+        known = cached_api_key(token) if token is not None else None
+        return known or await in_db_thread(authenticate, request)

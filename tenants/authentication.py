@@ -1,0 +1,199 @@
+"""From credentials to a Principal: API keys, signed-in browsers and socket tickets."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from core.errors import NotAuthenticated, NotPermitted
+from core.tenant import tenant_context
+from tenants.models import ApiKey, Membership, SocketTicket, Tenant
+from tenants.principal import Principal
+
+LAST_USED_EVERY = timedelta(minutes=1)
+_CACHE_SIZE = 10_000
+
+
+def secret_digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    id: UUID
+    tenant_id: UUID
+    tenant_slug: str
+    tenant_status: str
+    name: str
+    secret_hash: bytes
+    role: str
+    scopes: list[str]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+_cache: dict[str, tuple[float, KeyRecord]] = {}
+_touched: dict[UUID, float] = {}
+
+
+def authenticate_api_key(token: str) -> Principal:
+    """The principal of `ask_<prefix>_<secret>`. Raises NotAuthenticated, or NotPermitted for a suspended tenant.
+
+    A key is looked up once per API_KEY_CACHE_SECONDS; the answer is the same for a wrong prefix and a wrong secret.
+    """
+    prefix, secret = _split(token)
+    record = _cached(prefix) or _look_up(prefix)
+    stored = record.secret_hash if record else bytes(32)
+    if not hmac.compare_digest(stored, secret_digest(secret)) or record is None:
+        raise NotAuthenticated("The API key is wrong.", code="invalid_api_key")
+    _refuse_unusable(record)
+    _touch(record)
+    return Principal(
+        record.tenant_id, record.tenant_slug, "api_key", record.id, record.name, record.role, frozenset(record.scopes)
+    )
+
+
+def cached_api_key(token: str) -> Principal | None:
+    """`authenticate_api_key` without the database, for callers that must not block; None when it has to look."""
+    record = _cached(_split(token)[0])
+    if record is None or _due(record):
+        return None
+    return authenticate_api_key(token)
+
+
+def forget_api_key(prefix: str) -> None:
+    """Drop this process's copy after a change; other processes follow within API_KEY_CACHE_SECONDS."""
+    _cache.pop(prefix, None)
+
+
+def _split(token: str) -> tuple[str, str]:
+    parts = token.split("_", 2)
+    if len(parts) != 3 or parts[0] != "ask" or not parts[1].isalnum() or not parts[1].isascii():
+        raise NotAuthenticated("The API key is not of the form ask_<prefix>_<secret>.", code="invalid_api_key")
+    return parts[1], parts[2]
+
+
+def _cached(prefix: str) -> KeyRecord | None:
+    until, record = _cache.get(prefix, (0.0, None))
+    return record if until > time.monotonic() else None
+
+
+def _look_up(prefix: str) -> KeyRecord | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM api_key_lookup(%s)", [prefix[:16]])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    id_, tenant_id, slug, status, name, secret_hash, role, scopes, expires_at, revoked_at = row
+    record = KeyRecord(
+        id_, tenant_id, slug, status, name, bytes(secret_hash), role, list(scopes or []), expires_at, revoked_at
+    )
+    if len(_cache) >= _CACHE_SIZE:
+        _cache.clear()
+    _cache[prefix] = (time.monotonic() + settings.API_KEY_CACHE_SECONDS, record)
+    return record
+
+
+def _refuse_unusable(record: KeyRecord) -> None:
+    if record.revoked_at is not None:
+        raise NotAuthenticated("The API key was revoked.", code="api_key_revoked")
+    if record.expires_at is not None and record.expires_at <= timezone.now():
+        raise NotAuthenticated("The API key has expired.", code="api_key_expired")
+    if record.tenant_status != Tenant.Status.ACTIVE:
+        raise NotPermitted("This tenant is suspended.", code="tenant_suspended")
+
+
+def _due(record: KeyRecord) -> bool:
+    return time.monotonic() - _touched.get(record.id, -1e9) > LAST_USED_EVERY.total_seconds()
+
+
+def _touch(record: KeyRecord) -> None:
+    """Note the use, at most once a minute and process: an approximate figure for people, not an audit row."""
+    if not _due(record):
+        return
+    if len(_touched) >= _CACHE_SIZE:
+        _touched.clear()
+    _touched[record.id] = time.monotonic()
+    with tenant_context(record.tenant_id):
+        ApiKey.objects.filter(tenant_id=record.tenant_id, id=record.id).update(last_used_at=timezone.now())
+
+
+@dataclass(frozen=True, slots=True)
+class UserMembership:
+    tenant_id: UUID
+    tenant_slug: str
+    tenant_name: str
+    tenant_status: str
+    role: str
+    status: str
+
+
+def memberships_of(user: Any) -> list[UserMembership]:
+    """Every membership of a signed-in user, before a tenant is known."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM user_memberships(%s)", [user.pk])
+        return [UserMembership(*row) for row in cursor.fetchall()]
+
+
+def authenticate_user(user: Any, tenant_slug: str) -> Principal:
+    """The principal of a signed-in user in a tenant.
+
+    Raises NotAuthenticated for nobody and NotPermitted where the user is no member or somebody is suspended; a tenant
+    that does not exist answers as one that the user is no member of.
+    """
+    if not user.is_authenticated or not user.is_active:
+        raise NotAuthenticated("Sign in first, or send an API key.")
+    found = next((m for m in memberships_of(user) if m.tenant_slug == tenant_slug), None)
+    if found is None:
+        raise NotPermitted("You are no member of this tenant.", code="not_a_member")
+    if found.tenant_status != Tenant.Status.ACTIVE:
+        raise NotPermitted("This tenant is suspended.", code="tenant_suspended")
+    if found.status != Membership.Status.ACTIVE:
+        raise NotPermitted("Your membership is suspended.", code="membership_suspended")
+    return Principal(found.tenant_id, found.tenant_slug, "user", user.pk, user.get_username(), found.role)
+
+
+def authenticate_ticket(ticket: str) -> Principal:
+    """Use up a socket ticket, `<tenant>.<secret>`. Raises NotAuthenticated for a wrong, used or expired one."""
+    tenant, _, secret = ticket.partition(".")
+    try:
+        tenant_id = UUID(tenant)
+    except ValueError:
+        raise NotAuthenticated("The ticket is wrong.", code="invalid_ticket") from None
+    with tenant_context(tenant_id), connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM socket_ticket WHERE tenant_id = %s AND secret_hash = %s RETURNING principal, expires_at",
+            [tenant_id, secret_digest(secret)],
+        )
+        row = cursor.fetchone()
+        if row is None or row[1] <= timezone.now():
+            raise NotAuthenticated("The ticket is wrong, used or expired.", code="invalid_ticket")
+        principal = SocketTicket._meta.get_field("principal").from_db_value(row[0], None, connection)  # type: ignore[attr-defined]
+        return refreshed(Principal.from_dict(tenant_id, principal))
+
+
+def refreshed(principal: Principal) -> Principal:
+    """The principal as the database has it now. Raises NotAuthenticated or NotPermitted when it ended or was lowered.
+
+    Long-lived connections ask this every few seconds; it reads past every cache. Call it in the principal's tenant.
+    """
+    tenant = Tenant.objects.filter(id=principal.tenant_id).first()
+    if tenant is None or tenant.status != Tenant.Status.ACTIVE:
+        raise NotPermitted("This tenant is suspended.", code="tenant_suspended")
+    if principal.kind == "api_key":
+        key = ApiKey.objects.filter(tenant_id=tenant.id, id=principal.id, revoked_at=None).first()
+        if key is None or (key.expires_at is not None and key.expires_at <= timezone.now()):
+            raise NotAuthenticated("The API key was revoked or has expired.", code="api_key_revoked")
+        return principal
+    members = Membership.objects.filter(tenant_id=tenant.id, user_id=principal.id, user__is_active=True)
+    member = members.filter(status=Membership.Status.ACTIVE).first()
+    if member is None or member.role != principal.role:
+        raise NotPermitted("Your role in this tenant changed.", code="membership_changed")
+    return principal

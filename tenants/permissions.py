@@ -1,0 +1,57 @@
+"""The one permission table, asked by REST, sockets and the admin alike."""
+
+from collections.abc import Iterable
+
+from core.errors import NotPermitted
+from tenants.models import Role
+from tenants.principal import Principal
+
+RANK = {role: rank for rank, role in enumerate(reversed(Role.values))}
+SCOPES = ("chat", "read", "write", "admin")
+
+# permission → the lowest role that has it, and the API-key scope that it needs
+PERMISSIONS: dict[str, tuple[Role, str]] = {
+    "template.view": (Role.VIEWER, "read"),
+    "agent.view": (Role.VIEWER, "read"),
+    "toolset.view": (Role.VIEWER, "read"),
+    "provider.view": (Role.VIEWER, "read"),
+    "model.view": (Role.VIEWER, "chat"),
+    "session.view": (Role.VIEWER, "read"),
+    "run.view": (Role.VIEWER, "read"),
+    "member.view": (Role.VIEWER, "read"),
+    "chat.run": (Role.MEMBER, "chat"),
+    "run.cancel": (Role.MEMBER, "chat"),
+    "session.edit": (Role.MEMBER, "chat"),
+    "agent.edit": (Role.OPERATOR, "write"),
+    "toolset.edit": (Role.OPERATOR, "write"),
+    "audit.view": (Role.OPERATOR, "admin"),
+    "provider.edit": (Role.ADMIN, "admin"),
+    "provider.test": (Role.ADMIN, "admin"),
+    "api_key.view": (Role.ADMIN, "admin"),
+    "api_key.edit": (Role.ADMIN, "admin"),
+    "member.edit": (Role.ADMIN, "admin"),
+    "tenant.edit": (Role.OWNER, "admin"),
+}
+# Reading what one's own chat made needs no scope beyond `chat`.
+_ALSO = {"session.view": "chat", "run.view": "chat", "agent.view": "chat"}
+
+
+def is_allowed(actor: Principal, permission: str) -> bool:
+    lowest, scope = PERMISSIONS[permission]
+    if RANK[actor.role] < RANK[lowest]:
+        return False
+    return not actor.scopes or scope in actor.scopes or _ALSO.get(permission) in actor.scopes
+
+
+def authorize(actor: Principal, permission: str) -> None:
+    """Raises NotPermitted, which names the role or scope that is missing."""
+    lowest, scope = PERMISSIONS[permission]
+    if RANK[actor.role] < RANK[lowest]:
+        raise NotPermitted(f"This needs the role {lowest} or higher; you are {actor.role}.", code="role_too_low")
+    if not is_allowed(actor, permission):
+        raise NotPermitted(f"This API key lacks the scope {scope}.", code="scope_missing")
+
+
+def outranks(actor: Principal, roles: Iterable[str]) -> bool:
+    """May the actor hand out, change or take away these roles? Nobody touches a role above their own."""
+    return all(RANK[role] <= RANK[actor.role] for role in roles)

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ToolsetsConfig(AppConfig):
+    name = "toolsets"
+    verbose_name = "Toolsets"
