@@ -19,7 +19,7 @@ class Provider(TenantModel):
     secret = models.BinaryField(null=True, editable=False)
     secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
     settings: Any = models.JSONField(default=dict, blank=True)
-    models: Any = models.JSONField(default=list, blank=True)
+    model_names: Any = models.JSONField(default=list, blank=True)
     health = models.CharField(max_length=16, choices=Health, default=Health.UNKNOWN, editable=False)
     health_message = models.CharField(max_length=300, blank=True, editable=False)
     health_checked_at = models.DateTimeField(null=True, editable=False)

@@ -218,9 +218,3 @@ def ticket_create(*, actor: Principal) -> tuple[str, int]:
         )
         audit.record(actor=actor, action="socket_ticket.create", target=ticket)
     return f"{actor.tenant_id.hex}.{secret}", lifetime
-
-
-def tickets_purge(*, tenant: Tenant) -> int:
-    """Delete the expired tickets of a tenant; how many there were."""
-    expired = SocketTicket.objects.filter(tenant_id=tenant.id, expires_at__lt=timezone.now())
-    return expired.delete()[0]

@@ -1,0 +1,1 @@
+"""The composition root: settings, urls, servers and the embedded services. Nobody imports it."""

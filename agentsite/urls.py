@@ -1,0 +1,24 @@
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from agentsite import views
+
+handler400 = views.bad_request
+handler403 = views.permission_denied
+handler404 = views.not_found
+handler500 = views.server_error
+
+urlpatterns = [
+    path("v1/health", views.HealthView.as_view()),
+    path("v1/health/ready", views.ReadyView.as_view()),
+    path("v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
+    path("v1/docs/", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    path("v1/", include("tenants.api.urls")),
+    path("v1/", include("audit.api.urls")),
+    path("v1/", include("llm.api.urls")),
+    path("v1/", include("templates_app.api.urls")),
+    path("v1/", include("toolsets.api.urls")),
+    path("v1/", include("agents.api.urls")),
+    path("v1/", include("sessions_app.api.urls")),
+    path("v1/", include("runs.api.urls")),
+]
