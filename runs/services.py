@@ -1,0 +1,214 @@
+"""The two transactions of a turn, and the stop between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from agents.models import Agent, AgentVersion
+from agents.selectors import agent_for_chat
+from core import audit
+from core.errors import InvalidRequest
+from core.ids import uuid7
+from llm.selectors import model_resolve
+from llm.targets import ModelTarget
+from runs.events import Event
+from runs.models import FINISHED, Run, RunEvent
+from runs.selectors import run_get
+from sessions_app.models import ChatSession
+from sessions_app.selectors import history
+from sessions_app.services import messages_append, session_for_turn
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from toolsets.selectors import granted_toolsets
+from toolsets.toolbox import GrantedToolset
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What a client asks, whatever edge it came in by. `model` is an agent's slug or `provider_slug/model`.
+
+    `messages`, `params` and `client_tools` are in OpenAI's shape; `session` is our id or the client's own.
+    """
+
+    model: str
+    messages: Messages
+    source: str
+    params: dict[str, Any] = field(default_factory=dict)
+    client_tools: list[dict[str, Any]] = field(default_factory=list)
+    session: str | None = None
+    end_user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A begun turn: everything that its run needs, so that nothing is read while a model is awaited."""
+
+    request: TurnRequest
+    run: Run
+    target: ModelTarget
+    context: Messages
+    session: ChatSession | None = None
+    version: AgentVersion | None = None
+    toolsets: Sequence[GrantedToolset] = ()
+
+
+@transaction.atomic
+def begin_turn(*, actor: Principal, request: TurnRequest) -> Turn:
+    """Session, user messages and run row. Raises what the client did wrong; then nothing was written."""
+    authorize(actor, "chat.run")
+    if "/" in request.model:
+        return _begin_model_call(actor, request)
+    agent = agent_for_chat(actor=actor, ref=request.model)
+    version = agent.version
+    assert version is not None  # an active agent has one
+    target = model_resolve(actor=actor, name=version.model)
+    session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
+    stored = history(session=session)
+    new = new_messages(request.messages) if stored else request.messages
+    if not new:
+        message = "The last message must be new: the session has everything up to its last assistant message."
+        raise InvalidRequest(message, code="no_new_message", param="messages")
+    run = _run_create(actor, request, model=version.model, session=session, version=version)
+    messages_append(session=session, messages=new, run_id=run.id, end_user=request.end_user)
+    toolsets = granted_toolsets(actor=actor, slugs=version.toolsets)
+    return Turn(request, run, target, [*stored, *new], session, version, toolsets)
+
+
+def _begin_model_call(actor: Principal, request: TurnRequest) -> Turn:
+    if request.session:
+        message = "A session needs an agent: give an agent's slug as the model, or leave metadata.session_id out."
+        raise InvalidRequest(message, code="session_needs_agent", param="metadata.session_id")
+    target = model_resolve(actor=actor, name=request.model)
+    run = _run_create(actor, request, model=request.model)
+    return Turn(request, run, target, request.messages)
+
+
+def new_messages(messages: Messages) -> Messages:
+    """What follows the last assistant message; the rest is in the session already."""
+    said = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[said[-1] + 1 :] if said else messages
+
+
+def _run_create(
+    actor: Principal,
+    request: TurnRequest,
+    *,
+    model: str,
+    session: ChatSession | None = None,
+    version: AgentVersion | None = None,
+) -> Run:
+    run = Run.objects.create(
+        id=uuid7(),
+        tenant_id=actor.tenant_id,
+        session=session,
+        agent_version=version,
+        model=model,
+        source=request.source,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        end_user=request.end_user,
+        started_at=timezone.now(),
+    )
+    after = {"model": request.model, "source": request.source, "session": str(session.id) if session else None}
+    audit.record(actor=actor, action="run.create", target=run, after=after)
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `messages` are complete; `partial` is the text that a stop cut short."""
+
+    status: str
+    messages: Messages
+    partial: dict[str, Any] | None
+    finish_reason: str = ""
+    error_code: str = ""
+    error_message: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_ms: int | None = None
+
+
+@transaction.atomic
+def finish_turn(*, turn: Turn, outcome: Outcome, events: Sequence[Event]) -> bool:
+    """What was said, what it cost, the events and the run's end. False when the run had ended before."""
+    run = Run.objects.select_for_update(of=("self",)).filter(tenant_id=turn.run.tenant_id, id=turn.run.id).first()
+    if run is None or run.status in FINISHED:
+        return False
+    _store_events(run, events)
+    if turn.session is not None:
+        _store_messages(turn, outcome)
+    for name in ("status", "finish_reason", "error_code", "prompt_tokens", "completion_tokens", "first_token_ms"):
+        setattr(run, name, getattr(outcome, name))
+    run.error_message = outcome.error_message[:500]
+    run.finished_at = timezone.now()
+    run.last_seq = events[-1].seq
+    run.save()
+    return True
+
+
+def _store_events(run: Run, events: Sequence[Event]) -> None:
+    rows = [
+        RunEvent(
+            tenant_id=run.tenant_id,
+            run_id=run.id,
+            seq=event.seq,
+            at=datetime.fromtimestamp(event.at / 1000, UTC),
+            type=event.type,
+            data=event.data,
+        )
+        for event in events
+    ]
+    RunEvent.objects.bulk_create(rows, batch_size=1000)
+
+
+def _store_messages(turn: Turn, outcome: Outcome) -> None:
+    session = ChatSession.objects.select_for_update(of=("self",)).filter(id=turn.run.session_id).first()
+    if session is None:
+        return
+    messages = [*outcome.messages, *([outcome.partial] if outcome.partial else [])]
+    ended = {Run.Status.SUCCEEDED: "complete", Run.Status.CANCELLED: "cancelled"}.get(outcome.status, "failed")  # type: ignore[call-overload]
+    if ended != "complete":
+        messages = without_open_calls(messages)
+    messages_append(
+        session=session, messages=messages, run_id=turn.run.id, agent_version=turn.version, status=ended
+    )
+
+
+def without_open_calls(messages: Messages) -> Messages:
+    """What a cut run leaves as usable context: a tool call that nobody answered is taken out, its text is kept."""
+    answered = {message["tool_call_id"] for message in messages if message["role"] == "tool"}
+    kept = []
+    for message in messages:
+        calls = message.get("tool_calls") or []
+        if all(call["id"] in answered for call in calls):
+            kept.append(message)
+        elif message.get("content"):
+            kept.append({"role": message["role"], "content": message["content"]})
+    return kept
+
+
+@transaction.atomic
+def run_cancel_request(*, actor: Principal, ref: str) -> Run:
+    """Note that the run shall stop; a run that has ended stays as it ended."""
+    authorize(actor, "run.cancel")
+    run = Run.objects.select_for_update(of=("self",)).get(id=run_get(actor=actor, ref=ref).id)
+    if run.is_finished or run.cancel_requested_at is not None:
+        return run
+    run.cancel_requested_at = timezone.now()
+    run.save(update_fields=["cancel_requested_at"])
+    audit.record(actor=actor, action="run.cancel", target=run)
+    return run
+
+
+def agent_slug(run: Run) -> str | None:
+    version = run.agent_version
+    agent: Agent | None = version.agent if version else None
+    return agent.slug if agent else None

@@ -1,0 +1,89 @@
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate, validated
+from sessions_app import selectors, services
+from sessions_app.api.serializers import (
+    MessageOutput,
+    SessionInput,
+    SessionOutput,
+    SessionPatch,
+    message_json,
+    session_json,
+)
+from tenants.api.base import ApiView
+
+
+class SessionsView(ApiView):
+    @extend_schema(
+        parameters=[
+            *LIST_PARAMETERS,
+            SEARCH,
+            OpenApiParameter("agent", str, description="An agent's slug."),
+            OpenApiParameter("user_id", str),
+            OpenApiParameter("status", str, enum=["open", "closed"]),
+        ],
+        responses={200: list_of(SessionOutput), **errors_of()},
+        operation_id="sessions_list",
+        tags=["chat"],
+    )
+    def get(self, request: Request) -> Response:
+        """Sessions, newest first."""
+        wanted = {name: request.GET.get(name, "") for name in ("q", "agent", "status")}
+        sessions = selectors.session_list(actor=self.actor, end_user=request.GET.get("user_id", ""), **wanted)
+        return paginate(request, sessions, session_json)
+
+    @extend_schema(
+        request=SessionInput,
+        responses={201: SessionOutput, **body_errors(404, 409)},
+        operation_id="sessions_create",
+        tags=["chat"],
+    )
+    def post(self, request: Request) -> Response:
+        """A new, empty session."""
+        values = validated(SessionInput, request.data)
+        values["end_user"] = values.pop("user_id")
+        return Response(session_json(services.session_create(actor=self.actor, **values)), status=201)
+
+
+class SessionView(ApiView):
+    @extend_schema(responses={200: SessionOutput, **errors_of(404)}, operation_id="sessions_get", tags=["chat"])
+    def get(self, request: Request, ref: str) -> Response:
+        """One session, by our id or yours."""
+        return Response(session_json(selectors.session_get(actor=self.actor, ref=ref)))
+
+    @extend_schema(
+        request=SessionPatch,
+        responses={200: SessionOutput, **body_errors(404)},
+        operation_id="sessions_update",
+        tags=["chat"],
+    )
+    def patch(self, request: Request, ref: str) -> Response:
+        """Change title, metadata or status."""
+        changes = validated(SessionPatch, request.data)
+        return Response(session_json(services.session_update(actor=self.actor, ref=ref, **changes)))
+
+    @extend_schema(
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
+        operation_id="sessions_delete",
+        tags=["chat"],
+    )
+    def delete(self, request: Request, ref: str) -> Response:
+        """Delete a session with its messages and runs."""
+        services.session_delete(actor=self.actor, ref=ref)
+        return Response(status=204)
+
+
+class MessagesView(ApiView):
+    @extend_schema(
+        parameters=LIST_PARAMETERS,
+        responses={200: list_of(MessageOutput), **errors_of(404)},
+        operation_id="sessions_messages",
+        tags=["chat"],
+    )
+    def get(self, request: Request, ref: str) -> Response:
+        """What was said, oldest first."""
+        session = selectors.session_get(actor=self.actor, ref=ref)
+        messages = selectors.message_list(actor=self.actor, session=session)
+        return paginate(request, messages, message_json, key="seq")

@@ -1,0 +1,65 @@
+"""Reads of sessions and messages; what belongs to another tenant is missing."""
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from core.errors import NotFound
+from core.ids import parse_uuid
+from sessions_app.models import ChatSession, Message
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+
+def session_list(
+    *, actor: Principal, q: str = "", agent: str = "", end_user: str = "", status: str = ""
+) -> QuerySet[ChatSession]:
+    """`q` is the beginning of a title or of the client's own id; the other filters match exactly."""
+    authorize(actor, "session.view")
+    sessions = ChatSession.objects.filter(tenant_id=actor.tenant_id).select_related("agent")
+    if q:
+        sessions = sessions.filter(Q(title__istartswith=q) | Q(external_id__startswith=q))
+    if agent:
+        sessions = sessions.filter(agent__slug=agent)
+    if end_user:
+        sessions = sessions.filter(end_user=end_user)
+    return sessions.filter(status=status) if status else sessions
+
+
+def session_find(*, actor: Principal, ref: str) -> ChatSession | None:
+    """By our id, else by the client's own id for it."""
+    sessions = session_list(actor=actor)
+    ours = parse_uuid(ref)
+    found = sessions.filter(id=ours).first() if ours else None
+    return found or sessions.filter(external_id=ref).first()
+
+
+def session_get(*, actor: Principal, ref: str) -> ChatSession:
+    session = session_find(actor=actor, ref=ref)
+    if session is None:
+        raise NotFound("No session with this id.")
+    return session
+
+
+def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]:
+    """In the order in which they were said."""
+    authorize(actor, "session.view")
+    messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
+    return messages.select_related("agent_version__agent").order_by("seq")
+
+
+def history(*, session: ChatSession) -> list[dict[str, Any]]:
+    """All messages of a session in OpenAI's shape, as the context of its next turn."""
+    messages = Message.objects.filter(tenant_id=session.tenant_id, session_id=session.id).order_by("seq")
+    return [openai_message(message) for message in messages]
+
+
+def openai_message(message: Message) -> dict[str, Any]:
+    shaped: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shaped["tool_calls"] = message.tool_calls
+    if message.tool_call_id:
+        shaped["tool_call_id"] = message.tool_call_id
+    if message.name:
+        shaped["name"] = message.name
+    return shaped

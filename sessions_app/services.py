@@ -1,0 +1,142 @@
+"""Writes to sessions and their messages."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from agents.models import Agent, AgentVersion
+from agents.selectors import agent_get
+from core import audit
+from core.errors import Conflict
+from sessions_app.models import ChatSession, Message
+from sessions_app.selectors import session_find, session_get
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+_TITLE_LENGTH = 80
+
+
+@transaction.atomic
+def session_create(
+    *,
+    actor: Principal,
+    agent: str | None = None,
+    external_id: str | None = None,
+    title: str = "",
+    end_user: str = "",
+    metadata: dict[str, Any] | None = None,
+) -> ChatSession:
+    """A new, empty session. Raises NotFound for an unknown agent, Conflict where `external_id` is in use."""
+    authorize(actor, "session.edit")
+    found = agent_get(actor=actor, ref=agent) if agent else None
+    session = ChatSession(
+        tenant_id=actor.tenant_id,
+        agent=found,
+        external_id=external_id,
+        title=title,
+        end_user=end_user,
+        metadata=metadata or {},
+        created_by=actor.label,
+    )
+    try:
+        with transaction.atomic():
+            session.save(force_insert=True)
+    except IntegrityError:
+        message = f"A session with the id {external_id} exists."
+        raise Conflict(message, code="session_exists", param="external_id") from None
+    after = {"agent": found.slug if found else None, "external_id": external_id, "title": title}
+    audit.record(actor=actor, action="session.create", target=session, after=after)
+    return session
+
+
+def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_user: str) -> ChatSession:
+    """The session that a turn belongs to, locked until the caller's transaction ends; made on its first use."""
+    session = session_find(actor=actor, ref=ref) if ref else None
+    if session is None:
+        try:
+            session = session_create(actor=actor, agent=str(agent.id), external_id=ref, end_user=end_user)
+        except Conflict:  # another request made it meanwhile
+            session = session_get(actor=actor, ref=ref or "")
+    locked = ChatSession.objects.select_for_update(of=("self",)).get(id=session.id)
+    if locked.status == ChatSession.Status.CLOSED:
+        raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
+    return locked
+
+
+@transaction.atomic
+def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
+    """Change `title`, `metadata` or `status`."""
+    authorize(actor, "session.edit")
+    found = session_get(actor=actor, ref=ref)
+    session = ChatSession.objects.select_for_update(of=("self",)).select_related("agent").get(id=found.id)
+    before = {name: getattr(session, name) for name in changes}
+    if before == changes:
+        return session
+    for name, value in changes.items():
+        setattr(session, name, value)
+    session.save(update_fields=[*changes, "updated_at"])
+    audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
+    return session
+
+
+@transaction.atomic
+def session_delete(*, actor: Principal, ref: str) -> None:
+    """Delete a session with its messages and runs."""
+    authorize(actor, "session.edit")
+    session = session_get(actor=actor, ref=ref)
+    before = {"external_id": session.external_id, "title": session.title, "messages": session.last_seq}
+    audit.record(actor=actor, action="session.delete", target=session, before=before)
+    session.delete()
+
+
+def messages_append(
+    *,
+    session: ChatSession,
+    messages: Sequence[dict[str, Any]],
+    run_id: UUID,
+    agent_version: AgentVersion | None = None,
+    end_user: str = "",
+    status: str = Message.Status.COMPLETE,
+) -> list[Message]:
+    """Append messages in OpenAI's shape; the caller holds the session's row lock and records the audit event.
+
+    `status` marks the last of them; the others are complete.
+    """
+    rows = [_row(session, message, session.last_seq + offset) for offset, message in enumerate(messages, start=1)]
+    for row in rows:
+        row.run_id = run_id
+        row.end_user = end_user if row.role == Message.Role.USER else ""
+        row.agent_version = agent_version if row.role == Message.Role.ASSISTANT else None
+    if rows:
+        rows[-1].status = status
+    Message.objects.bulk_create(rows)
+    session.last_seq += len(rows)
+    session.last_message_at = timezone.now()
+    session.title = session.title or _title(messages)
+    session.save(update_fields=["last_seq", "last_message_at", "title", "updated_at"])
+    return rows
+
+
+def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
+    return Message(
+        tenant_id=session.tenant_id,
+        session=session,
+        seq=seq,
+        role=message["role"],
+        content=message.get("content"),
+        tool_calls=message.get("tool_calls") or None,
+        tool_call_id=message.get("tool_call_id") or "",
+        name=message.get("name") or "",
+    )
+
+
+def _title(messages: Sequence[dict[str, Any]]) -> str:
+    """The beginning of the first thing that the user said."""
+    for message in messages:
+        content = message.get("content")
+        if message["role"] == "user" and isinstance(content, str):
+            return " ".join(content.split())[:_TITLE_LENGTH]
+    return ""
