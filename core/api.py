@@ -2,8 +2,9 @@
 
 import base64
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, TypeVar
 
 import orjson
 from django.conf import settings
@@ -215,6 +216,7 @@ def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, parti
     return values
 
 
+T = TypeVar("T")
 Serialize = Callable[[Any], Any]
 
 
@@ -242,16 +244,41 @@ def paginate(request: Any, queryset: QuerySet[Any], serialize: Serialize, *, key
     )
 
 
+def paginate_items(request: Any, items: Iterable[T], serialize: Serialize, *, key: Callable[[T], str]) -> Response:
+    """The list envelope around objects that are no rows: `items` come in the order of `key`, which is unique."""
+    limit = page_limit(request)
+    cursor = request.GET.get("cursor")
+    after = _decode_text(cursor) if cursor else ""
+    rows = list(islice((item for item in items if not cursor or key(item) > after), limit + 1))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    following = encode_cursor(key(rows[-1])) if more else None
+    return Response(
+        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
+    )
+
+
 def encode_cursor(value: Any) -> str:
     return base64.urlsafe_b64encode(str(value).encode()).decode().rstrip("=")
 
 
 def _decode_cursor(queryset: QuerySet[Any], column: str, cursor: str) -> Any:
+    text = _decode_text(cursor)
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         return queryset.model._meta.get_field(column).to_python(text)
     except Exception:  # any garbage a caller may send; each field type raises its own
-        raise errors.InvalidRequest("cursor is not one that a list answered.", param="cursor") from None
+        raise _bad_cursor() from None
+
+
+def _decode_text(cursor: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> errors.InvalidRequest:
+    return errors.InvalidRequest("cursor is not one that a list answered.", param="cursor")
 
 
 class ErrorDetail(serializers.Serializer[Any]):

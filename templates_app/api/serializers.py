@@ -1,0 +1,54 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from core.api import JSONObject, StrictSerializer, Text
+
+
+class ProblemOutput(serializers.Serializer[Any]):
+    source = serializers.CharField(help_text="Where the plugin was found.")
+    reason = serializers.CharField()
+
+
+class TemplateOutput(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    version = serializers.CharField(allow_null=True, help_text="The default; null when no version is in use.")
+    versions = serializers.ListField(child=serializers.CharField(), help_text="Highest first.")
+    title = serializers.CharField()
+    description = serializers.CharField()
+    framework = serializers.CharField(allow_null=True)
+    capabilities = serializers.ListField(child=serializers.CharField())
+    healthy = serializers.BooleanField()
+
+
+class TemplateVersionOutput(serializers.Serializer[Any]):
+    version = serializers.CharField()
+    default = serializers.BooleanField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    framework = serializers.CharField()
+    capabilities = serializers.ListField(child=serializers.CharField())
+
+
+class TemplateHealthOutput(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    healthy = serializers.BooleanField()
+    versions = serializers.ListField(child=serializers.CharField())
+    problems = ProblemOutput(many=True)
+
+
+class TemplateValidateInput(StrictSerializer):
+    config = JSONObject()
+    version = Text(required=False, allow_null=True, default=None, max_length=32)
+
+
+class FaultOutput(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ConfigReportOutput(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    errors = FaultOutput(many=True)
+    warnings = FaultOutput(many=True)

@@ -1,0 +1,92 @@
+"""What an agent template is."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from inspect import isasyncgenfunction
+from typing import Any, ClassVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from templates_app.context import AgentContext
+from templates_app.events import Event
+from templates_app.exceptions import TemplateInvalid
+from templates_app.versions import parse_version
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps"})
+JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+
+
+class TemplateConfig(BaseModel):
+    """The base of a template's config: unknown fields are faults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AgentTemplate(ABC):
+    """One way to answer; the class is stateless and one instance serves all agents and runs.
+
+    `capabilities` say what it can use: `tools` (of granted toolsets), `client_tools` (of the caller), `history`,
+    `structured_output` (the caller's response_format), `steps` (it tells its progress).
+    """
+
+    slug: ClassVar[str]
+    version: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str] = ""
+    framework: ClassVar[str] = "native"
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    Config: ClassVar[type[BaseModel]] = TemplateConfig
+
+    @abstractmethod
+    def run(self, context: AgentContext) -> AsyncIterator[Event]:
+        """An async generator that ends with exactly one Answer. Raises ApplicationError for a failure to show."""
+
+    @classmethod
+    def config_schema(cls) -> dict[str, Any]:
+        """The JSON Schema of the config, from which forms are made."""
+        return {"$schema": JSON_SCHEMA, **cls.Config.model_json_schema()}
+
+    @classmethod
+    def parse_config(cls, config: dict[str, Any]) -> BaseModel:
+        """The validated config, by JSON's own types ("5" is no integer); raises pydantic's ValidationError."""
+        return cls.Config.model_validate_json(orjson.dumps(config), strict=True)
+
+    @classmethod
+    def config_faults(cls, config: dict[str, Any], *, path: str = "config") -> list[dict[str, str]]:
+        """Every fault as `{path, code, message}`, for example at `config.max_steps`."""
+        try:
+            cls.parse_config(config)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            return [
+                {"path": ".".join([path, *map(str, fault["loc"])]), "code": fault["type"], "message": fault["msg"]}
+                for fault in faults
+            ]
+        return []
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Raises TemplateInvalid for a class that cannot serve as a template."""
+        if not has_slug(cls):
+            raise TemplateInvalid("slug must be 1 to 63 of a-z, 0-9 and '-'.")
+        parse_version(getattr(cls, "version", None))
+        if not (isinstance(getattr(cls, "title", None), str) and cls.title):
+            raise TemplateInvalid("title is missing.")
+        unknown = sorted(set(cls.capabilities) - CAPABILITIES)
+        if unknown:
+            raise TemplateInvalid(f"Unknown capability {unknown[0]}; known: {', '.join(sorted(CAPABILITIES))}.")
+        if not (isinstance(cls.Config, type) and issubclass(cls.Config, BaseModel)):
+            raise TemplateInvalid("Config must be a pydantic model.")
+        if cls.Config.model_config.get("extra") != "forbid":
+            raise TemplateInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
+        if not isasyncgenfunction(cls.run):
+            raise TemplateInvalid("run must be an async generator.")
+        cls.config_schema()
+
+
+def has_slug(cls: type[AgentTemplate]) -> bool:
+    slug = getattr(cls, "slug", None)
+    return isinstance(slug, str) and SLUG.fullmatch(slug) is not None

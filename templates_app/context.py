@@ -1,0 +1,62 @@
+"""What a template is given for one run. It names models and tools by nothing: it gets them ready to use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+Message = dict[str, Any]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One answer of the model; `usage` counts its tokens in OpenAI's shape, None when the provider told nothing."""
+
+    message: Message
+    finish_reason: str
+    usage: dict[str, Any] | None = None
+
+
+class Model(Protocol):
+    """The agent's model. Its tokens go to the run's sink while it answers."""
+
+    async def reply(
+        self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
+    ) -> Reply:
+        """Raises ApplicationError when the provider fails for good."""
+
+
+class Toolbox(Protocol):
+    """The tools that the agent was granted, run on the server."""
+
+    @property
+    def definitions(self) -> list[dict[str, Any]]:
+        """OpenAI function tools."""
+
+    async def call(self, tool_call: dict[str, Any]) -> Message:
+        """The `role: tool` message that answers one tool call. A tool's error becomes its text; it raises nothing."""
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """`config` is an instance of the template's Config. `messages` are the history and the new ones in
+    OpenAI's shape, without the agent's `instructions`.
+
+    `client_tools` are the caller's own: the model may call them, the caller runs them. `params` are the caller's
+    (temperature, stop, response_format, …) and go before the config's. `chat_model` is `model` as a LangChain chat
+    model. `compiled` lives as long as the agent version is in use and is shared by all its runs: nothing of a tenant,
+    a run or a key belongs in it.
+    """
+
+    config: Any
+    instructions: str
+    messages: list[Message]
+    model: Model
+    chat_model: Any
+    tools: Toolbox
+    client_tools: list[dict[str, Any]] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    run_id: UUID | None = None
+    session_id: UUID | None = None
+    compiled: dict[str, Any] = field(default_factory=dict)

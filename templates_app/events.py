@@ -1,0 +1,30 @@
+"""What a template yields while it runs. Tokens and tool calls are no part of it: they reach the run's sink directly."""
+
+from typing import Any
+
+import msgspec
+
+
+class StepStarted(msgspec.Struct, frozen=True):
+    name: str
+
+
+class StepFinished(msgspec.Struct, frozen=True):
+    name: str
+
+
+class Custom(msgspec.Struct, frozen=True):
+    """Something of the template's own for the client, passed on as an AG-UI CUSTOM event; `value` is JSON."""
+
+    name: str
+    value: Any
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The result, exactly one and last: an assistant message in OpenAI's shape, with tool calls left to the caller."""
+
+    message: dict[str, Any]
+    finish_reason: str
+
+
+Event = StepStarted | StepFinished | Custom | Answer

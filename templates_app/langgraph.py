@@ -1,0 +1,128 @@
+"""LangGraph graphs as templates. LangGraph itself is imported by the first run, not by discovery."""
+
+import asyncio
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from core.errors import ApplicationError
+from templates_app.base import AgentTemplate
+from templates_app.context import AgentContext
+from templates_app.events import Answer, Custom, Event, StepFinished, StepStarted
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
+    from langgraph.graph import StateGraph
+    from langgraph.graph.state import CompiledStateGraph
+
+
+class LangGraphTemplate(AgentTemplate):
+    """A template that is a graph; its author writes `graph` and, for a state other than messages, `state` and `answer`.
+
+    Each node is told as a step; what a node writes with `get_stream_writer()` is told as a Custom event. Tokens reach
+    the client from the model itself, so a graph never needs `stream_mode="messages"`.
+    """
+
+    framework = "langgraph"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"tools", "history", "steps"})
+    recursion_limit: ClassVar[int] = 50
+
+    @abstractmethod
+    def graph(
+        self, config: Any, model: "BaseChatModel", tools: Sequence["BaseTool"]
+    ) -> "StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]":
+        """The graph, compiled or not: built once, shared by all runs. `model` and `tools` find their run themselves."""
+
+    def state(self, context: AgentContext) -> dict[str, Any]:
+        """The state to begin with: by default the instructions and all messages."""
+        from langchain_core.messages import convert_to_messages
+
+        from templates_app.chat import with_instructions
+
+        return {"messages": convert_to_messages(with_instructions(context.instructions, context.messages))}
+
+    def answer(self, state: dict[str, Any]) -> Answer:
+        """The answer in the final state: by default its last AI message."""
+        from templates_app.langchain import last_ai_message
+
+        return last_ai_message(state.get("messages") or [])
+
+    async def run(self, context: AgentContext) -> AsyncIterator[Event]:
+        """Runs in a context of its own (`agents.executable` sees to it), which holds the run's toolbox."""
+        from templates_app.langchain import use_toolbox
+
+        graph = await self._compiled(context)
+        use_toolbox(context.tools)
+        options = {"recursion_limit": self.recursion_limit, "callbacks": []}
+        stream = graph.astream(self.state(context), options, stream_mode=["tasks", "values", "custom"])
+        state: dict[str, Any] = {}
+        steps = _Steps()
+        async with aclosing(_bounded(stream, self.recursion_limit)) as told:
+            async for mode, value in told:
+                if mode == "values":
+                    state = value
+                elif event := _custom(value) if mode == "custom" else steps.event(value):
+                    yield event
+        yield self.answer(state)
+
+    async def _compiled(self, context: AgentContext) -> Any:
+        """Built in a thread, since the first build imports LangGraph, and once however many runs begin together."""
+        pending = context.compiled.get("graph")
+        if pending is None:
+            build = asyncio.get_running_loop().run_in_executor(
+                None, Context().run, _build, self, context.config, context.chat_model, context.tools.definitions
+            )
+            pending = context.compiled["graph"] = asyncio.ensure_future(build)
+        try:
+            return await asyncio.shield(pending)
+        except Exception:
+            if context.compiled.get("graph") is pending:
+                del context.compiled["graph"]
+            raise
+
+
+def _build(template: LangGraphTemplate, config: BaseModel, model: Any, definitions: list[dict[str, Any]]) -> Any:
+    """Runs in an empty context, so that a graph cannot capture a tenant, a run or a sink."""
+    from langgraph.graph import StateGraph
+
+    from templates_app.langchain import RunTool
+
+    graph = template.graph(config, model, [RunTool.of(definition) for definition in definitions])
+    return graph.compile() if isinstance(graph, StateGraph) else graph
+
+
+async def _bounded(stream: AsyncGenerator[Any], limit: int) -> AsyncGenerator[Any]:
+    from langgraph.errors import GraphRecursionError
+
+    async with aclosing(stream):
+        try:
+            async for item in stream:
+                yield item
+        except GraphRecursionError:
+            raise ApplicationError(f"The agent did not finish within {limit} steps.", code="step_limit") from None
+
+
+def _custom(value: Any) -> Custom:
+    named = isinstance(value, dict) and value.keys() == {"name", "value"} and isinstance(value["name"], str)
+    return Custom(value["name"], value["value"]) if named else Custom("custom", value)
+
+
+class _Steps:
+    """Tells a node that runs several times in parallel as one step: AG-UI knows a step by its name only."""
+
+    def __init__(self) -> None:
+        self._active: Counter[str] = Counter()
+
+    def event(self, task: dict[str, Any]) -> Event | None:
+        name = task["name"]
+        if "input" in task:
+            self._active[name] += 1
+            return StepStarted(name) if self._active[name] == 1 else None
+        self._active[name] -= 1
+        return None if self._active[name] else StepFinished(name)
