@@ -1,4 +1,4 @@
-"""Where the server may connect to when a tenant chose the address: not into its own network unless the platform says so.
+"""Where the server may connect to when a tenant chose the address: never its own network unless the platform allows it.
 
 A name is resolved once and the connection goes to the addresses that were checked (`core.http`), so that a name which
 changes between check and connect gains nothing.

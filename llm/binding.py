@@ -1,0 +1,52 @@
+"""Which model a run uses and where its tokens go, found by the code that runs and never held by what is compiled.
+
+A compiled graph is shared between runs of all tenants: it asks here, at the moment of the call.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm.targets import ModelTarget
+from llm.wire import Delta
+
+Sink = Callable[[Delta], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBinding:
+    """`params` are the run's defaults (temperature, …); what the caller of the model says goes before them.
+
+    `loop` is where the sink lives: a graph's synchronous nodes run in threads and come back to it.
+    """
+
+    target: ModelTarget
+    sink: Sink | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+_binding: ContextVar[ModelBinding | None] = ContextVar("model_binding", default=None)
+
+
+def current_binding() -> ModelBinding | None:
+    return _binding.get()
+
+
+@contextmanager
+def use_binding(
+    target: ModelTarget, *, sink: Sink | None = None, params: dict[str, Any] | None = None
+) -> Iterator[None]:
+    """Around the run of a graph. Nested runs (an agent called by an agent) bind again."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    token = _binding.set(ModelBinding(target, sink, params or {}, loop))
+    try:
+        yield
+    finally:
+        _binding.reset(token)

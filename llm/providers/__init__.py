@@ -1,0 +1,29 @@
+"""The provider kinds: ours, and those that installed packages add."""
+
+import logging
+from functools import cache
+from importlib.metadata import entry_points
+
+from llm.providers.base import ProviderKind
+from llm.providers.local import LocalKind
+from llm.providers.openai import OpenAIKind
+from llm.providers.scripted import ScriptedKind
+
+ENTRY_POINTS = "agentsite.providers"
+logger = logging.getLogger(__name__)
+
+
+@cache
+def provider_kinds() -> dict[str, ProviderKind]:
+    """By slug. A third party's kind that does not load is logged and left out; none replaces one of ours."""
+    kinds: dict[str, ProviderKind] = {kind.slug: kind for kind in (OpenAIKind(), LocalKind(), ScriptedKind())}
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            kind = point.load()
+            if not isinstance(kind, ProviderKind):
+                raise TypeError(f"{point.value} is no ProviderKind instance")
+            if kinds.setdefault(kind.slug, kind) is not kind:
+                raise ValueError(f"there is already a provider kind {kind.slug!r}")
+        except Exception:  # a stranger's code: whatever it raises must not stop the server
+            logger.exception("Provider kind %s did not load", point.name)
+    return kinds
