@@ -23,6 +23,7 @@ from rest_framework.response import Response
 
 from core import errors
 from core.request_context import current_request
+from core.validation import invalid
 
 logger = logging.getLogger(__name__)
 
@@ -140,10 +141,7 @@ def error_headers(error: errors.ApplicationError) -> dict[str, str]:
 
 def validation_error(detail: Any) -> errors.InvalidRequest:
     """Every fault of a serializer at once, the first one in the message."""
-    faults = list(_flatten(detail, ""))
-    first = faults[0]
-    message = f"{first['path']}: {first['message']}" if first["path"] else first["message"]
-    return errors.InvalidRequest(message, code=first["code"], param=first["path"] or None, details=faults)
+    return invalid(list(_flatten(detail, "")))
 
 
 def _flatten(detail: Any, path: str) -> Any:
@@ -214,6 +212,25 @@ def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, parti
     bound.is_valid(raise_exception=True)
     values: dict[str, Any] = bound.validated_data
     return values
+
+
+def partly_validated(
+    serializer: type[serializers.Serializer[Any]], data: Any, *, partial: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The fields that are right, and every fault of the others, for an endpoint that goes on to look for more faults."""
+    bound = serializer(data=data, partial=partial)
+    if bound.is_valid():
+        return dict(bound.validated_data), []
+    detail: dict[str, Any] = dict(bound.errors)
+    values: dict[str, Any] = {}
+    for name, field in bound.fields.items() if isinstance(data, dict) else ():
+        try:
+            values[name] = field.run_validation(data.get(name, serializers.empty))
+        except drf.ValidationError as error:
+            detail[name] = error.detail
+        except serializers.SkipField:
+            continue
+    return values, list(_flatten(detail, ""))
 
 
 T = TypeVar("T")

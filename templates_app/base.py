@@ -4,11 +4,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from inspect import isasyncgenfunction
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from core.validation import config_schema
 from templates_app.context import AgentContext
 from templates_app.events import Event
 from templates_app.exceptions import TemplateInvalid
@@ -16,7 +16,6 @@ from templates_app.versions import parse_version
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps"})
-JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 
 class TemplateConfig(BaseModel):
@@ -45,29 +44,6 @@ class AgentTemplate(ABC):
         """An async generator that ends with exactly one Answer. Raises ApplicationError for a failure to show."""
 
     @classmethod
-    def config_schema(cls) -> dict[str, Any]:
-        """The JSON Schema of the config, from which forms are made."""
-        return {"$schema": JSON_SCHEMA, **cls.Config.model_json_schema()}
-
-    @classmethod
-    def parse_config(cls, config: dict[str, Any]) -> BaseModel:
-        """The validated config, by JSON's own types ("5" is no integer); raises pydantic's ValidationError."""
-        return cls.Config.model_validate_json(orjson.dumps(config), strict=True)
-
-    @classmethod
-    def config_faults(cls, config: dict[str, Any], *, path: str = "config") -> list[dict[str, str]]:
-        """Every fault as `{path, code, message}`, for example at `config.max_steps`."""
-        try:
-            cls.parse_config(config)
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
-            return [
-                {"path": ".".join([path, *map(str, fault["loc"])]), "code": fault["type"], "message": fault["msg"]}
-                for fault in faults
-            ]
-        return []
-
-    @classmethod
     def check_class(cls) -> None:
         """Raises TemplateInvalid for a class that cannot serve as a template."""
         if not has_slug(cls):
@@ -84,7 +60,7 @@ class AgentTemplate(ABC):
             raise TemplateInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
         if not isasyncgenfunction(cls.run):
             raise TemplateInvalid("run must be an async generator.")
-        cls.config_schema()
+        config_schema(cls.Config)
 
 
 def has_slug(cls: type[AgentTemplate]) -> bool:

@@ -1,6 +1,7 @@
 """LangChain's shapes of what a run has: tools that find the run's toolbox, and messages back in OpenAI's shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
@@ -17,9 +18,14 @@ from templates_app.events import Answer
 _toolbox: ContextVar[Toolbox] = ContextVar("toolbox")
 
 
-def use_toolbox(toolbox: Toolbox) -> None:
-    """For the rest of the current context: the tools called in it, and in tasks started from it, are this run's."""
-    _toolbox.set(toolbox)
+@contextmanager
+def use_toolbox(toolbox: Toolbox) -> Iterator[None]:
+    """The tools called within, and in tasks started from within, are this run's."""
+    token = _toolbox.set(toolbox)
+    try:
+        yield
+    finally:
+        _toolbox.reset(token)
 
 
 class RunTool(BaseTool):

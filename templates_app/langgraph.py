@@ -54,21 +54,20 @@ class LangGraphTemplate(AgentTemplate):
         return last_ai_message(state.get("messages") or [])
 
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
-        """Runs in a context of its own (`agents.executable` sees to it), which holds the run's toolbox."""
         from templates_app.langchain import use_toolbox
 
         graph = await self._compiled(context)
-        use_toolbox(context.tools)
         options = {"recursion_limit": self.recursion_limit, "callbacks": []}
         stream = graph.astream(self.state(context), options, stream_mode=["tasks", "values", "custom"])
         state: dict[str, Any] = {}
         steps = _Steps()
-        async with aclosing(_bounded(stream, self.recursion_limit)) as told:
-            async for mode, value in told:
-                if mode == "values":
-                    state = value
-                elif event := _custom(value) if mode == "custom" else steps.event(value):
-                    yield event
+        with use_toolbox(context.tools):
+            async with aclosing(_bounded(stream, self.recursion_limit)) as told:
+                async for mode, value in told:
+                    if mode == "values":
+                        state = value
+                    elif event := _custom(value) if mode == "custom" else steps.event(value):
+                        yield event
         yield self.answer(state)
 
     async def _compiled(self, context: AgentContext) -> Any:

@@ -1,9 +1,11 @@
 """Reads of the templates, which are the same for every tenant."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from core.errors import NotFound
 from core.plugins import Fault
+from core.validation import config_faults
 from templates_app.base import AgentTemplate
 from templates_app.exceptions import TemplateNotFound
 from templates_app.registry import TemplateHealth, registry
@@ -62,13 +64,13 @@ def template_health(*, actor: Principal, slug: str) -> TemplateHealth:
     return TemplateHealth(info.slug, info.versions, info.problems)
 
 
-def config_faults(
+def config_check(
     *, actor: Principal, slug: str, version: str | None, config: dict[str, object]
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Every fault of a config; an unknown version is one of them. Raises TemplateNotFound for an unknown slug."""
     template_info(actor=actor, slug=slug)
     try:
         template = registry.get(slug, version)
     except NotFound as error:
         return [{"path": "version", "code": error.code, "message": error.message}]
-    return template.config_faults(config)
+    return config_faults(template.Config, config)

@@ -52,25 +52,26 @@ class ConversationTemplate(AgentTemplate):
             if last and step > 1:
                 params["tool_choice"] = "none"
             reply = await context.model.reply(messages, tools=tools or None, **params)
+            results = await _results(context, reply)
             answer = _answer(context, reply, last=last)
             if answer is not None:
                 yield answer
                 return
-            messages += [reply.message, *await _results(context, reply)]
+            messages += [reply.message, *results]
             _release_choice(params)
 
 
-def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None:
-    """None while tools of the server have to run first.
+def _clients(context: AgentContext, reply: Reply) -> list[dict[str, Any]]:
+    names = {tool_name(tool) for tool in context.client_tools}
+    return [call for call in tool_calls(reply) if tool_name(call) in names]
 
-    A call of a client's tool ends the run. Calls of server tools beside it are not run: the model makes them again
-    once the client has answered, and so none with a side effect runs without its result being seen.
-    """
+
+def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None:
+    """None while the model has to see the results of server tools; a call of a client's tool ends the run."""
     calls = tool_calls(reply)
     if not calls:
         return Answer(reply.message, reply.finish_reason)
-    clients = {tool_name(tool) for tool in context.client_tools}
-    theirs = [call for call in calls if tool_name(call) in clients]
+    theirs = _clients(context, reply)
     if theirs:
         return client_answer(reply, theirs)
     if last:  # the model insists on tools although its steps are used up
@@ -80,7 +81,10 @@ def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None
 
 
 async def _results(context: AgentContext, reply: Reply) -> list[Message]:
-    return list(await asyncio.gather(*(context.tools.call(call) for call in tool_calls(reply))))
+    """Every call of a server tool is run, whatever becomes of the reply: the transcript keeps no call without result."""
+    theirs = _clients(context, reply)
+    ours = [call for call in tool_calls(reply) if call not in theirs]
+    return list(await asyncio.gather(*(context.tools.call(call) for call in ours)))
 
 
 def _release_choice(params: dict[str, Any]) -> None:

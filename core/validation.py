@@ -1,0 +1,64 @@
+"""Faults that pydantic finds, in the form of the error body's `details`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from core.errors import InvalidRequest
+
+M = TypeVar("M", bound=BaseModel)
+JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+
+
+def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, Any]]:
+    """`{"path", "code", "message"}` of each fault, without the value that was given."""
+    return [
+        {
+            "path": ".".join(filter(None, [prefix, *map(str, fault["loc"])])),
+            "code": fault["type"],
+            "message": fault["msg"],
+        }
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The error that tells all faults at once, the first one in its message."""
+    first = faults[0]
+    return InvalidRequest(
+        f"{first['path']}: {first['message']}" if first["path"] else first["message"],
+        code=first["code"],
+        param=first["path"] or None,
+        details=[dict(fault) for fault in faults],
+    )
+
+
+def parse(model: type[M], data: Any) -> M:
+    """`data` as `model`. Raises InvalidRequest with every fault at once."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise invalid(pydantic_faults(error)) from None
+
+
+def config_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema from which forms are made."""
+    return {"$schema": JSON_SCHEMA, **model.model_json_schema()}
+
+
+def parse_config(model: type[M], config: Mapping[str, Any]) -> M:
+    """A stored or given config, by JSON's own types ("5" is no integer). Raises pydantic's ValidationError."""
+    return model.model_validate_json(orjson.dumps(config), strict=True)
+
+
+def config_faults(model: type[BaseModel], config: Mapping[str, Any], path: str = "config") -> list[dict[str, Any]]:
+    """Every fault of a config, for example at `config.max_steps`."""
+    try:
+        parse_config(model, config)
+    except ValidationError as error:
+        return pydantic_faults(error, path)
+    except TypeError:
+        return [{"path": path, "code": "invalid_json", "message": "The config cannot be written as JSON."}]
+    return []
