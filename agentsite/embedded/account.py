@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as: it refuses root, so root lends it another identity without opening the state folder to it."""
+"""Whom PostgreSQL runs as: it refuses root, so root lends it another identity, and opens the state folder to nobody."""
 
 import os
 import pwd

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from agentsite.embedded import postgres
 from agentsite.embedded.errors import StartError
 from agentsite.embedded.home import Home, open_home
-from agentsite.embedded.install import PYTHON, VENV
+from agentsite.embedded.install import PYTHON
 from agentsite.embedded.postgres import Cluster
 
 # Commands that never open a database.
@@ -19,7 +19,7 @@ OFFLINE |= {"makemessages", "compilemessages", "spectacular", "startapp", "start
 def enter_environment(script: str) -> None:
     """Goes on in the checkout's virtual environment, unless this process is in one or the site has none."""
     if sys.prefix == sys.base_prefix and PYTHON.exists():
-        os.execv(PYTHON, [str(PYTHON), script, *sys.argv[1:]])
+        os.execv(PYTHON, [str(PYTHON), script, *sys.argv[1:]])  # noqa: S606
 
 
 @contextmanager

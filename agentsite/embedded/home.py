@@ -73,7 +73,7 @@ def _claim(path: Path) -> None:
         foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(".secrets")]
         if foreign:
             raise StartError(
-                f"{path} holds {foreign[0]} but no secrets.json: restore that file, or set AGENTSITE_HOME to a new folder."
+                f"{path} holds {foreign[0]} but no secrets.json: restore it, or set AGENTSITE_HOME to a new folder."
             )
         _write_secrets(path)
     if path.stat().st_mode & 0o077:

@@ -70,7 +70,9 @@ def install_local_model(home: Home) -> bool:
 def _require_space() -> None:
     free = shutil.disk_usage(CHECKOUT).free
     if free < FREE_BYTES:
-        raise StartError(f"The disk of {CHECKOUT} has {free / 1e9:.1f} GB free, the packages need 1.5 GB: free some space.")
+        raise StartError(
+            f"The disk of {CHECKOUT} has {free / 1e9:.1f} GB free, the packages need 1.5 GB: free some space."
+        )
 
 
 def _make_environment(home: Home) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 
 FAST_SHUTDOWN = signal.SIGINT
@@ -35,10 +36,8 @@ class Adopted:
         self.pid = pid
 
     def send_signal(self, number: int) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
 
     def wait(self) -> int:
         while True:

@@ -1,6 +1,6 @@
 """Brings the database up to date in one Django process: roles, pending migrations, demo data.
 
-    python -m agentsite.embedded.prepare --base-url http://127.0.0.1:8000 [--no-local-model]
+python -m agentsite.embedded.prepare --base-url http://127.0.0.1:8000 [--no-local-model]
 """
 
 import os
@@ -12,21 +12,29 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from agentsite.embedded import roles
+from agentsite.embedded.command import services
 from agentsite.embedded.errors import StartError
 
 
 def main(arguments: list[str]) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsite.settings")
     try:
-        url = os.environ["DATABASE_URL"]
-        _ensure_roles(url)
-        django.setup()
-        with roles.exclusive(url):
-            if _migrations_pending():
-                call_command("migrate", database="owner", interactive=False)
-            call_command("demo", *arguments)
+        with services(["prepare"]):
+            prepare(arguments)
     except StartError as error:
         sys.exit(str(error))
+
+
+def prepare(arguments: list[str]) -> None:
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise StartError("DATABASE_URL must be set when AGENTSITE_ENV is production.")
+    _ensure_roles(url)
+    django.setup()
+    with roles.exclusive(url):
+        if _migrations_pending():
+            call_command("migrate", database="owner", interactive=False)
+        call_command("demo", *arguments)
 
 
 def _ensure_roles(url: str) -> None:

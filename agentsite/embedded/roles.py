@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,6 +17,16 @@ ROLES = {
     "app_owner": "NOLOGIN CREATEDB NOBYPASSRLS",
     "app_user": "NOLOGIN NOBYPASSRLS",
     "app_ops": "NOLOGIN BYPASSRLS",
+}
+# What to run when the condition holds.
+GRANTS: dict[LiteralString, LiteralString] = {
+    "NOT has_database_privilege('app_owner', current_database(), 'CREATE')": (
+        "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO app_owner"
+    ),
+    "NOT has_schema_privilege('app_owner', 'public', 'CREATE')": "GRANT USAGE, CREATE ON SCHEMA public TO app_owner",
+    "NOT has_schema_privilege('app_user', 'public', 'USAGE')": "GRANT USAGE ON SCHEMA public TO app_user",
+    "NOT has_schema_privilege('app_ops', 'public', 'USAGE')": "GRANT USAGE ON SCHEMA public TO app_ops",
+    "has_schema_privilege('app_user', 'public', 'CREATE')": "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
 }
 LOCK_ID = 0x6167656E74  # "agent"
 CONNECT_SECONDS = 10
@@ -95,12 +106,12 @@ def _require_supported(connection: Connection) -> None:
         raise StartError(f"The database of DATABASE_URL must have the encoding UTF8, not {encoding}.")
 
 
-def _pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composable]:
+def _pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composed]:
     return _roles_pending(connection, login, roles) or _grants_pending(connection)
 
 
-def _roles_pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composable]:
-    statements: list[sql.Composable] = []
+def _roles_pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composed]:
+    statements: list[sql.Composed] = []
     for role, attributes in ROLES.items():
         name = sql.Identifier(role)
         if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", role):
@@ -124,32 +135,19 @@ def _may_take(connection: Connection, login: str, role: str) -> bool:
     return _exists(connection, query, role, login, right)
 
 
-def _grant(connection: Connection, role: str, login: str) -> sql.Composable:
+def _grant(connection: Connection, role: str, login: str) -> sql.Composed:
     """Before PostgreSQL 16 inheritance is the login's own attribute, which is left as its owner made it."""
     options = " WITH INHERIT FALSE, SET TRUE" if connection.info.server_version >= 160_000 else ""
     return sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(role), sql.Identifier(login))
 
 
-def _grants_pending(connection: Connection) -> list[sql.Composable]:
+def _grants_pending(connection: Connection) -> list[sql.Composed]:
     database = sql.Identifier(connection.info.dbname)
-    checks = {
-        "SELECT WHERE has_database_privilege('app_owner', current_database(), 'CREATE')": sql.SQL(
-            "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO app_owner"
-        ).format(database),
-        "SELECT WHERE has_schema_privilege('app_owner', 'public', 'CREATE')": sql.SQL(
-            "GRANT USAGE, CREATE ON SCHEMA public TO app_owner"
-        ),
-        "SELECT WHERE has_schema_privilege('app_user', 'public', 'USAGE')": sql.SQL(
-            "GRANT USAGE ON SCHEMA public TO app_user"
-        ),
-        "SELECT WHERE has_schema_privilege('app_ops', 'public', 'USAGE')": sql.SQL(
-            "GRANT USAGE ON SCHEMA public TO app_ops"
-        ),
-        "SELECT WHERE NOT has_schema_privilege('app_user', 'public', 'CREATE')": sql.SQL(
-            "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
-        ),
-    }
-    return [statement for query, statement in checks.items() if not _exists(connection, query)]
+    return [
+        sql.SQL(statement).format(database=database)
+        for missing, statement in GRANTS.items()
+        if _exists(connection, f"SELECT WHERE {missing}")
+    ]
 
 
 def _make_login(connection: Connection, password: str) -> None:
@@ -162,6 +160,6 @@ def _exists(connection: Connection, query: str, *parameters: str) -> bool:
     return connection.execute(query, parameters or None).fetchone() is not None
 
 
-def _request(connection: Connection, login: str, statements: Sequence[sql.Composable]) -> str:
+def _request(connection: Connection, login: str, statements: Sequence[sql.Composed]) -> str:
     text = "\n".join(f"    {statement.as_string(connection)};" for statement in statements)
     return f"The login {login} of DATABASE_URL may not prepare the database; let its administrator run there:\n{text}"
