@@ -5,7 +5,7 @@ Imported on first use: aiohttp costs a quarter of a second that a management com
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -37,7 +37,9 @@ class CheckedResolver(AbstractResolver):
         """Nothing is held open."""
 
 
-_sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncIterator[aiohttp.ClientSession]]] = {}
+_sessions: dict[
+    asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[aiohttp.ClientSession, None]]
+] = {}
 
 
 async def session() -> aiohttp.ClientSession:
@@ -50,7 +52,14 @@ async def session() -> aiohttp.ClientSession:
     return held[0]
 
 
-async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncIterator[aiohttp.ClientSession]:
+async def close_session() -> None:
+    """Close the running loop's session early; the next call of `session` opens another."""
+    held = _sessions.get(asyncio.get_running_loop())
+    if held is not None:
+        await held[1].aclose()
+
+
+async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[aiohttp.ClientSession, None]:
     """Suspended until the loop ends: a loop closes its unfinished generators, and this one then closes the session."""
     client = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from llm.exceptions import ProviderError
-from llm.providers import provider_kinds
+from llm.providers import provider_kind
 from llm.providers.base import Adapter, ProviderConnection
 
 
@@ -19,7 +19,7 @@ class ModelTarget:
 
     def open(self) -> Adapter:
         """Raises ProviderError when the kind is no longer installed."""
-        kind = provider_kinds().get(self.connection.kind)
+        kind = provider_kind(self.connection.kind)
         if kind is None:
             message = f"The provider kind '{self.connection.kind}' is not installed on this server."
             raise ProviderError(message, code="provider_kind_missing", retryable=False)

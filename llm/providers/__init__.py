@@ -1,11 +1,13 @@
 """The provider kinds: ours, and those that installed packages add."""
 
+import asyncio
 import logging
+import sys
 from functools import cache
 from importlib.metadata import entry_points
 
 from llm.providers.base import ProviderKind
-from llm.providers.local import LocalKind
+from llm.providers.local import LocalKind, local_server
 from llm.providers.openai import OpenAIKind
 from llm.providers.scripted import ScriptedKind
 
@@ -14,8 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @cache
-def provider_kinds() -> dict[str, ProviderKind]:
-    """By slug. A third party's kind that does not load is logged and left out; none replaces one of ours."""
+def _kinds() -> dict[str, ProviderKind]:
     kinds: dict[str, ProviderKind] = {kind.slug: kind for kind in (OpenAIKind(), LocalKind(), ScriptedKind())}
     for point in entry_points(group=ENTRY_POINTS):
         try:
@@ -27,3 +28,20 @@ def provider_kinds() -> dict[str, ProviderKind]:
         except Exception:  # a stranger's code: whatever it raises must not stop the server
             logger.exception("Provider kind %s did not load", point.name)
     return kinds
+
+
+def provider_kinds() -> tuple[ProviderKind, ...]:
+    """A third party's kind that does not load is logged and left out; none replaces one of ours."""
+    return tuple(_kinds().values())
+
+
+def provider_kind(slug: str) -> ProviderKind | None:
+    return _kinds().get(slug)
+
+
+async def shut_down() -> None:
+    """Ends what the kinds hold in this process: connections of the running loop, and the local model."""
+    http = sys.modules.get("core.http")  # never imported when no provider was called
+    if http is not None:
+        await http.close_session()
+    await asyncio.to_thread(local_server.stop)

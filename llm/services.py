@@ -1,0 +1,201 @@
+"""Writes to providers. The secret goes in and never comes out: rows keep it encrypted, audit rows do not know it."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from core import audit
+from core.aio import in_db_thread
+from core.crypto import encrypt
+from core.errors import ApplicationError, Conflict, NotFound
+from core.ids import uuid7
+from llm.models import Provider
+from llm.providers import provider_kind
+from llm.providers.base import ProviderConnection
+from llm.selectors import forget_connection, provider_connection, provider_get
+from llm.validation import ProviderFields, change_faults, check_provider
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+TEST_SECONDS = 30.0
+
+
+class ProviderChanges(TypedDict, total=False):
+    """What an update changes; what is missing stays. `api_key` None or empty takes the secret away."""
+
+    slug: str
+    base_url: str
+    api_key: str | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTest:
+    healthy: bool
+    message: str
+    models: list[str]
+    latency_ms: int
+
+
+@transaction.atomic
+def provider_create(
+    *,
+    actor: Principal,
+    slug: str,
+    kind: str,
+    base_url: str = "",
+    api_key: str | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Provider:
+    """Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken."""
+    authorize(actor, "provider.edit")
+    given = ProviderFields(slug, kind, base_url, settings or {}, has_secret=bool(api_key), api_key=api_key)
+    check_provider(given)
+    provider = Provider(
+        id=uuid7(), tenant_id=actor.tenant_id, slug=slug, kind=kind, base_url=base_url, settings=given.settings
+    )
+    if api_key:
+        _set_secret(provider, api_key)
+    _save(provider, force_insert=True)
+    audit.record(actor=actor, action="provider.create", target=provider, after=_facts(provider))
+    return provider
+
+
+@transaction.atomic
+def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
+    """Raises as `provider_create` does, and NotFound. The kind cannot change: when given, it is compared.
+
+    Health is unknown after a change. A stored secret does not follow the provider to another host.
+    """
+    authorize(actor, "provider.edit")
+    provider = _locked(actor, ref)
+    before, old_slug = _facts(provider), provider.slug
+    faults = change_faults(provider, base_url=changes.get("base_url"), kind=kind, new_key="api_key" in changes)
+    _apply(provider, changes)
+    check_provider(_fields(provider, changes.get("api_key")), faults)
+    _save(provider)
+    for slug in {old_slug, provider.slug}:
+        _forget_on_commit(provider, slug)
+    audit.record(actor=actor, action="provider.update", target=provider, before=before, after=_facts(provider))
+    return provider
+
+
+@transaction.atomic
+def provider_delete(*, actor: Principal, ref: str) -> None:
+    """Agents that use it stay and say so: their model is then unknown."""
+    authorize(actor, "provider.edit")
+    provider = _locked(actor, ref)
+    audit.record(actor=actor, action="provider.delete", target=provider, before=_facts(provider))
+    _forget_on_commit(provider, provider.slug)
+    provider.delete()
+
+
+async def provider_test(*, actor: Principal, ref: str) -> ProviderTest:
+    """Ask the provider for its models, and keep what came of it. A provider that fails is a result, not an error.
+
+    No database connection is held while the provider answers.
+    """
+    provider, connection = await in_db_thread(_begin_test, actor, ref)
+    started = time.monotonic()
+    healthy, message, models = await _ask(connection)
+    result = ProviderTest(healthy, message, models, int((time.monotonic() - started) * 1000))
+    await in_db_thread(_end_test, actor, provider, result)
+    return result
+
+
+def _begin_test(actor: Principal, ref: str) -> tuple[Provider, ProviderConnection]:
+    authorize(actor, "provider.test")
+    provider = provider_get(actor=actor, ref=ref)
+    return provider, provider_connection(provider)
+
+
+async def _ask(connection: ProviderConnection) -> tuple[bool, str, list[str]]:
+    kind = provider_kind(connection.kind)
+    if kind is None:
+        return False, f"The provider kind '{connection.kind}' is not installed on this server.", []
+    try:
+        async with asyncio.timeout(TEST_SECONDS):
+            models = await kind.list_models(connection)
+    except ApplicationError as error:
+        return False, error.message, []
+    except TimeoutError:
+        return False, f"The provider did not answer within {TEST_SECONDS:.0f} seconds.", []
+    return True, f"The provider answers; it lists {len(models)} models.", models
+
+
+@transaction.atomic
+def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> None:
+    """Raises NotFound when the provider was deleted meanwhile."""
+    provider.health = Provider.Health.HEALTHY if result.healthy else Provider.Health.FAILING
+    provider.health_message = result.message[:300]
+    provider.health_checked_at = timezone.now()
+    fields = {"health": provider.health, "health_message": provider.health_message}
+    found = {"model_names": result.models} if result.healthy else {}
+    rows = Provider.objects.filter(tenant_id=actor.tenant_id, id=provider.id)
+    if not rows.update(**fields, **found, health_checked_at=provider.health_checked_at):
+        raise NotFound("The provider was deleted.")
+    audit.record(actor=actor, action="provider.test", target=provider, after=fields)
+
+
+def _locked(actor: Principal, ref: str) -> Provider:
+    found = provider_get(actor=actor, ref=ref)
+    provider = Provider.objects.select_for_update().filter(tenant_id=actor.tenant_id, id=found.id).first()
+    if provider is None:
+        raise NotFound("The provider was deleted.")
+    return provider
+
+
+def _apply(provider: Provider, changes: ProviderChanges) -> None:
+    provider.slug = changes.get("slug", provider.slug)
+    provider.base_url = changes.get("base_url", provider.base_url)
+    provider.settings = changes.get("settings", provider.settings)
+    if "api_key" in changes:
+        _set_secret(provider, changes["api_key"])
+    provider.health, provider.health_message = Provider.Health.UNKNOWN, ""
+
+
+def _set_secret(provider: Provider, api_key: str | None) -> None:
+    """The last four are shown of keys that are long enough to stay secret without them."""
+    context = f"{provider.tenant_id}:{provider.id}"
+    provider.secret = encrypt(api_key, context=context) if api_key else None
+    provider.secret_last4 = api_key[-4:] if api_key and len(api_key) >= 12 else ""
+
+
+def _fields(provider: Provider, api_key: str | None) -> ProviderFields:
+    return ProviderFields(
+        provider.slug,
+        provider.kind,
+        provider.base_url,
+        provider.settings,
+        has_secret=provider.secret is not None,
+        api_key=api_key,
+    )
+
+
+def _save(provider: Provider, *, force_insert: bool = False) -> None:
+    try:
+        with transaction.atomic():
+            provider.save(force_insert=force_insert)
+    except IntegrityError:
+        message = f"A provider with the slug '{provider.slug}' exists."
+        raise Conflict(message, code="slug_taken", param="slug") from None
+
+
+def _forget_on_commit(provider: Provider, slug: str) -> None:
+    tenant_id = provider.tenant_id
+    transaction.on_commit(lambda: forget_connection(tenant_id, slug))
+
+
+def _facts(provider: Provider) -> dict[str, Any]:
+    return {
+        "slug": provider.slug,
+        "kind": provider.kind,
+        "base_url": provider.base_url,
+        "settings": provider.settings,
+        "api_key_last4": provider.secret_last4,
+        "has_api_key": provider.secret is not None,
+    }
