@@ -217,7 +217,7 @@ def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, parti
 def partly_validated(
     serializer: type[serializers.Serializer[Any]], data: Any, *, partial: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The fields that are right, and every fault of the others, for an endpoint that goes on to look for more faults."""
+    """The fields that are right, and every fault of the others: for an endpoint that looks for further faults itself."""
     bound = serializer(data=data, partial=partial)
     if bound.is_valid():
         return dict(bound.validated_data), []

@@ -57,3 +57,9 @@ def run_finished(
     }
     result = {"finishReason": finish_reason}
     return {"threadId": thread_id, "runId": run_id, "result": result, "usage": [usage]}
+
+
+def socket_json(event: Event, run_id: str) -> str:
+    """An event for a socket, with its place in its run."""
+    metadata = {**event.data.get("metadata", {}), "seq": event.seq, "run_id": run_id}
+    return orjson.dumps({**event.data, "metadata": metadata}).decode()

@@ -15,9 +15,11 @@ from core.tenant import tenant_context
 from runs import events
 from runs.exceptions import RunCancelled
 from runs.models import Run
-from runs.services import Outcome, Turn, finish_turn
+from runs.selectors import run_get
+from runs.services import Outcome, Turn, finish_turn, run_cancel_request
 from runs.sink import RunSink
 from runs.stream import RunStream, live
+from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 _tasks: dict[UUID, asyncio.Task[None]] = {}
@@ -53,6 +55,15 @@ def cancel(run_id: UUID) -> bool:
     _cancelled.add(run_id)
     task.cancel()
     return True
+
+
+async def stop(*, actor: Principal, ref: str) -> Run:
+    """The run as it is once the stop has taken effect."""
+    run = await in_db_thread(run_cancel_request, actor=actor, ref=ref)
+    stream = live.get(run.id)
+    if stream is not None and cancel(run.id):
+        await stream.ended()
+    return await in_db_thread(run_get, actor=actor, ref=str(run.id))
 
 
 async def shut_down(grace: float) -> None:

@@ -34,6 +34,7 @@ class TurnRequest:
     """What a client asks, whatever edge it came in by. `model` is an agent's slug or `provider_slug/model`.
 
     `messages`, `params` and `client_tools` are in OpenAI's shape; `session` is our id or the client's own.
+    `preamble` goes before the history, for this turn only.
     """
 
     model: str
@@ -43,6 +44,7 @@ class TurnRequest:
     client_tools: list[dict[str, Any]] = field(default_factory=list)
     session: str | None = None
     end_user: str = ""
+    preamble: Messages = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def begin_turn(*, actor: Principal, request: TurnRequest) -> Turn:
     run = _run_create(actor, request, model=version.model, session=session, version=version)
     messages_append(session=session, messages=new, run_id=run.id, end_user=request.end_user)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets)
-    return Turn(request, run, target, [*stored, *new], session, version, toolsets)
+    return Turn(request, run, target, [*request.preamble, *stored, *new], session, version, toolsets)
 
 
 def _begin_model_call(actor: Principal, request: TurnRequest) -> Turn:

@@ -4,7 +4,7 @@ Followers read one shared list, each at its own pace, so a slow one holds up nob
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -40,8 +40,11 @@ class RunStream:
         self.deliver(event)
         return event
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
-        """Every event with a higher `seq` than `after`, in order, until the terminal one."""
+    async def follow(self, after: int = 0, idle: float | None = None) -> AsyncGenerator[Event | None, None]:
+        """Every event with a higher `seq` than `after`, in order, until the terminal one.
+
+        None whenever nothing came for `idle` seconds.
+        """
         index = after
         while True:
             while index < len(self.events):
@@ -49,7 +52,15 @@ class RunStream:
                 index += 1
             if self._finished:
                 return
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(idle):
+                    await self._changed.wait()
+            except TimeoutError:
+                yield None
+
+    async def ended(self) -> None:
+        async for _ in self.follow(after=len(self.events)):
+            pass
 
 
 class LiveRuns:

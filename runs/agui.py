@@ -1,0 +1,76 @@
+"""AG-UI `RunAgentInput` as a turn."""
+
+from typing import Any
+
+from ag_ui.core import RunAgentInput
+from pydantic import BaseModel
+
+from core.errors import InvalidRequest
+from core.validation import parse
+from runs.services import TurnRequest
+
+_SPOKEN = {"system", "developer", "user", "assistant", "tool"}
+_ID_LENGTH = 128
+
+
+def turn_request(data: Any, *, agent: str, source: str, session: str | None = None) -> TurnRequest:
+    """The turn that a client's input asks of an agent, in `session` or else in its `threadId`.
+
+    Raises InvalidRequest with every fault at once. `state` and `forwardedProps` are the frontend's own and not used.
+    """
+    given = parse(RunAgentInput, data)
+    thread = session or given.thread_id
+    if not 1 <= len(thread) <= _ID_LENGTH:
+        raise InvalidRequest(f"threadId must have 1 to {_ID_LENGTH} characters.", param="threadId")
+    messages = [_message(message) for message in given.messages if message.role in _SPOKEN]
+    if not messages:
+        raise InvalidRequest("messages must hold what the user says.", param="messages")
+    return TurnRequest(
+        model=agent,
+        messages=messages,
+        source=source,
+        preamble=[_context(given.context)] if given.context else [],
+        client_tools=[_tool(tool) for tool in given.tools or []],
+        session=thread,
+    )
+
+
+def _message(message: BaseModel) -> dict[str, Any]:
+    given = message.model_dump(exclude_none=True)
+    shaped: dict[str, Any] = {"role": given["role"], "content": _content(given.get("content"))}
+    if given.get("name"):
+        shaped["name"] = given["name"]
+    if given["role"] == "tool":
+        shaped["tool_call_id"] = given["tool_call_id"]
+    if given.get("tool_calls"):
+        shaped["tool_calls"] = [
+            {"id": call["id"], "type": "function", "function": call["function"]} for call in given["tool_calls"]
+        ]
+    return shaped
+
+
+def _content(content: Any) -> Any:
+    return [_part(part) for part in content] if isinstance(content, list) else content
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    """AG-UI's text and image parts as OpenAI's; the model layer refuses what a model cannot take."""
+    if part["type"] == "text":
+        return {"type": "text", "text": part["text"]}
+    source = part.get("source") or {}
+    if part["type"] == "image" and source.get("type") == "url":
+        return {"type": "image_url", "image_url": {"url": source["value"]}}
+    if part["type"] == "image" and source.get("type") == "data":
+        return {"type": "image_url", "image_url": {"url": f"data:{source['mime_type']};base64,{source['value']}"}}
+    raise InvalidRequest(f"Content of the type {part['type']} is not supported.", code="unsupported_content", param="messages")
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _context(context: list[Any]) -> dict[str, Any]:
+    lines = [f"{entry.description}: {entry.value}" for entry in context]
+    return {"role": "system", "content": "\n".join(lines)}

@@ -1,0 +1,134 @@
+"""The body of `POST /v1/chat/completions`. Fields of OpenAI's that are not listed here are ignored."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+Number = StrictFloat | StrictInt
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class ContentPart(BaseModel):
+    """`text`, `image_url`, `input_audio`, `file` or `refusal`; what else a part has goes to the model as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    type: StrictStr
+
+
+class FunctionCall(_Lenient):
+    name: StrictStr
+    arguments: StrictStr
+
+
+class ToolCall(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    id: StrictStr
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(_Lenient):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: StrictStr | Annotated[list[ContentPart], Field(max_length=256)] | None = None
+    name: Annotated[StrictStr, Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: Annotated[StrictStr, Field(max_length=200)] | None = None
+    refusal: StrictStr | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "ChatMessage":
+        if self.role == "tool" and not self.tool_call_id:
+            raise ValueError("A tool message needs tool_call_id.")
+        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
+            raise ValueError("content must be a string or a list of parts.")
+        return self
+
+
+class FunctionDefinition(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    description: StrictStr | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ClientTool(_Lenient):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class StreamOptions(_Lenient):
+    include_usage: StrictBool | None = None
+
+
+class ChatMetadata(BaseModel):
+    """Ours are `session_id` and `user_id`; others are the caller's own and are not stored."""
+
+    model_config = ConfigDict(extra="allow")
+    session_id: Annotated[StrictStr, Field(min_length=1, max_length=128)] | None = None
+    user_id: Annotated[StrictStr, Field(min_length=1, max_length=128)] | None = None
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> "ResponseFormat":
+        if self.type == "json_schema" and not self.json_schema:
+            raise ValueError("json_schema must hold a name and a schema.")
+        return self
+
+
+class ChatRequest(_Lenient):
+    model: Annotated[StrictStr, Field(min_length=1, max_length=255)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
+    stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
+    metadata: ChatMetadata | None = None
+    tools: Annotated[list[ClientTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: StrictBool | None = None
+    response_format: ResponseFormat | None = None
+    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
+    max_tokens: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    max_completion_tokens: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
+    reasoning_effort: StrictStr | None = None
+    n: Annotated[StrictInt, Field(ge=1, le=1)] | None = Field(None, description="One choice an answer.")
+
+    def wire_messages(self) -> list[dict[str, Any]]:
+        return [_with_content(message.model_dump(exclude_none=True)) for message in self.messages]
+
+    def wire_tools(self) -> list[dict[str, Any]]:
+        return [tool.model_dump(exclude_none=True) for tool in self.tools or []]
+
+    def wire_params(self) -> dict[str, Any]:
+        return self.model_dump(include=_PARAMETERS, exclude_none=True)
+
+
+_PARAMETERS = {
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "stop",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "reasoning_effort",
+}
+
+
+def _with_content(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "content": message.get("content")}

@@ -1,0 +1,13 @@
+from django.urls import path
+
+from runs.api import views
+
+urlpatterns = [
+    path("chat/completions", views.ChatCompletionsView.as_view()),
+    path("models", views.ModelsView.as_view()),
+    path("agents/<str:ref>/ag-ui", views.AgentRunView.as_view()),
+    path("sessions/<str:ref>/runs", views.SessionRunsView.as_view()),
+    path("runs/<str:ref>", views.RunView.as_view()),
+    path("runs/<str:ref>/events", views.RunEventsView.as_view()),
+    path("runs/<str:ref>/cancel", views.RunCancelView.as_view()),
+]

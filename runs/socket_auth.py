@@ -1,0 +1,60 @@
+"""Who opens a socket: a server with its key, a browser with a one-use ticket; and from which page."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from core.errors import NotAuthenticated, NotPermitted
+from core.ids import uuid7
+from core.request_context import RequestContext
+from tenants.authentication import authenticate_api_key, authenticate_ticket
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+SUBPROTOCOL = "agui.v1"
+_TICKET = "ticket."
+
+
+def authenticate(scope: dict[str, Any]) -> Principal:
+    """Raises NotAuthenticated for the credential or the subprotocol, NotPermitted for the origin or the role."""
+    protocols: list[str] = scope.get("subprotocols") or []
+    if SUBPROTOCOL not in protocols:
+        raise NotAuthenticated(f"Ask for the subprotocol {SUBPROTOCOL}.", code="subprotocol_required")
+    headers = _headers(scope)
+    _check_origin(headers)
+    principal = _principal(headers, protocols)
+    authorize(principal, "session.view")
+    return principal
+
+
+def _principal(headers: dict[str, str], protocols: list[str]) -> Principal:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return authenticate_api_key(token.strip())
+    ticket = next((name for name in protocols if name.startswith(_TICKET)), None)
+    if ticket is None:
+        raise NotAuthenticated("Send an Authorization header or a ticket.")
+    return authenticate_ticket(ticket.removeprefix(_TICKET))
+
+
+def _check_origin(headers: dict[str, str]) -> None:
+    """Only browsers send Origin; theirs must be this host's, or one of SOCKET_ORIGINS."""
+    origin = headers.get("origin")
+    if origin is None or origin in settings.SOCKET_ORIGINS:
+        return
+    if urlsplit(origin).netloc != headers.get("host"):
+        raise NotPermitted("This origin may not open sockets; SOCKET_ORIGINS lists those that may.", code="origin")
+
+
+def _headers(scope: dict[str, Any]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+
+
+def request_facts(scope: dict[str, Any]) -> RequestContext:
+    """The socket's id, the same for its whole life, and the peer's address."""
+    facts = scope.get("agentsite.request")
+    if facts is None:
+        client = scope.get("client")
+        facts = scope["agentsite.request"] = RequestContext(str(uuid7()), client[0] if client else None)
+    return facts
