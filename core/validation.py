@@ -1,14 +1,17 @@
 """Faults that pydantic finds, in the form of the error body's `details`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from core.errors import InvalidRequest
+from core.ids import parse_uuid
 
 M = TypeVar("M", bound=BaseModel)
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -24,6 +27,10 @@ def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, 
     ]
 
 
+def _path(prefix: str, location: Sequence[Any]) -> str:
+    return ".".join([*([prefix] if prefix else []), *map(str, location)])
+
+
 def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """The error that tells all faults at once, the first one in its message."""
     first = faults[0]
@@ -33,6 +40,16 @@ def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
         param=first["path"] or None,
         details=[dict(fault) for fault in faults],
     )
+
+
+def slug_faults(slug: str, *, reserved: Collection[str] = ()) -> list[dict[str, Any]]:
+    """`reserved` are words that mean something else where the slug is used; what reads as an id is reserved too."""
+    if not SLUG.fullmatch(slug):
+        message = "Use 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit."
+        return [{"path": "slug", "code": "invalid", "message": message}]
+    if slug in reserved or parse_uuid(slug):
+        return [{"path": "slug", "code": "reserved", "message": f"'{slug}' has a meaning of its own: choose another."}]
+    return []
 
 
 def parse(model: type[M], data: Any) -> M:

@@ -1,6 +1,5 @@
 """What an agent template is."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from inspect import isasyncgenfunction
@@ -8,13 +7,12 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from core.validation import config_schema
+from core.validation import SLUG, config_schema
 from templates_app.context import AgentContext
 from templates_app.events import Event
 from templates_app.exceptions import TemplateInvalid
 from templates_app.versions import parse_version
 
-SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps"})
 
 

@@ -1,6 +1,6 @@
 """What a template is given for one run. It names models and tools by nothing: it gets them ready to use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -44,8 +44,7 @@ class AgentContext:
     OpenAI's shape, without the agent's `instructions`.
 
     `client_tools` are the caller's own: the model may call them, the caller runs them. `params` are the caller's
-    (temperature, stop, response_format, …) and go before the config's. `chat_model` is `model` as a LangChain chat
-    model. `compiled` lives as long as the agent version is in use and is shared by all its runs: nothing of a tenant,
+    (temperature, stop, response_format, …) and go before the config's. `compiled` lives as long as the agent version is in use and is shared by all its runs: nothing of a tenant,
     a run or a key belongs in it.
     """
 
@@ -53,10 +52,15 @@ class AgentContext:
     instructions: str
     messages: list[Message]
     model: Model
-    chat_model: Any
+    make_chat_model: Callable[[], Any]
     tools: Toolbox
     client_tools: list[dict[str, Any]] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
     run_id: UUID | None = None
     session_id: UUID | None = None
     compiled: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def chat_model(self) -> Any:
+        """`model` as a LangChain chat model that is shared by all runs; the first use imports LangChain."""
+        return self.make_chat_model()

@@ -3,12 +3,10 @@
 import asyncio
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from pydantic import BaseModel
 
 from core.errors import ApplicationError
 from templates_app.base import AgentTemplate
@@ -54,9 +52,9 @@ class LangGraphTemplate(AgentTemplate):
         return last_ai_message(state.get("messages") or [])
 
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
+        graph = await self._compiled(context)
         from templates_app.langchain import use_toolbox
 
-        graph = await self._compiled(context)
         options = {"recursion_limit": self.recursion_limit, "callbacks": []}
         stream = graph.astream(self.state(context), options, stream_mode=["tasks", "values", "custom"])
         state: dict[str, Any] = {}
@@ -75,7 +73,7 @@ class LangGraphTemplate(AgentTemplate):
         pending = context.compiled.get("graph")
         if pending is None:
             build = asyncio.get_running_loop().run_in_executor(
-                None, Context().run, _build, self, context.config, context.chat_model, context.tools.definitions
+                None, Context().run, _build, self, context.config, context.make_chat_model, context.tools.definitions
             )
             pending = context.compiled["graph"] = asyncio.ensure_future(build)
         try:
@@ -86,13 +84,15 @@ class LangGraphTemplate(AgentTemplate):
             raise
 
 
-def _build(template: LangGraphTemplate, config: BaseModel, model: Any, definitions: list[dict[str, Any]]) -> Any:
+def _build(
+    template: LangGraphTemplate, config: Any, make_model: Callable[[], Any], definitions: list[dict[str, Any]]
+) -> Any:
     """Runs in an empty context, so that a graph cannot capture a tenant, a run or a sink."""
     from langgraph.graph import StateGraph
 
     from templates_app.langchain import RunTool
 
-    graph = template.graph(config, model, [RunTool.of(definition) for definition in definitions])
+    graph = template.graph(config, make_model(), [RunTool.of(definition) for definition in definitions])
     return graph.compile() if isinstance(graph, StateGraph) else graph
 
 

@@ -81,7 +81,7 @@ def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None
 
 
 async def _results(context: AgentContext, reply: Reply) -> list[Message]:
-    """Every call of a server tool is run, whatever becomes of the reply: the transcript keeps no call without result."""
+    """Every call of a server tool is run, whatever becomes of the reply: no call stays without its result."""
     theirs = _clients(context, reply)
     ours = [call for call in tool_calls(reply) if call not in theirs]
     return list(await asyncio.gather(*(context.tools.call(call) for call in ours)))

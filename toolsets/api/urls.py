@@ -1,0 +1,10 @@
+from django.urls import path
+
+from toolsets.api import views
+
+urlpatterns = [
+    path("toolsets", views.ToolsetsView.as_view()),
+    path("toolsets/kinds", views.ToolsetKindsView.as_view()),
+    path("toolsets/<str:ref>", views.ToolsetView.as_view()),
+    path("toolsets/<str:ref>/tools", views.ToolsetToolsView.as_view()),
+]

@@ -1,0 +1,134 @@
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api import (
+    LIST_PARAMETERS,
+    SEARCH,
+    body_errors,
+    errors_of,
+    list_of,
+    paginate,
+    paginate_items,
+    partly_validated,
+)
+from core.validation import config_schema, invalid
+from tenants.api.base import ApiView
+from tenants.permissions import authorize
+from toolsets import selectors, services
+from toolsets.api import serializers as io
+from toolsets.base import Tool, ToolsetKind
+from toolsets.models import Toolset
+from toolsets.validation import toolset_faults
+
+KIND = OpenApiParameter("kind", OpenApiTypes.STR, description="Only toolsets of this kind.")
+
+
+def toolset_json(toolset: Toolset) -> Any:
+    return io.ToolsetOutput(toolset).data
+
+
+def kind_json(kind: ToolsetKind) -> dict[str, Any]:
+    return {
+        "kind": kind.slug,
+        "title": kind.title,
+        "description": kind.description,
+        "config_schema": config_schema(kind.Config),
+    }
+
+
+def tool_json(tool: Tool) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "risk": tool.risk.value,
+        "parameters": tool.parameters(),
+    }
+
+
+class ToolsetsView(ApiView):
+    @extend_schema(
+        parameters=[*LIST_PARAMETERS, SEARCH, KIND],
+        responses={200: list_of(io.ToolsetOutput), **errors_of()},
+        operation_id="toolsets_list",
+        tags=["toolsets"],
+    )
+    def get(self, request: Request) -> Response:
+        """Toolsets by slug."""
+        filters = {name: request.GET.get(name, "") for name in ("q", "kind")}
+        return paginate(request, selectors.toolset_list(actor=self.actor, **filters), toolset_json, key="slug")
+
+    @extend_schema(
+        request=io.ToolsetInput,
+        responses={201: io.ToolsetOutput, **body_errors(409)},
+        operation_id="toolsets_create",
+        tags=["toolsets"],
+    )
+    def post(self, request: Request) -> Response:
+        """A toolset, which agents can then be granted by its slug."""
+        authorize(self.actor, "toolset.edit")
+        values, faults = partly_validated(io.ToolsetInput, request.data)
+        if faults:
+            raise invalid(faults + toolset_faults(values))
+        return Response(toolset_json(services.toolset_create(actor=self.actor, **values)), status=201)
+
+
+class ToolsetView(ApiView):
+    @extend_schema(responses={200: io.ToolsetOutput, **errors_of(404)}, operation_id="toolsets_get", tags=["toolsets"])
+    def get(self, request: Request, ref: str) -> Response:
+        """One toolset."""
+        return Response(toolset_json(selectors.toolset_get(actor=self.actor, ref=ref)))
+
+    @extend_schema(
+        request=io.ToolsetPatch,
+        responses={200: io.ToolsetOutput, **body_errors(404, 409)},
+        operation_id="toolsets_update",
+        tags=["toolsets"],
+    )
+    def patch(self, request: Request, ref: str) -> Response:
+        """Change some fields; `config` is replaced as a whole. Agents use it so from their next run."""
+        authorize(self.actor, "toolset.edit")
+        values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
+        if faults:
+            kind = selectors.toolset_get(actor=self.actor, ref=ref).kind
+            raise invalid(faults + toolset_faults({**values, **({"kind": kind} if "config" in values else {})}))
+        return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, **values)))
+
+    @extend_schema(
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
+        operation_id="toolsets_delete",
+        tags=["toolsets"],
+    )
+    def delete(self, request: Request, ref: str) -> Response:
+        """Delete a toolset; agents that were granted it answer without its tools from their next run."""
+        services.toolset_delete(actor=self.actor, ref=ref)
+        return Response(status=204)
+
+
+class ToolsetKindsView(ApiView):
+    @extend_schema(
+        parameters=LIST_PARAMETERS,
+        responses={200: list_of(io.ToolsetKindOutput), **errors_of()},
+        operation_id="toolsets_kinds",
+        tags=["toolsets"],
+    )
+    def get(self, request: Request) -> Response:
+        """The kinds that this server has, with the JSON Schema of their config."""
+        kinds = selectors.kind_list(actor=self.actor)
+        return paginate_items(request, kinds, kind_json, key=lambda kind: kind.slug)
+
+
+class ToolsetToolsView(ApiView):
+    @extend_schema(
+        parameters=LIST_PARAMETERS,
+        responses={200: list_of(io.ToolOutput), **errors_of(404, 503)},
+        operation_id="toolsets_tools",
+        tags=["toolsets"],
+    )
+    def get(self, request: Request, ref: str) -> Response:
+        """The tools of a toolset, with the JSON Schema of their arguments."""
+        tools = selectors.tool_list(actor=self.actor, ref=ref)
+        return paginate_items(request, tools, tool_json, key=lambda tool: tool.name)

@@ -1,0 +1,92 @@
+"""What a kind of toolset and a tool are."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from core.validation import config_schema
+from toolsets.exceptions import ToolsetInvalid
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI's API takes
+
+
+class Risk(StrEnum):
+    """What a tool may do, from harmless to grave."""
+
+    READ = "read"
+    WRITE = "write"
+    EGRESS = "egress"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallContext:
+    """Whose call it is."""
+
+    tenant_id: UUID
+    run_id: UUID | None = None
+    session_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """`call` gets the validated arguments and answers text or JSON; it raises ToolError for an expected failure.
+
+    `timeout` is in seconds. The name is unique within its toolset.
+    """
+
+    name: str
+    description: str
+    arguments: type[BaseModel]
+    call: Callable[[Any, ToolCallContext], Awaitable[Any]]
+    risk: Risk = Risk.READ
+    timeout: float = 30.0
+
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        return self.arguments.model_json_schema()
+
+
+class ToolArguments(BaseModel):
+    """The base of a tool's arguments. Models write "5" for 5 now and then: types are converted where that is safe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ToolsetConfig(BaseModel):
+    """The base of a kind's config: unknown fields are faults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ToolsetKind(ABC):
+    """One kind of toolset; stateless. `tools` must be cheap and open nothing: connections belong to the calls."""
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str] = ""
+    Config: ClassVar[type[BaseModel]] = ToolsetConfig
+
+    @abstractmethod
+    def tools(self, config: Any) -> Sequence[Tool]:
+        """The tools of a toolset with this config, an instance of Config."""
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Raises ToolsetInvalid for a class that cannot serve as a kind."""
+        if not (isinstance(getattr(cls, "slug", None), str) and SLUG.fullmatch(cls.slug)):
+            raise ToolsetInvalid("slug must be 1 to 32 of a-z, 0-9 and '-'.")
+        if not (isinstance(getattr(cls, "title", None), str) and cls.title):
+            raise ToolsetInvalid("title is missing.")
+        if not (isinstance(cls.Config, type) and issubclass(cls.Config, BaseModel)):
+            raise ToolsetInvalid("Config must be a pydantic model.")
+        if cls.Config.model_config.get("extra") != "forbid":
+            raise ToolsetInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
+        config_schema(cls.Config)

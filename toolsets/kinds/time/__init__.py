@@ -1,0 +1,3 @@
+from toolsets.kinds.time.toolset import TimeToolset
+
+__all__ = ["TimeToolset"]

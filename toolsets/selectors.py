@@ -1,0 +1,88 @@
+"""Reads of toolsets; what belongs to another tenant is missing."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from django.db.models import Q, QuerySet
+from pydantic import ValidationError
+
+from core.errors import NotFound, Unavailable
+from core.ids import parse_uuid
+from core.validation import parse_config
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from toolsets.base import Tool, ToolsetKind
+from toolsets.models import Toolset
+from toolsets.registry import toolset_kinds
+from toolsets.toolbox import GrantedToolset
+
+logger = logging.getLogger(__name__)
+
+
+def toolset_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[Toolset]:
+    """By slug; `q` searches slug and name."""
+    authorize(actor, "toolset.view")
+    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id)
+    if q:
+        toolsets = toolsets.filter(Q(slug__icontains=q) | Q(name__icontains=q))
+    if kind:
+        toolsets = toolsets.filter(kind=kind)
+    return toolsets
+
+
+def toolset_get(*, actor: Principal, ref: str) -> Toolset:
+    """By id or slug; raises NotFound."""
+    key = parse_uuid(ref)
+    found = toolset_list(actor=actor).filter(**({"id": key} if key else {"slug": ref})).first()
+    if found is None:
+        raise NotFound(f"No toolset '{ref}'.")
+    return found
+
+
+def kind_list(*, actor: Principal) -> list[ToolsetKind]:
+    authorize(actor, "toolset.view")
+    return list(toolset_kinds().values())
+
+
+def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
+    """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
+    tools = tools_of(toolset_get(actor=actor, ref=ref))
+    if tools is None:
+        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+    return sorted(tools, key=lambda tool: tool.name)
+
+
+def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
+    """None when this server lacks the kind, or the kind no longer takes the config."""
+    kind = toolset_kinds().get(toolset.kind)
+    if kind is None:
+        return None
+    try:
+        return list(kind.tools(parse_config(kind.Config, toolset.config)))
+    except ValidationError:
+        return None
+
+
+def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
+    """Those of the tenant's toolsets that exist, in one query; none for no slugs."""
+    wanted = list(slugs)
+    if not wanted:
+        return {}
+    found = Toolset.objects.filter(tenant_id=actor.tenant_id, slug__in=wanted)
+    return {toolset.slug: toolset for toolset in found}
+
+
+def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedToolset]:
+    """What an agent with these grants may use now, in their order. A disabled toolset is switched off for all agents;
+    one that is missing or broken is left out as well, and logged, so that the agent can still answer.
+    """
+    found = toolsets_by_slug(actor=actor, slugs=slugs)
+    granted = []
+    for slug in slugs:
+        toolset = found.get(slug)
+        tools = tools_of(toolset) if toolset else None
+        if toolset is None or tools is None:
+            logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
+        elif toolset.enabled:
+            granted.append(GrantedToolset(slug, f"{toolset.id}:{toolset.updated_at.timestamp()}", tools))
+    return granted

@@ -1,0 +1,85 @@
+"""Writes to toolsets."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from core import audit
+from core.errors import Conflict
+from core.validation import invalid
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from toolsets.models import Toolset
+from toolsets.selectors import toolset_get
+from toolsets.validation import toolset_faults
+
+FIELDS = ("slug", "name", "config", "enabled")  # the kind stays what it was
+
+
+def toolset_create(
+    *, actor: Principal, slug: str, name: str, kind: str, config: dict[str, Any] | None = None, enabled: bool = True
+) -> Toolset:
+    """Raises InvalidRequest with every fault, Conflict when the slug is taken."""
+    authorize(actor, "toolset.edit")
+    values = {"slug": slug, "name": name, "kind": kind, "config": config or {}, "enabled": enabled}
+    _refuse_faults(values)
+    toolset = Toolset(tenant_id=actor.tenant_id, **values)
+    with transaction.atomic():
+        _save(toolset, force_insert=True)
+        audit.record(actor=actor, action="toolset.create", target=toolset, after=values)
+    return toolset
+
+
+@transaction.atomic
+def toolset_update(*, actor: Principal, ref: str, **changes: Any) -> Toolset:
+    """Change some of FIELDS; `config` is replaced as a whole. Agents use it so from their next run."""
+    authorize(actor, "toolset.edit")
+    toolset = _locked(actor, ref)
+    before = {name: getattr(toolset, name) for name in FIELDS}
+    after = {**before, **{name: changes[name] for name in FIELDS if name in changes}}
+    changed = [name for name in FIELDS if before[name] != after[name]]
+    if not changed:
+        return toolset
+    _refuse_faults({**after, "kind": toolset.kind})
+    for name in changed:
+        setattr(toolset, name, after[name])
+    _save(toolset, update_fields=[*changed, "updated_at"])
+    audit.record(
+        actor=actor,
+        action="toolset.update",
+        target=toolset,
+        before={name: before[name] for name in changed},
+        after={name: after[name] for name in changed},
+    )
+    return toolset
+
+
+@transaction.atomic
+def toolset_delete(*, actor: Principal, ref: str) -> None:
+    """Agents that were granted it answer without its tools from their next run."""
+    authorize(actor, "toolset.edit")
+    toolset = _locked(actor, ref)
+    before = {"slug": toolset.slug, "kind": toolset.kind, **{name: getattr(toolset, name) for name in FIELDS}}
+    audit.record(actor=actor, action="toolset.delete", target=toolset, before=before)
+    toolset.delete()
+
+
+def _locked(actor: Principal, ref: str) -> Toolset:
+    found = toolset_get(actor=actor, ref=ref)
+    locked = Toolset.objects.select_for_update().filter(id=found.id).first()
+    return locked or toolset_get(actor=actor, ref=ref)  # deleted in between: raises NotFound
+
+
+def _refuse_faults(values: dict[str, Any]) -> None:
+    faults = toolset_faults(values)
+    if faults:
+        raise invalid(faults)
+
+
+def _save(toolset: Toolset, **options: Any) -> None:
+    try:
+        with transaction.atomic():
+            toolset.save(**options)
+    except IntegrityError:
+        message = f"A toolset with the slug '{toolset.slug}' exists."
+        raise Conflict(message, code="slug_taken", param="slug") from None
