@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from inspect import isasyncgenfunction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,6 +42,11 @@ class AgentTemplate(ABC):
         """An async generator that ends with exactly one Answer. Raises ApplicationError for a failure to show."""
 
     @classmethod
+    def config_schema(cls) -> dict[str, Any]:
+        """The JSON Schema of the config."""
+        return config_schema(cls.Config)
+
+    @classmethod
     def check_class(cls) -> None:
         """Raises TemplateInvalid for a class that cannot serve as a template."""
         if not has_slug(cls):
@@ -58,7 +63,7 @@ class AgentTemplate(ABC):
             raise TemplateInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
         if not isasyncgenfunction(cls.run):
             raise TemplateInvalid("run must be an async generator.")
-        config_schema(cls.Config)
+        cls.config_schema()
 
 
 def has_slug(cls: type[AgentTemplate]) -> bool:

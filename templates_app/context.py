@@ -40,12 +40,11 @@ class Toolbox(Protocol):
 
 @dataclass(frozen=True)
 class AgentContext:
-    """`config` is an instance of the template's Config. `messages` are the history and the new ones in
-    OpenAI's shape, without the agent's `instructions`.
-
-    `client_tools` are the caller's own: the model may call them, the caller runs them. `params` are the caller's
-    (temperature, stop, response_format, …) and go before the config's. `compiled` lives as long as the agent version is in use and is shared by all its runs: nothing of a tenant,
-    a run or a key belongs in it.
+    """`config` is an instance of the template's Config. `messages` are the history and the new ones in OpenAI's shape,
+    without the agent's `instructions`. `client_tools` are the caller's own: the model may call them, the caller runs
+    them. `params` are the caller's (temperature, stop, response_format, …) and go before the config's. `compiled` lives
+    as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
+    it.
     """
 
     config: Any

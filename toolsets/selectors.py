@@ -30,12 +30,21 @@ def toolset_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[T
     return toolsets
 
 
+def by_ref(toolsets: QuerySet[Toolset], ref: str) -> QuerySet[Toolset]:
+    """At most one: the toolset with this id or slug."""
+    key = parse_uuid(ref)
+    return toolsets.filter(id=key) if key else toolsets.filter(slug=ref)
+
+
+def toolset_not_found(ref: str) -> NotFound:
+    return NotFound(f"No toolset '{ref}'.", code="toolset_not_found")
+
+
 def toolset_get(*, actor: Principal, ref: str) -> Toolset:
     """By id or slug; raises NotFound."""
-    key = parse_uuid(ref)
-    found = toolset_list(actor=actor).filter(**({"id": key} if key else {"slug": ref})).first()
+    found = by_ref(toolset_list(actor=actor), ref).first()
     if found is None:
-        raise NotFound(f"No toolset '{ref}'.")
+        raise toolset_not_found(ref)
     return found
 
 

@@ -1,5 +1,6 @@
 """Writes to toolsets."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -10,7 +11,7 @@ from core.validation import invalid
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.models import Toolset
-from toolsets.selectors import toolset_get
+from toolsets.selectors import by_ref, toolset_not_found
 from toolsets.validation import toolset_faults
 
 FIELDS = ("slug", "name", "config", "enabled")  # the kind stays what it was
@@ -31,7 +32,7 @@ def toolset_create(
 
 
 @transaction.atomic
-def toolset_update(*, actor: Principal, ref: str, **changes: Any) -> Toolset:
+def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Toolset:
     """Change some of FIELDS; `config` is replaced as a whole. Agents use it so from their next run."""
     authorize(actor, "toolset.edit")
     toolset = _locked(actor, ref)
@@ -65,9 +66,11 @@ def toolset_delete(*, actor: Principal, ref: str) -> None:
 
 
 def _locked(actor: Principal, ref: str) -> Toolset:
-    found = toolset_get(actor=actor, ref=ref)
-    locked = Toolset.objects.select_for_update().filter(id=found.id).first()
-    return locked or toolset_get(actor=actor, ref=ref)  # deleted in between: raises NotFound
+    toolsets = Toolset.objects.select_for_update().filter(tenant_id=actor.tenant_id)
+    toolset = by_ref(toolsets, ref).first()
+    if toolset is None:
+        raise toolset_not_found(ref)
+    return toolset
 
 
 def _refuse_faults(values: dict[str, Any]) -> None:

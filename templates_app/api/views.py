@@ -6,7 +6,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate_items, validated
-from core.validation import config_schema
 from templates_app import selectors
 from templates_app.api import serializers as io
 from templates_app.base import AgentTemplate
@@ -73,7 +72,7 @@ class TemplateSchemaView(ApiView):
     def get(self, request: Request, slug: str) -> Response:
         """The JSON Schema (draft 2020-12) of the template's config."""
         template = selectors.template_get(actor=self.actor, slug=slug, version=request.GET.get("version"))
-        return Response(config_schema(template.Config))
+        return Response(template.config_schema())
 
 
 class TemplateVersionsView(ApiView):

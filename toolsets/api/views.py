@@ -95,7 +95,7 @@ class ToolsetView(ApiView):
         if faults:
             kind = selectors.toolset_get(actor=self.actor, ref=ref).kind
             raise invalid(faults + toolset_faults({**values, **({"kind": kind} if "config" in values else {})}))
-        return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, **values)))
+        return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, changes=values)))
 
     @extend_schema(
         responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},

@@ -1,0 +1,83 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from agents.models import Agent
+from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_TOOLSETS
+from core.api import Choice, JSONObject, Slug, StrictSerializer, Text
+
+
+def _slugs(**options: Any) -> serializers.ListField:
+    return serializers.ListField(child=Text(max_length=63), max_length=MAX_TOOLSETS, **options)
+
+
+class AgentInput(StrictSerializer):
+    slug = Slug()
+    name = Text(max_length=MAX_NAME)
+    template = Text(max_length=63)
+    template_version = Text(
+        max_length=32, required=False, allow_null=True, default=None, help_text="By default the highest."
+    )
+    model = Text(max_length=MAX_MODEL, help_text="`provider_slug/model`")
+    instructions = Text(max_length=MAX_INSTRUCTIONS, required=False, allow_blank=True, default="")
+    config = JSONObject(required=False, default=dict, help_text="By the template's schema.")
+    toolsets = _slugs(required=False, default=list, help_text="Slugs of toolsets.")
+    metadata = JSONObject(required=False, default=dict, help_text="Your own.")
+
+
+class AgentPatch(StrictSerializer):
+    slug = Slug(required=False)
+    name = Text(max_length=MAX_NAME, required=False)
+    template = Text(max_length=63, required=False)
+    template_version = Text(
+        max_length=32, required=False, allow_null=True, help_text="Left out: what is pinned; null: the highest."
+    )
+    model = Text(max_length=MAX_MODEL, required=False, help_text="`provider_slug/model`")
+    instructions = Text(max_length=MAX_INSTRUCTIONS, required=False, allow_blank=True)
+    config = JSONObject(required=False, help_text="Replaced as a whole.")
+    toolsets = _slugs(required=False, help_text="Replaced as a whole.")
+    metadata = JSONObject(required=False, help_text="Replaced as a whole.")
+
+
+class AgentStatusInput(StrictSerializer):
+    status = Choice(Agent.Status.choices)
+
+
+class _VersionFields(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    template = serializers.CharField()
+    template_version = serializers.CharField()
+    model = serializers.CharField()
+    instructions = serializers.CharField(allow_blank=True)
+    config = JSONObject()
+    toolsets = serializers.ListField(child=serializers.CharField())
+    metadata = JSONObject()
+
+
+class AgentOutput(_VersionFields):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    status = serializers.ChoiceField(Agent.Status.choices)
+    version = serializers.IntegerField(help_text="The number of the current version.")
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class AgentVersionOutput(_VersionFields):
+    id = serializers.UUIDField()
+    number = serializers.IntegerField()
+    restored_from = serializers.IntegerField(allow_null=True)
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class FaultOutput(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class AgentReportOutput(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    errors = FaultOutput(many=True)
+    warnings = FaultOutput(many=True)

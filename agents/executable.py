@@ -1,0 +1,177 @@
+"""An agent version made ready to run: its template, its config, its tools and its model, put together."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pydantic import ValidationError
+
+from agents.exceptions import AgentUnusable
+from agents.models import AgentVersion
+from core.errors import ApplicationError, InvalidRequest, NotFound
+from core.validation import parse_config
+from llm.binding import use_binding
+from llm.gateway import gateway
+from llm.targets import ModelTarget
+from llm.wire import Accumulator, ChatRequest, Delta
+from templates_app.base import AgentTemplate
+from templates_app.context import AgentContext, Message, Reply
+from templates_app.events import Answer, Event
+from templates_app.registry import registry
+from toolsets.base import ToolCallContext
+from toolsets.events import ToolResult
+from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, tool_index
+
+Emit = Callable[[Delta | ToolResult], Awaitable[None]]
+CACHE_SIZE = 512
+# They speak of the tools in one request; a graph makes several, and its own tools are not the caller's to force.
+_NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+
+
+async def run_model(*, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], emit: Emit) -> None:
+    """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does."""
+    await _RunModel(target, emit).reply(messages, **params)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunModel:
+    """The run's model as templates see it."""
+
+    target: ModelTarget
+    emit: Emit
+
+    async def reply(
+        self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
+    ) -> Reply:
+        if tools:
+            params["tools"] = list(tools)
+        answer = Accumulator()
+        request = ChatRequest(self.target.model, list(messages), params)
+        async with aclosing(gateway.stream(request, self.target)) as deltas:
+            async for delta in deltas:
+                answer.add(delta)
+                await self.emit(delta)
+        done = answer.completion()
+        usage = msgspec.to_builtins(done.usage) if done.usage else None
+        return Reply(done.message(), done.finish_reason, usage)
+
+
+@cache
+def _chat_model() -> Any:
+    """One for all agents: it finds the run's model at each call. Imports LangChain, which natives never need."""
+    from llm.chat_model import RoutedChatModel
+
+    return RoutedChatModel()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the runs of a version share as long as its toolsets stay as they are."""
+
+    revisions: tuple[tuple[str, str], ...]
+    index: ToolIndex
+    compiled: dict[str, Any] = field(default_factory=dict)
+
+
+class Executable:
+    """Holds nothing of a run: many runs use it at once. Raises AgentUnusable when the template is gone."""
+
+    def __init__(self, version: AgentVersion) -> None:
+        self.template = _template(version)
+        self._tenant_id = version.tenant_id
+        self._instructions = version.instructions
+        self._shared = _Shared((), tool_index(()))
+        try:
+            self._config = parse_config(self.template.Config, version.config)
+        except ValidationError:
+            message = (
+                f"The template '{version.template}' {version.template_version} no longer takes the agent's config."
+            )
+            raise AgentUnusable(message) from None
+
+    async def run(
+        self,
+        *,
+        emit: Emit,
+        messages: list[Message],
+        params: dict[str, Any],
+        client_tools: list[dict[str, Any]],
+        target: ModelTarget,
+        toolsets: Sequence[GrantedToolset] = (),
+        run_id: UUID | None = None,
+        session_id: UUID | None = None,
+    ) -> AsyncIterator[Event]:
+        """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
+
+        Tokens and tool results go to `emit`. Raises ApplicationError; InvalidRequest for tools of the caller that the
+        template cannot use.
+        """
+        shared = self._shared_by(toolsets)
+        self._check_client_tools(client_tools, shared.index)
+        context = AgentContext(
+            config=self._config,
+            instructions=self._instructions,
+            messages=messages,
+            model=_RunModel(target, emit),
+            make_chat_model=_chat_model,
+            tools=Toolbox(shared.index, emit=emit, context=ToolCallContext(self._tenant_id, run_id, session_id)),
+            client_tools=client_tools,
+            params=params,
+            run_id=run_id,
+            session_id=session_id,
+            compiled=shared.compiled,
+        )
+        defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}
+        with use_binding(target, sink=emit, params=defaults):
+            async with aclosing(self.template.run(context)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
+                    if isinstance(event, Answer):
+                        return
+        raise ApplicationError("The agent's template ended without an answer.", code="no_answer")
+
+    def _shared_by(self, toolsets: Sequence[GrantedToolset]) -> _Shared:
+        """Compiled anew when a toolset was changed, switched off or on; runs under way keep what they have."""
+        revisions = tuple((toolset.slug, toolset.revision) for toolset in toolsets)
+        if revisions != self._shared.revisions:
+            self._shared = _Shared(revisions, tool_index(toolsets))
+        return self._shared
+
+    def _check_client_tools(self, client_tools: list[dict[str, Any]], index: ToolIndex) -> None:
+        if client_tools and "client_tools" not in self.template.capabilities:
+            message = f"The agent's template '{self.template.slug}' takes no tools of the caller."
+            raise InvalidRequest(message, code="client_tools_unsupported", param="tools")
+        for position, tool in enumerate(client_tools):
+            name = (tool.get("function") or {}).get("name")
+            if name in index.tools:
+                message = f"The agent has a tool '{name}' of its own: rename yours."
+                raise InvalidRequest(message, code="tool_name_clash", param=f"tools.{position}")
+
+
+def _template(version: AgentVersion) -> AgentTemplate:
+    try:
+        return registry.get(version.template, version.template_version)
+    except NotFound as error:
+        raise AgentUnusable(error.message) from None
+
+
+_cache: OrderedDict[UUID, Executable] = OrderedDict()
+_lock = threading.Lock()
+
+
+def executable_for(version: AgentVersion) -> Executable:
+    """Cached by version, which never changes; made anew when the registry has another template for it."""
+    with _lock:
+        held = _cache.get(version.id)
+        if held is None or held.template is not _template(version):
+            held = _cache[version.id] = Executable(version)
+        _cache.move_to_end(version.id)
+        while len(_cache) > CACHE_SIZE:
+            _cache.popitem(last=False)
+        return held

@@ -1,0 +1,70 @@
+"""Reads of agents; what belongs to another tenant is missing."""
+
+from django.db.models import Q, QuerySet
+
+from agents.exceptions import AgentPaused, agent_not_found, version_not_found
+from agents.models import Agent, AgentVersion
+from core.ids import parse_uuid
+from llm.exceptions import model_not_found
+from tenants.permissions import authorize, is_allowed
+from tenants.principal import Principal
+
+
+def agent_list(*, actor: Principal, q: str = "", status: str = "", template: str = "") -> QuerySet[Agent]:
+    """With their current versions; `q` searches slug and name."""
+    authorize(actor, "agent.view")
+    agents = Agent.objects.filter(tenant_id=actor.tenant_id).select_related("version")
+    if q:
+        agents = agents.filter(Q(slug__icontains=q) | Q(version__name__icontains=q))
+    if status:
+        agents = agents.filter(status=status)
+    if template:
+        agents = agents.filter(version__template=template)
+    return agents
+
+
+def by_ref(agents: QuerySet[Agent], ref: str) -> QuerySet[Agent]:
+    """At most one: the agent with this id or slug."""
+    key = parse_uuid(ref)
+    return agents.filter(id=key) if key else agents.filter(slug=ref)
+
+
+def agent_find(*, actor: Principal, ref: str) -> Agent | None:
+    """By id or slug."""
+    return by_ref(agent_list(actor=actor), ref).first()
+
+
+def agent_get(*, actor: Principal, ref: str) -> Agent:
+    """By id or slug, with its current version."""
+    agent = agent_find(actor=actor, ref=ref)
+    if agent is None:
+        raise agent_not_found(ref)
+    return agent
+
+
+def agent_for_chat(*, actor: Principal, ref: str) -> Agent:
+    """The agent that shall answer. A draft answers those who may edit it and is missing for others.
+
+    Raises ModelNotFound, or AgentPaused. No permission is asked: `chat.run` is the caller's.
+    """
+    agents = Agent.objects.filter(tenant_id=actor.tenant_id).select_related("version")
+    agent = by_ref(agents, ref).first()
+    hidden = agent is not None and agent.status == Agent.Status.DRAFT and not is_allowed(actor, "agent.edit")
+    if agent is None or agent.version is None or hidden:
+        raise model_not_found(ref)
+    if agent.status == Agent.Status.PAUSED:
+        raise AgentPaused(f"The agent '{agent.slug}' is paused.", param="model")
+    return agent
+
+
+def version_list(*, actor: Principal, ref: str) -> QuerySet[AgentVersion]:
+    """The versions of an agent, newest first."""
+    agent = agent_get(actor=actor, ref=ref)
+    return AgentVersion.objects.filter(tenant_id=actor.tenant_id, agent_id=agent.id)
+
+
+def version_get(*, actor: Principal, ref: str, number: int) -> AgentVersion:
+    version = version_list(actor=actor, ref=ref).filter(number=number).first()
+    if version is None:
+        raise version_not_found(ref, number)
+    return version

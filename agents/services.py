@@ -1,0 +1,215 @@
+"""Writes to agents. A configuration is never changed: each change makes a version, and the agent points to its last."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from agents.exceptions import agent_not_found, version_not_found
+from agents.models import Agent, AgentVersion
+from agents.selectors import by_ref
+from agents.validation import Report, check_agent
+from core import audit
+from core.errors import Conflict, InvalidRequest
+from core.ids import uuid7
+from core.validation import invalid
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+# What a version holds; the slug and the status are the agent's own.
+VERSIONED = ("name", "template", "template_version", "model", "instructions", "config", "toolsets", "metadata")
+
+
+def agent_create(
+    *,
+    actor: Principal,
+    slug: str,
+    name: str,
+    template: str,
+    model: str,
+    template_version: str | None = None,
+    instructions: str = "",
+    config: Mapping[str, Any] | None = None,
+    toolsets: list[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    status: str = Agent.Status.DRAFT,
+) -> Agent:
+    """An agent with its version 1, by default as a draft on the template's highest version.
+
+    Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken.
+    """
+    authorize(actor, "agent.edit")
+    values = {
+        "name": name,
+        "template": template,
+        "template_version": template_version,
+        "model": model,
+        "instructions": instructions,
+        "config": dict(config or {}),
+        "toolsets": list(toolsets or []),
+        "metadata": dict(metadata or {}),
+    }
+    _check_status(status)
+    values = _checked(actor, {"slug": slug, **values})
+    agent = Agent(id=uuid7(), tenant_id=actor.tenant_id, slug=slug, status=status)
+    version = _version(actor, agent, 1, values)
+    agent.version = version
+    with transaction.atomic():
+        _save(agent, force_insert=True)  # the key to its version is checked at the commit
+        version.save(force_insert=True)
+        audit.record(actor=actor, action="agent.create", target=agent, after={**_facts(agent), **values})
+    return agent
+
+
+@transaction.atomic
+def agent_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Agent:
+    """Change the slug or some of VERSIONED, `config` and `metadata` as a whole. No change makes no version.
+
+    Without a `template_version` the agent keeps the one it has pinned, or takes the highest of another template.
+    Raises as `agent_create` does, and NotFound.
+    """
+    authorize(actor, "agent.edit")
+    agent = _locked(actor, ref)
+    current = _current(agent)
+    before = {"slug": agent.slug, **_values(current)}
+    wanted = {**before, **{name: changes[name] for name in before if name in changes}}
+    if wanted["template"] != before["template"] and "template_version" not in changes:
+        wanted["template_version"] = None
+    if wanted == before:
+        return agent
+    if wanted == {**before, "slug": wanted["slug"]}:
+        _refuse(check_agent(actor=actor, values={"slug": wanted["slug"]}))
+    else:
+        wanted.update(_checked(actor, wanted))
+    return _apply(actor, agent, before, wanted, action="agent.update")
+
+
+@transaction.atomic
+def agent_restore(*, actor: Principal, ref: str, number: int) -> Agent:
+    """Make the configuration of an old version the current one, as a new version. Raises as `agent_update` does."""
+    authorize(actor, "agent.edit")
+    agent = _locked(actor, ref)
+    old = AgentVersion.objects.filter(tenant_id=actor.tenant_id, agent_id=agent.id, number=number).first()
+    if old is None:
+        raise version_not_found(ref, number)
+    before = {"slug": agent.slug, **_values(_current(agent))}
+    after = {"slug": agent.slug, **_checked(actor, _values(old))}
+    return _apply(actor, agent, before, after, action="agent.restore", restored_from=number)
+
+
+@transaction.atomic
+def agent_status(*, actor: Principal, ref: str, status: str) -> Agent:
+    """Set draft, active or paused; runs under way go on."""
+    authorize(actor, "agent.edit")
+    _check_status(status)
+    agent = _locked(actor, ref)
+    before = agent.status
+    if status != before:
+        agent.status = status
+        agent.save(update_fields=["status", "updated_at"])
+        audit.record(
+            actor=actor, action="agent.status", target=agent, before={"status": before}, after={"status": status}
+        )
+    return agent
+
+
+@transaction.atomic
+def agent_delete(*, actor: Principal, ref: str) -> None:
+    """Delete an agent with its versions. Its sessions, runs and messages stay and then name no version."""
+    authorize(actor, "agent.edit")
+    agent = _locked(actor, ref)
+    audit.record(actor=actor, action="agent.delete", target=agent, before={**_facts(agent), **_values(_current(agent))})
+    Agent.objects.filter(tenant_id=actor.tenant_id, id=agent.id).update(version=None)  # which protects its versions
+    agent.delete()
+
+
+def _locked(actor: Principal, ref: str) -> Agent:
+    """Locked by itself and its version read afterwards: a join would be that of before the wait for the lock."""
+    agents = Agent.objects.select_for_update().filter(tenant_id=actor.tenant_id)
+    agent = by_ref(agents, ref).first()
+    if agent is None:
+        raise agent_not_found(ref)
+    return agent
+
+
+def _current(agent: Agent) -> AgentVersion:
+    if agent.version is None:
+        raise Conflict("The agent has no version.", code="no_version")
+    return agent.version
+
+
+def _values(version: AgentVersion) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in VERSIONED}
+
+
+def _facts(agent: Agent) -> dict[str, Any]:
+    return {"slug": agent.slug, "status": agent.status}
+
+
+def _checked(actor: Principal, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The versioned values as they are stored; raises InvalidRequest with every fault."""
+    report = check_agent(actor=actor, values=values)
+    _refuse(report)
+    resolved = {"template_version": report.template_version, "config": report.config}
+    return {name: resolved.get(name, values[name]) for name in VERSIONED}
+
+
+def _refuse(report: Report) -> None:
+    if not report.valid:
+        raise invalid(report.errors)
+
+
+def _check_status(status: str) -> None:
+    if status not in Agent.Status.values:
+        message = f"status must be one of {', '.join(Agent.Status.values)}."
+        raise InvalidRequest(message, code="invalid_choice", param="status")
+
+
+def _version(actor: Principal, agent: Agent, number: int, values: Mapping[str, Any]) -> AgentVersion:
+    return AgentVersion(
+        id=uuid7(),
+        tenant_id=actor.tenant_id,
+        agent=agent,
+        number=number,
+        created_by=actor.label[:200],
+        **{name: values[name] for name in VERSIONED},
+    )
+
+
+def _apply(
+    actor: Principal,
+    agent: Agent,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    action: str,
+    restored_from: int | None = None,
+) -> Agent:
+    """Write what changed: a version if any of VERSIONED did, and one audit row. Nothing changed, nothing written."""
+    changed = [name for name in after if after[name] != before[name]]
+    if not changed:
+        return agent
+    old = _current(agent)
+    agent.slug = after["slug"]
+    if changed != ["slug"]:
+        version = _version(actor, agent, old.number + 1, after)
+        version.restored_from = restored_from
+        version.save(force_insert=True)
+        agent.version = version
+    _save(agent, update_fields=["slug", "version", "updated_at"])
+    audit.record(
+        actor=actor,
+        action=action,
+        target=agent,
+        before={"version": old.number, **{name: before[name] for name in changed}},
+        after={"version": _current(agent).number, **{name: after[name] for name in changed}},
+    )
+    return agent
+
+
+def _save(agent: Agent, **options: Any) -> None:
+    try:
+        with transaction.atomic():
+            agent.save(**options)
+    except IntegrityError:
+        raise Conflict(f"An agent with the slug '{agent.slug}' exists.", code="slug_taken", param="slug") from None

@@ -1,0 +1,154 @@
+"""What an agent may be; every fault at once, each as `{path, code, message}`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from core.errors import NotFound
+from core.validation import config_faults, parse_config, slug_faults
+from llm.models import Provider
+from llm.providers import provider_kind
+from llm.selectors import provider_models
+from templates_app.base import AgentTemplate
+from templates_app.registry import registry
+from tenants.principal import Principal
+from toolsets.selectors import tools_of, toolsets_by_slug
+from toolsets.toolbox import GrantedToolset, tool_index
+
+Fault = dict[str, Any]
+RESERVED = frozenset({"validate"})  # a path below /v1/agents
+MAX_NAME = 120
+MAX_MODEL = 255
+MAX_INSTRUCTIONS = 100_000  # characters
+MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
+MAX_TOOLSETS = 50
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found. `template_version` and `config` are as they will be stored; None where there is a fault."""
+
+    errors: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    template_version: str | None = None
+    config: dict[str, Any] | None = None
+
+    @property
+    def valid(self) -> bool:
+        return not self.errors
+
+
+def fault(path: str, code: str, message: str) -> Fault:
+    return {"path": path, "code": code, "message": message}
+
+
+def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
+    """Checks the fields that are there, so that an edge which found faults of its own can add the others."""
+    report = Report()
+    if "slug" in values:
+        report.errors += slug_faults(values["slug"], reserved=RESERVED)
+    report.errors += _text_faults(values) + _size_faults(values)
+    template = _check_template(report, values)
+    if template is not None and "config" in values:
+        _check_config(report, template, values["config"])
+    if "model" in values:
+        _check_model(report, actor, values["model"])
+    if values.get("toolsets"):
+        _check_toolsets(report, actor, values["toolsets"], template)
+    return report
+
+
+def _text_faults(values: Mapping[str, Any]) -> list[Fault]:
+    faults = []
+    name = values.get("name")
+    if name is not None and not (name.strip() and len(name) <= MAX_NAME):
+        faults.append(fault("name", "invalid", f"Give a name of 1 to {MAX_NAME} characters."))
+    if len(values.get("instructions", "")) > MAX_INSTRUCTIONS:
+        message = f"Instructions have at most {MAX_INSTRUCTIONS} characters."
+        faults.append(fault("instructions", "max_length", message))
+    return faults
+
+
+def _size_faults(values: Mapping[str, Any]) -> list[Fault]:
+    return [
+        fault(name, "too_large", f"The JSON of {name} has at most {MAX_DOCUMENT} bytes.")
+        for name in ("config", "metadata")
+        if len(orjson.dumps(values.get(name, {}), default=str)) > MAX_DOCUMENT
+    ]
+
+
+def _check_template(report: Report, values: Mapping[str, Any]) -> AgentTemplate | None:
+    slug, version = values.get("template"), values.get("template_version")
+    if slug is None:
+        return None
+    broken = [health for health in registry.health() if health.slug == slug and not health.versions]
+    if broken:
+        reason = broken[0].problems[0].reason if broken[0].problems else "Nothing of it could be loaded."
+        report.errors.append(fault("template", "template_unhealthy", f"The template '{slug}' is unusable: {reason}"))
+        return None
+    try:
+        template = registry.get(slug, version)
+    except NotFound as error:
+        report.errors.append(fault(error.param or "template", error.code, error.message))
+        return None
+    report.template_version = template.version
+    return template
+
+
+def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, Any]) -> None:
+    faults = config_faults(template.Config, config)
+    report.errors += faults
+    if not faults:
+        report.config = parse_config(template.Config, config).model_dump(mode="json", exclude_unset=True)
+
+
+def _check_model(report: Report, actor: Principal, name: str) -> None:
+    slug, _, model = name.partition("/")
+    if not (slug and model) or len(name) > MAX_MODEL or not name.isprintable() or " " in name:
+        report.errors.append(fault("model", "invalid", "Write the model as provider_slug/model, without blanks."))
+        return
+    provider = Provider.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
+    if provider is None:
+        report.errors.append(fault("model", "unknown_provider", f"There is no provider '{slug}'."))
+        return
+    if provider_kind(provider.kind) is None:
+        message = f"The provider kind '{provider.kind}' is not installed on this server."
+        report.errors.append(fault("model", "provider_kind_missing", message))
+        return
+    known = provider_models(provider)
+    if known and model not in known:
+        message = f"The provider '{slug}' has no model '{model}'. Test the provider to read its models anew."
+        report.errors.append(fault("model", "unknown_model", message))
+    elif not known:
+        message = f"Whether '{slug}' has the model '{model}' is unknown until the provider is tested."
+        report.warnings.append(fault("model", "model_unverified", message))
+
+
+def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:
+    if len(slugs) > MAX_TOOLSETS:
+        report.errors.append(fault("toolsets", "too_many", f"An agent has at most {MAX_TOOLSETS} toolsets."))
+        return
+    found = toolsets_by_slug(actor=actor, slugs=slugs)
+    granted = []
+    for index, slug in enumerate(slugs):
+        path, toolset = f"toolsets.{index}", found.get(slug)
+        tools = tools_of(toolset) if toolset else None
+        if slug in slugs[:index]:
+            report.errors.append(fault(path, "duplicate", f"The toolset '{slug}' is listed twice."))
+        elif toolset is None:
+            report.errors.append(fault(path, "unknown_toolset", f"There is no toolset '{slug}'."))
+        elif not toolset.enabled:
+            report.errors.append(fault(path, "toolset_disabled", f"The toolset '{slug}' is disabled."))
+        elif tools is None:
+            message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
+            report.errors.append(fault(path, "toolset_broken", message))
+        else:
+            granted.append(GrantedToolset(slug, "", tools))
+    for name in tool_index(granted).clashes:
+        message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
+        report.errors.append(fault("toolsets", "tool_name_clash", message))
+    if template is not None and "tools" not in template.capabilities:
+        message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
+        report.warnings.append(fault("toolsets", "tools_unused", message))
