@@ -116,6 +116,10 @@ class JSONValueField(LeavesOut, forms.CharField):
 
     widget = UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"})
 
+    @staticmethod
+    def text_of(value: Any) -> str:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
         if not text.strip():
@@ -210,5 +214,5 @@ def to_initial(field: Any, value: Any) -> Any:
     if isinstance(field, LinesField):
         return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
     if isinstance(field, JSONValueField):
-        return json.dumps(value, indent=2, ensure_ascii=False)
+        return JSONValueField.text_of(value)
     return value

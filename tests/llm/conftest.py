@@ -1,9 +1,9 @@
 from collections.abc import Iterator
 
 import pytest
+
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
-
 from tests.llm.upstream import Upstream, running_upstream
 
 

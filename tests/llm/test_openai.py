@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -210,28 +210,21 @@ async def test_ending_a_call_closes_the_upstream_at_once(target, upstream: Upstr
                     return
 
     task = asyncio.create_task(read())
-    if how == "cancel-before-answer":
-        while not upstream.calls:
-            await asyncio.sleep(0.005)
-    else:
-        await got.wait()
+    await (asyncio.sleep(0.1) if how == "cancel-before-answer" else got.wait())
+    assert upstream.calls
     ended = time.monotonic()
     if how != "close":
         task.cancel()
     await asyncio.wait([task])
-    while model not in upstream.closed_at:
-        assert time.monotonic() - ended < 1
-        await asyncio.sleep(0.002)
+    await asyncio.sleep(0.15)
     assert upstream.closed_at[model] - ended < 0.1
 
 
 async def test_no_task_is_left_behind(target) -> None:
     before = asyncio.all_tasks()
     for model in ("hello", "cut", "reset", "garbage"):
-        try:
+        with suppress(ProviderError):
             await collect(target(model))
-        except ProviderError:
-            pass
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 

@@ -1,0 +1,250 @@
+"""Agents: their form from the template's schema, their versions with differences, and a page to try them."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path
+
+from agents.models import Agent, AgentVersion
+from agents.selectors import version_list
+from agents.services import agent_create, agent_delete, agent_restore, agent_status, agent_update
+from core.admin.diff import changes
+from core.admin.parts import (
+    MultipleChoicesDropdownFilter,
+    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    action,
+    display,
+)
+from core.admin.schema_fields import JSONValueField
+from core.errors import ApplicationError
+from llm.selectors import model_names
+from templates_app.registry import registry
+from tenants.admin_base import actor_of, may
+from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
+from tenants.principal import Principal
+from toolsets.selectors import toolset_list
+
+STATUS_LABELS = {"draft": "default", "active": "success", "paused": "warning"}
+VERSIONS_SHOWN = 100
+
+
+class ModelInput(UnfoldAdminTextInputWidget):
+    """Free text with the known models as suggestions: a provider may know more models than it lists."""
+
+    template_name = "operators/model_input.html"
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        context["widget"]["models"] = self.models
+        context["widget"]["attrs"]["list"] = f"{name}-models"
+        return context
+
+    models: list[str] = []
+
+
+class AgentForm(SchemaServiceForm):
+    chooser = "template"
+    document = "config"
+    fieldsets = [
+        (None, ["name", "slug", "status", "template", "model", "instructions", "toolsets"]),
+        ("More", ["metadata"]),
+    ]
+
+    name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
+    slug = forms.SlugField(
+        max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="What callers send as the model."
+    )
+    status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.ACTIVE)
+    template = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
+    model = forms.CharField(max_length=255, widget=ModelInput(), help_text="provider/model")
+    instructions = forms.CharField(
+        required=False,
+        strip=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 10}),
+        help_text="What it is told first.",
+    )
+    toolsets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple())
+    metadata = JSONValueField(required=False, label="Metadata (JSON)", help_text="Your own notes for programs.")
+
+    def __init__(self, data: Any = None, **kwargs: Any) -> None:
+        super().__init__(data, **kwargs)
+        model: Any = self.fields["model"].widget
+        model.models = [found.name for found in model_names(self.actor)]
+        self._fill_toolsets()
+        if self.version:
+            self._fill(self.version)
+        self.fields["template"].help_text = self._template_help()
+
+    @property
+    def version(self) -> AgentVersion | None:
+        return self.instance.version if self.instance else None
+
+    def _fill_toolsets(self) -> None:
+        known = [(toolset.slug, toolset.name) for toolset in toolset_list(actor=self.actor)]
+        slugs = {slug for slug, _ in known}
+        granted = self.version.toolsets if self.version else []
+        gone = [(slug, f"{slug} (missing)") for slug in granted if slug not in slugs]
+        field: Any = self.fields["toolsets"]
+        field.choices = [*known, *gone]
+        if not field.choices:
+            field.help_text = "There are no toolsets yet."
+
+    def _fill(self, version: AgentVersion) -> None:
+        names = ("name", "model", "instructions", "toolsets", "template")
+        self.initial = {name: getattr(version, name) for name in names}
+        self.initial |= {"slug": self.instance.slug, "status": self.instance.status}
+        self.initial["template"] = self.chosen
+        self.initial["metadata"] = JSONValueField.text_of(version.metadata) if version.metadata else ""
+
+    def _template_help(self) -> str:
+        found = registry.versions(self.chosen)
+        return found[0].description if found else ""
+
+    def choices(self) -> list[tuple[str, str]]:
+        found = [(health.slug, registry.get(health.slug).title) for health in registry.health() if health.versions]
+        stored = self.stored_choice()
+        if stored and stored not in dict(found):
+            found.append((stored, f"{stored} (not installed)"))
+        return found
+
+    def stored_choice(self) -> str:
+        return self.version.template if self.version else ""
+
+    def stored_document(self) -> dict[str, Any]:
+        return dict(self.version.config) if self.version else {}
+
+    def schema_of(self, choice: str) -> dict[str, Any] | None:
+        found = registry.versions(choice)
+        return found[0].config_schema() if found else None
+
+    def clean_metadata(self) -> dict[str, Any]:
+        value = self.cleaned_data["metadata"]
+        if value is not None and not isinstance(value, dict):
+            raise forms.ValidationError('This must be a JSON object, such as {"team": "support"}.')
+        return value or {}
+
+    def save(self) -> Agent:
+        found = dict(self.cleaned_data)
+        status = found.pop("status")
+        found["config"] = self.document_value()
+        if self.instance:
+            agent = agent_update(actor=self.actor, ref=str(self.instance.id), **found)
+        else:
+            agent = agent_create(actor=self.actor, **found)
+        return agent if agent.status == status else agent_status(actor=self.actor, ref=str(agent.id), status=status)
+
+
+def document_of(version: AgentVersion) -> dict[str, Any]:
+    """What a version says, in the order in which people read it."""
+    names = ("name", "template", "template_version", "model", "instructions", "toolsets", "config", "metadata")
+    return {name: getattr(version, name) for name in names}
+
+
+class AgentAdmin(SchemaServiceAdmin):
+    perm = "agent"
+    service_form = AgentForm
+    list_display = ("title", "status_label", "template", "model", "number", "updated_at")
+    list_select_related = ("version",)
+    list_filter = (("status", MultipleChoicesDropdownFilter),)
+    search_fields = ("slug__startswith", "version__name__istartswith")
+    search_help_text = "The beginning of a name or slug"
+    sortable_by = ()
+    actions_detail = ("try_it", "versions")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("version")
+
+    @display(description="Agent", header=True)
+    def title(self, agent: Agent) -> list[str]:
+        return [agent.version.name if agent.version else agent.slug, agent.slug]
+
+    @display(description="Status", label=STATUS_LABELS)
+    def status_label(self, agent: Agent) -> tuple[str, str]:
+        return agent.status, agent.get_status_display()
+
+    @display(description="Template")
+    def template(self, agent: Agent) -> str:
+        return f"{agent.version.template} {agent.version.template_version}" if agent.version else "—"
+
+    @display(description="Model")
+    def model(self, agent: Agent) -> str:
+        return agent.version.model if agent.version else "—"
+
+    @display(description="Version")
+    def number(self, agent: Agent) -> str:
+        return f"v{agent.version.number}" if agent.version else "—"
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.restore_view)
+        return [path("<path:object_id>/versions/restore/", view, name="agents_agent_restore"), *super().get_urls()]
+
+    def has_try_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return may(request, "chat.run")
+
+    @action(description="Try it", icon="chat", url_path="try", permissions=["try"])
+    def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        agent = self.get_or_gone(request, object_id)
+        if isinstance(agent, HttpResponse):
+            return agent
+        context = {"title": "Try it", "agent": agent, "tenant_slug": actor_of(request).tenant_slug}
+        return self.page(request, "operators/try.html", agent, **context)
+
+    @action(description="Versions", icon="history", url_path="versions", permissions=["view"])
+    def versions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        agent = self.get_or_gone(request, object_id)
+        if isinstance(agent, HttpResponse):
+            return agent
+        return self.page(request, "operators/versions.html", agent, **self._compared(request, agent))
+
+    def _compared(self, request: HttpRequest, agent: Agent) -> dict[str, Any]:
+        """The chosen version beside the one to compare it with: by default the newest and the one before it."""
+        found = list(version_list(actor=actor_of(request), ref=str(agent.id)).defer("instructions")[:VERSIONS_SHOWN])
+        by_number = {version.number: version for version in found}
+        newest = found[0].number if found else 0
+        chosen = _number(request, "version", by_number, newest)
+        against = _number(request, "against", by_number, max((n for n in by_number if n < chosen), default=chosen))
+        before, after = by_number.get(against), by_number.get(chosen)
+        return {
+            "title": "Versions",
+            "agent": agent,
+            "versions": found,
+            "chosen": after,
+            "against": before,
+            "current": agent.version.number if agent.version else 0,
+            "changes": changes(document_of(before), document_of(after)) if before and after else [],
+            "may_restore": self.has_change_permission(request, agent),
+        }
+
+    def restore_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """POST `number`: that version's configuration becomes a new version."""
+        if request.method != "POST" or not self.has_change_permission(request):
+            raise PermissionDenied
+        agent = self.get_or_gone(request, object_id)
+        if isinstance(agent, HttpResponse):
+            return agent
+        self._restore(request, agent.id, actor_of(request))
+        return HttpResponseRedirect(self.url("versions", agent.pk))
+
+    def _restore(self, request: HttpRequest, agent_id: Any, actor: Principal) -> None:
+        number = request.POST.get("number", "")
+        try:
+            agent = agent_restore(actor=actor, ref=str(agent_id), number=int(number) if number.isdecimal() else 0)
+        except ApplicationError as error:
+            messages.error(request, error.message)
+        else:
+            current = agent.version.number if agent.version else 0
+            messages.success(request, f"Version {number} was restored as version {current}.")
+
+    def delete_through(self, request: HttpRequest, obj: Agent) -> None:
+        agent_delete(actor=actor_of(request), ref=str(obj.id))
+
+
+def _number(request: HttpRequest, name: str, known: dict[int, AgentVersion], default: int) -> int:
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 9 and int(text) in known else default

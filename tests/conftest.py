@@ -1,0 +1,145 @@
+"""Fixtures of the whole suite: two tenants, three actors, and clients that speak as they do."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
+from django.test import AsyncClient, Client
+
+from core import aio
+from core.tenant import tenant_context
+from tenants import authentication
+from tenants.models import Tenant
+from tenants.principal import Principal, system_principal
+from tenants.services import api_key_create, tenant_create
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """`async def` tests run by async_to_sync, so that their database work shares the test's transaction."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or pyfuncitem.get_closest_marker("asyncio"):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    async_to_sync(pyfuncitem.obj)(**arguments)
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_pools(django_db_setup: None) -> Iterator[None]:
+    """Before the test database is dropped."""
+    yield
+    for connection in connections.all(initialized_only=True):
+        connection.close_pool()
+
+
+@pytest.fixture(autouse=True)
+def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Database work of async code joins the test's transaction, unless the test is a transactional one."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker is not None and marker.kwargs.get("transaction"):
+        return
+
+    def here(unit: Any, **_: Any) -> Any:
+        return sync_to_async(unit, thread_sensitive=True)
+
+    monkeypatch.setattr(aio, "sync_to_async", here)
+
+
+@pytest.fixture(autouse=True)
+def _cold_caches() -> Iterator[None]:
+    yield
+    authentication._cache.clear()
+    authentication._touched.clear()
+
+
+@pytest.fixture
+def acme(db: None) -> Tenant:
+    return tenant_create(slug="acme", name="Acme")
+
+
+@pytest.fixture
+def globex(db: None) -> Tenant:
+    return tenant_create(slug="globex", name="Globex")
+
+
+@dataclass
+class Actor:
+    """Somebody with an API key, and clients that send it."""
+
+    tenant: Tenant
+    role: str
+    token: str
+    principal: Principal
+    http: Client = field(init=False)
+    ahttp: AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = Client(headers=self.headers, raise_request_exception=False)
+        self.ahttp = AsyncClient(headers=self.headers, raise_request_exception=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.http.get(f"/v1/{path}", query)
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        data = b"" if body is None else orjson.dumps(body)
+        return self.http.generic(method, f"/v1/{path}", data, content_type="application/json")
+
+    post = property(lambda self: partial(self.send, "POST"))
+    put = property(lambda self: partial(self.send, "PUT"))
+    patch = property(lambda self: partial(self.send, "PATCH"))
+    delete = property(lambda self: partial(self.send, "DELETE"))
+
+    async def apost(self, path: str, body: Any) -> Any:
+        return await self.ahttp.generic("POST", f"/v1/{path}", orjson.dumps(body), content_type="application/json")
+
+    async def aget(self, path: str, **query: Any) -> Any:
+        return await self.ahttp.get(f"/v1/{path}", query)
+
+
+def make_actor(tenant: Tenant, role: str, **key: Any) -> Actor:
+    system = system_principal(tenant.id, tenant.slug)
+    with tenant_context(tenant.id):
+        row, token = api_key_create(actor=system, name=f"{role} of {tenant.slug}", role=role, **key)
+    scopes = frozenset(row.scopes)
+    principal = Principal(tenant.id, tenant.slug, "api_key", row.id, row.name, role, scopes)
+    return Actor(tenant, role, token, principal)
+
+
+@pytest.fixture
+def owner(acme: Tenant) -> Actor:
+    return make_actor(acme, "owner")
+
+
+@pytest.fixture
+def viewer(acme: Tenant) -> Actor:
+    """The teammate who may look and not touch."""
+    return make_actor(acme, "viewer")
+
+
+@pytest.fixture
+def stranger(globex: Tenant) -> Actor:
+    """The owner of another tenant."""
+    return make_actor(globex, "owner")
+
+
+@pytest.fixture
+def in_acme(acme: Tenant) -> Iterator[Tenant]:
+    with tenant_context(acme.id):
+        yield acme
+
+
+async def settle() -> None:
+    """Let the tasks of this loop that are ready go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
