@@ -12,7 +12,12 @@ from core.net import AddressRefused, check_url, resolve
 
 @pytest.mark.parametrize(
     "url",
-    ["https://api.openai.com/v1", "http://93.184.216.34", "https://example.com:8443/a/b", "http://[2606:4700::1111]/v1"],
+    [
+        "https://api.openai.com/v1",
+        "http://93.184.216.34",
+        "https://example.com:8443/a/b",
+        "http://[2606:4700::1111]/v1",
+    ],
 )
 def test_public_urls_pass(url: str) -> None:
     check_url(url, allow_private=False)
