@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Agent
+from agents.models import Agent, AgentVersion
 from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_TOOLSETS
 from core.api import Choice, JSONObject, Slug, StrictSerializer, Text
 
@@ -43,7 +43,26 @@ class AgentStatusInput(StrictSerializer):
     status = Choice(Agent.Status.choices)
 
 
-class _VersionFields(serializers.Serializer[Any]):
+class AgentOutput(serializers.Serializer[Agent]):
+    id = serializers.UUIDField()
+    slug = serializers.CharField()
+    name = serializers.CharField(source="version.name")
+    status = serializers.ChoiceField(Agent.Status.choices)
+    template = serializers.CharField(source="version.template")
+    template_version = serializers.CharField(source="version.template_version")
+    model = serializers.CharField(source="version.model")
+    instructions = serializers.CharField(source="version.instructions", allow_blank=True)
+    config = JSONObject(source="version.config")
+    toolsets = serializers.ListField(child=serializers.CharField(), source="version.toolsets")
+    metadata = JSONObject(source="version.metadata")
+    version = serializers.IntegerField(source="version.number", help_text="The number of the current version.")
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class AgentVersionOutput(serializers.Serializer[AgentVersion]):
+    id = serializers.UUIDField()
+    number = serializers.IntegerField()
     name = serializers.CharField()
     template = serializers.CharField()
     template_version = serializers.CharField()
@@ -52,20 +71,6 @@ class _VersionFields(serializers.Serializer[Any]):
     config = JSONObject()
     toolsets = serializers.ListField(child=serializers.CharField())
     metadata = JSONObject()
-
-
-class AgentOutput(_VersionFields):
-    id = serializers.UUIDField()
-    slug = serializers.CharField()
-    status = serializers.ChoiceField(Agent.Status.choices)
-    version = serializers.IntegerField(help_text="The number of the current version.")
-    created_at = serializers.DateTimeField()
-    updated_at = serializers.DateTimeField()
-
-
-class AgentVersionOutput(_VersionFields):
-    id = serializers.UUIDField()
-    number = serializers.IntegerField()
     restored_from = serializers.IntegerField(allow_null=True)
     created_by = serializers.CharField()
     created_at = serializers.DateTimeField()
@@ -79,5 +84,5 @@ class FaultOutput(serializers.Serializer[Any]):
 
 class AgentReportOutput(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    errors = FaultOutput(many=True)
+    errors = FaultOutput(many=True)  # type: ignore[assignment]
     warnings = FaultOutput(many=True)

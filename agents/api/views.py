@@ -20,33 +20,12 @@ STATUS = OpenApiParameter("status", OpenApiTypes.STR, enum=Agent.Status.values, 
 TEMPLATE = OpenApiParameter("template", OpenApiTypes.STR, description="Only agents of this template.")
 
 
-def agent_json(agent: Agent) -> dict[str, Any]:
-    version = agent.version
-    assert version is not None  # every agent has one; only its deletion takes it away
-    return {
-        "id": str(agent.id),
-        "slug": agent.slug,
-        "status": agent.status,
-        **_configuration(version),
-        "version": version.number,
-        "created_at": agent.created_at,
-        "updated_at": agent.updated_at,
-    }
+def agent_json(agent: Agent) -> Any:
+    return io.AgentOutput(agent).data
 
 
-def version_json(version: AgentVersion) -> dict[str, Any]:
-    return {
-        "id": str(version.id),
-        "number": version.number,
-        **_configuration(version),
-        "restored_from": version.restored_from,
-        "created_by": version.created_by,
-        "created_at": version.created_at,
-    }
-
-
-def _configuration(version: AgentVersion) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in services.VERSIONED}
+def version_json(version: AgentVersion) -> Any:
+    return io.AgentVersionOutput(version).data
 
 
 class _AgentApiView(ApiView):

@@ -6,7 +6,7 @@ from core.api import JSONObject, StrictSerializer, Text
 
 
 class ProblemOutput(serializers.Serializer[Any]):
-    source = serializers.CharField(help_text="Where the plugin was found.")
+    source = serializers.CharField(help_text="Where it was found.")  # type: ignore[assignment]
     reason = serializers.CharField()
 
 
@@ -50,5 +50,5 @@ class FaultOutput(serializers.Serializer[Any]):
 
 class ConfigReportOutput(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    errors = FaultOutput(many=True)
+    errors = FaultOutput(many=True)  # type: ignore[assignment]
     warnings = FaultOutput(many=True)
