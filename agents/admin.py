@@ -1,5 +1,6 @@
 """Agents: their form from the template's schema, their versions with differences, and a page to try them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -14,7 +15,7 @@ from agents.services import agent_create, agent_delete, agent_restore, agent_sta
 from core.admin.diff import changes
 from core.admin.parts import (
     MultipleChoicesDropdownFilter,
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
@@ -38,14 +39,13 @@ class ModelInput(UnfoldAdminTextInputWidget):
     """Free text with the known models as suggestions: a provider may know more models than it lists."""
 
     template_name = "operators/model_input.html"
+    models: Sequence[str] = ()
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(name, value, attrs)
         context["widget"]["models"] = self.models
         context["widget"]["attrs"]["list"] = f"{name}-models"
         return context
-
-    models: list[str] = []
 
 
 class AgentForm(SchemaServiceForm):
@@ -69,7 +69,7 @@ class AgentForm(SchemaServiceForm):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 10}),
         help_text="What it is told first.",
     )
-    toolsets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple())
+    toolsets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget())
     metadata = JSONValueField(required=False, label="Metadata (JSON)", help_text="Your own notes for programs.")
 
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
@@ -120,8 +120,11 @@ class AgentForm(SchemaServiceForm):
         return dict(self.version.config) if self.version else {}
 
     def schema_of(self, choice: str) -> dict[str, Any] | None:
-        found = registry.versions(choice)
-        return found[0].config_schema() if found else None
+        """Of the pinned version while the template stays, of the highest one when it changes."""
+        found = {template.version: template for template in registry.versions(choice)}
+        pinned = self.version.template_version if self.version and choice == self.stored_choice() else None
+        template = found.get(pinned) if pinned else next(iter(found.values()), None)
+        return template.config_schema() if template else None
 
     def clean_metadata(self) -> dict[str, Any]:
         value = self.cleaned_data["metadata"]
@@ -131,13 +134,12 @@ class AgentForm(SchemaServiceForm):
 
     def save(self) -> Agent:
         found = dict(self.cleaned_data)
-        status = found.pop("status")
         found["config"] = self.document_value()
-        if self.instance:
-            agent = agent_update(actor=self.actor, ref=str(self.instance.id), **found)
-        else:
-            agent = agent_create(actor=self.actor, **found)
-        return agent if agent.status == status else agent_status(actor=self.actor, ref=str(agent.id), status=status)
+        if not self.instance:
+            return agent_create(actor=self.actor, **found)
+        status = found.pop("status")
+        agent_update(actor=self.actor, ref=str(self.instance.id), changes=found)
+        return agent_status(actor=self.actor, ref=str(self.instance.id), status=status)
 
 
 def document_of(version: AgentVersion) -> dict[str, Any]:

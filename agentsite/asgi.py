@@ -12,11 +12,12 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from agentsite.body_limit import BodyLimit  # noqa: E402
 from agentsite.lifespan import Lifespan  # noqa: E402
+from agentsite.staticfiles import StaticFiles  # noqa: E402
 from runs.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(django_app),
+        "http": StaticFiles(BodyLimit(django_app)),
         "websocket": URLRouter(websocket_urlpatterns),
         "lifespan": Lifespan(),
     }

@@ -1,7 +1,8 @@
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from agentsite import views
+from agentsite.admin.urls import urlpatterns as admin_urlpatterns
 
 handler400 = views.bad_request
 handler403 = views.permission_denied
@@ -12,7 +13,7 @@ urlpatterns = [
     path("v1/health", views.HealthView.as_view()),
     path("v1/health/ready", views.ReadyView.as_view()),
     path("v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
-    path("v1/docs/", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    path("v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("audit.api.urls")),
     path("v1/", include("llm.api.urls")),
@@ -21,4 +22,5 @@ urlpatterns = [
     path("v1/", include("agents.api.urls")),
     path("v1/", include("sessions_app.api.urls")),
     path("v1/", include("runs.api.urls")),
+    *admin_urlpatterns,
 ]

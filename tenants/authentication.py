@@ -134,6 +134,11 @@ class UserMembership:
     role: str
     status: str
 
+    @property
+    def is_open(self) -> bool:
+        """Neither the tenant nor the person in it is suspended."""
+        return self.tenant_status == Tenant.Status.ACTIVE and self.status == Membership.Status.ACTIVE
+
 
 def memberships_of(user: Any) -> list[UserMembership]:
     """Every membership of a signed-in user, before a tenant is known."""
@@ -150,7 +155,12 @@ def authenticate_user(user: Any, tenant_slug: str) -> Principal:
     """
     if not user.is_authenticated or not user.is_active:
         raise NotAuthenticated("Sign in first, or send an API key.")
-    found = next((m for m in memberships_of(user) if m.tenant_slug == tenant_slug), None)
+    return principal_among(memberships_of(user), user, tenant_slug)
+
+
+def principal_among(memberships: list[UserMembership], user: Any, tenant_slug: str) -> Principal:
+    """`authenticate_user` for a caller that has the user's memberships at hand."""
+    found = next((m for m in memberships if m.tenant_slug == tenant_slug), None)
     if found is None:
         raise NotPermitted("You are no member of this tenant.", code="not_a_member")
     if found.tenant_status != Tenant.Status.ACTIVE:

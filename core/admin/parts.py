@@ -17,7 +17,7 @@ from unfold.enums import ActionVariant
 from unfold.forms import AdminForm, BaseDialogForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminEmailInputWidget,
     UnfoldAdminIntegerFieldWidget,
@@ -45,7 +45,7 @@ __all__ = [
     "ShowFacets",
     "SimpleListFilter",
     "TextFilter",
-    "UnfoldAdminCheckboxSelectMultiple",
+    "UnfoldAdminCheckboxSelectMultipleWidget",
     "UnfoldAdminDecimalFieldWidget",
     "UnfoldAdminEmailInputWidget",
     "UnfoldAdminIntegerFieldWidget",

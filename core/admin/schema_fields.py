@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 
 from core.admin.parts import (
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminPasswordWidget,
@@ -179,7 +179,7 @@ def _array(schema: Schema, root: Schema, required: bool) -> Any:
     at_least_one = required and schema.get("minItems", 0) > 0
     if "enum" in items:
         choices = [(json.dumps(item), str(item)) for item in items["enum"]]
-        widget = UnfoldAdminCheckboxSelectMultiple()
+        widget = UnfoldAdminCheckboxSelectMultipleWidget()
         return ChoicesField(required=at_least_one, choices=choices, coerce=json.loads, widget=widget)
     if items.get("type") == "string" and not nullable:
         return LinesField(required=at_least_one, widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}))

@@ -1,0 +1,99 @@
+"""The sidebar, the tabs and the words in the frame; every item asks the permission table."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache import cache
+from django.http import HttpRequest
+from django.urls import reverse
+
+from runs.models import Run
+from tenants.admin_base import actor_of, may
+
+BADGE_SECONDS = 30
+BADGE_MOST = 100
+
+
+def subheader(request: HttpRequest) -> str:
+    tenant = getattr(request, "tenant", None)
+    return tenant.tenant_name if tenant else ""
+
+
+def _allowed(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: may(request, permission)
+
+
+def _item(title: str, icon: str, page: str, permission: str, **more: Any) -> dict[str, Any]:
+    link = reverse(f"admin:{page}")
+    return {"title": title, "icon": icon, "link": link, "permission": _allowed(permission), **more}
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Overview · Build · Operate · Access."""
+    running = runs_badge(request)
+    badge = {"badge": running, "badge_variant": "info"} if running else {}
+    return [
+        {"items": [_item("Overview", "monitoring", "index", "run.view")]},
+        {
+            "title": "Build",
+            "items": [
+                _item("Agents", "smart_toy", "agents_agent_changelist", "agent.view"),
+                _item("Toolsets", "construction", "toolsets_toolset_changelist", "toolset.view"),
+                _item("Providers", "dns", "llm_provider_changelist", "provider.view"),
+            ],
+        },
+        {
+            "title": "Operate",
+            "items": [
+                _item("Runs", "play_circle", "runs_run_changelist", "run.view", **badge),
+                _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
+            ],
+        },
+        {
+            "title": "Access",
+            "items": [
+                _item("Members", "group", "tenants_membership_changelist", "member.view"),
+                _item("API keys", "key", "tenants_apikey_changelist", "api_key.view"),
+                _item("Audit", "history", "audit_auditevent_changelist", "audit.view"),
+            ],
+        },
+    ]
+
+
+def tabs(request: HttpRequest) -> list[dict[str, Any]]:
+    if not may(request, "member.view"):
+        return []
+    members, keys = reverse("admin:tenants_membership_changelist"), reverse("admin:tenants_apikey_changelist")
+    return [
+        {
+            "models": ["tenants.membership", "tenants.apikey"],
+            "items": [
+                {"title": "Members", "link": members, "permission": _allowed("member.view")},
+                {"title": "API keys", "link": keys, "permission": _allowed("api_key.view")},
+            ],
+        }
+    ]
+
+
+def runs_badge(request: HttpRequest) -> str:
+    """How many runs are under way, no further than a hundred; empty for none."""
+    if not may(request, "run.view"):
+        return ""
+    count = cache.get_or_set("badge:runs", lambda: _running(actor_of(request).tenant_id), BADGE_SECONDS)
+    return "" if not count else f"{count}" if count < BADGE_MOST else f"{BADGE_MOST}+"
+
+
+def _running(tenant_id: Any) -> int:
+    under_way = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.WAITING)
+    return Run.objects.filter(tenant_id=tenant_id, status__in=under_way).order_by()[:BADGE_MOST].count()
+
+
+def platform_sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    pages = [
+        ("Tenants", "apartment", "tenants_tenant_changelist"),
+        ("Runs", "play_circle", "runs_run_changelist"),
+        ("Jobs", "schedule", "procrastinate_procrastinatejob_changelist"),
+        ("Audit", "history", "audit_auditevent_changelist"),
+    ]
+    items = [{"title": title, "icon": icon, "link": reverse(f"platform:{page}")} for title, icon, page in pages]
+    return [{"title": "Platform", "items": items}]

@@ -1,0 +1,87 @@
+"""What the command palette finds: five of a kind, by the beginning of a name or by a full id."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+
+from agents.models import Agent
+from core.admin.parts import SearchResult
+from core.ids import parse_uuid
+from llm.models import Provider
+from runs.models import Run
+from sessions_app.models import ChatSession
+from tenants.admin_base import actor_of, may
+from tenants.models import Membership
+from toolsets.models import Toolset
+
+EACH = 5
+Found = Iterable[tuple[Any, str]]
+
+
+def search(request: HttpRequest, term: str) -> list[SearchResult]:
+    """`term` comes in lower case; ids of clients keep theirs, so the request is read."""
+    text = request.GET.get("s", term).strip()
+    results: list[SearchResult] = []
+    for permission, label, icon, page, find in _KINDS:
+        if text and may(request, permission):
+            for row, title in find(actor_of(request).tenant_id, text):
+                link = reverse(f"admin:{page}_change", args=[row.pk])
+                results.append(SearchResult(title=title, description=label, link=link, icon=icon))
+    return results
+
+
+def _first(rows: QuerySet[Any], *conditions: Q) -> list[Any]:
+    wanted = Q()
+    for condition in conditions:
+        wanted |= condition
+    return list(rows.filter(wanted)[:EACH]) if wanted else []
+
+
+def _agents(tenant_id: Any, text: str) -> Found:
+    rows = Agent.objects.filter(tenant_id=tenant_id).select_related("version")
+    found = _first(rows, Q(slug__startswith=text.lower()), Q(version__name__istartswith=text))
+    return [(agent, f"{agent.version.name if agent.version else agent.slug} ({agent.slug})") for agent in found]
+
+
+def _providers(tenant_id: Any, text: str) -> Found:
+    found = _first(Provider.objects.filter(tenant_id=tenant_id), Q(slug__startswith=text.lower()))
+    return [(provider, provider.slug) for provider in found]
+
+
+def _toolsets(tenant_id: Any, text: str) -> Found:
+    rows = Toolset.objects.filter(tenant_id=tenant_id)
+    found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
+    return [(toolset, f"{toolset.name} ({toolset.slug})") for toolset in found]
+
+
+def _sessions(tenant_id: Any, text: str) -> Found:
+    conditions = [Q(external_id=text), Q(end_user=text)]
+    if (id_ := parse_uuid(text)) is not None:
+        conditions.append(Q(id=id_))
+    found = _first(ChatSession.objects.filter(tenant_id=tenant_id), *conditions)
+    return [(session, str(session)) for session in found]
+
+
+def _runs(tenant_id: Any, text: str) -> Found:
+    id_ = parse_uuid(text)
+    found = _first(Run.objects.filter(tenant_id=tenant_id), *([Q(id=id_)] if id_ else []))
+    return [(run, f"Run {run.id}") for run in found]
+
+
+def _members(tenant_id: Any, text: str) -> Found:
+    rows = Membership.objects.filter(tenant_id=tenant_id).select_related("user")
+    found = _first(rows, Q(user__username__startswith=text), Q(user__email__startswith=text))
+    return [(member, member.user.username) for member in found]
+
+
+_KINDS: tuple[tuple[str, str, str, str, Callable[[Any, str], Found]], ...] = (
+    ("agent.view", "Agent", "smart_toy", "agents_agent", _agents),
+    ("session.view", "Session", "forum", "sessions_app_chatsession", _sessions),
+    ("run.view", "Run", "play_circle", "runs_run", _runs),
+    ("provider.view", "Provider", "dns", "llm_provider", _providers),
+    ("toolset.view", "Toolset", "construction", "toolsets_toolset", _toolsets),
+    ("member.view", "Member", "person", "tenants_membership", _members),
+)

@@ -1,0 +1,220 @@
+"""The platform's site: all tenants, for superusers, on the `ops` alias; each look at a tenant's rows is audited there."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from audit.admin import ActionFilter
+from audit.models import AuditEvent
+from core import audit
+from core.admin.diff import changes
+from core.admin.lists import PER_PAGE, CappedPaginator, SinceFilter
+from core.admin.parts import (
+    ModelAdmin,
+    MultipleChoicesDropdownFilter,
+    ShowFacets,
+    UnfoldAdminSite,
+    display,
+)
+from core.tenant import tenant_context
+from runs.admin import STATUS_LABELS, duration
+from runs.models import Run
+from tenants.models import Tenant
+from tenants.principal import Principal
+from tenants.services import tenant_update
+
+OPS = "ops"
+
+
+class PlatformSite(UnfoldAdminSite):
+    settings_name = "UNFOLD_PLATFORM"
+    index_title = "Platform"
+    index_template = "operators/platform.html"
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+
+def staff_principal(request: HttpRequest, tenant: Tenant) -> Principal:
+    """Platform staff as the actor in a tenant's audit trail."""
+    label = f"platform: {request.user.get_username()}"
+    return Principal(tenant.id, tenant.slug, "user", request.user.pk, label, "owner")
+
+
+def record_look(request: HttpRequest, tenant: Tenant, target: Any, what: str) -> None:
+    with tenant_context(tenant.id):
+        audit.record(actor=staff_principal(request, tenant), action=f"platform.{what}", target=target)
+
+
+class PlatformAdmin(ModelAdmin):
+    """Read-only, through `ops`: an object from there is never assigned to one of `default`."""
+
+    using = OPS
+    actions = None
+    list_per_page = PER_PAGE
+    list_max_show_all = 0
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    list_filter_submit = True
+    list_fullwidth = True
+    paginator = CappedPaginator
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = self.model._default_manager.using(self.using)
+        return rows.order_by(*self.get_ordering(request))
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        raise PermissionDenied
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        raise PermissionDenied
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        raise PermissionDenied
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_foreignkey(db_field, request, using=self.using, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, using=self.using, **kwargs)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.admin_site.has_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.admin_site.has_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        """Audit events take the place of Django's log."""
+
+    log_change = log_deletions = log_addition
+
+
+class TenantRowAdmin(PlatformAdmin):
+    """Rows of tenants: the tenants whose rows are shown find that in their audit trail."""
+
+    ordering = ("-created_at", "-id")
+    list_select_related = ("tenant",)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        response: Any = super().changelist_view(request, extra_context)
+        changelist = getattr(response, "context_data", {}).get("cl")
+        shown = {row.tenant_id: row.tenant for row in changelist.result_list} if changelist else {}
+        for tenant in shown.values():
+            record_look(request, tenant, tenant, f"list_{self.opts.model_name}")
+        return response  # type: ignore[no-any-return]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        obj = self.get_object(request, object_id) if self.has_view_permission(request) else None
+        if obj is not None:
+            record_look(request, obj.tenant, obj, f"view_{self.opts.model_name}")
+        return super().change_view(request, object_id, form_url, extra_context)  # type: ignore[no-any-return]
+
+
+class TenantAdmin(PlatformAdmin):
+    list_display = ("name", "slug", "state", "created_at")
+    fields = ("name", "slug", "status", "created_at")
+    readonly_fields = ("slug", "created_at")
+    search_fields = ("slug__startswith", "name__istartswith")
+    ordering = ("slug",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.admin_site.has_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        actor = staff_principal(request, obj)
+        with tenant_context(obj.id):
+            tenant_update(actor=actor, **{name: form.cleaned_data[name] for name in form.changed_data})
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        tenant = self.get_object(request, object_id) if self.has_view_permission(request) else None
+        if tenant is not None and request.method == "GET":
+            record_look(request, tenant, tenant, "view_tenant")
+        return super().change_view(request, object_id, form_url, extra_context)  # type: ignore[no-any-return]
+
+    @display(description="Status", label={"active": "success", "suspended": "danger"})
+    def state(self, tenant: Tenant) -> tuple[str, str]:
+        return tenant.status, tenant.get_status_display()
+
+
+class PlatformRunAdmin(TenantRowAdmin):
+    """States and figures; what was said stays with the tenant."""
+
+    list_display = ("created_at", "tenant", "status_label", "model", "source", "took", "error_code")
+    list_filter = (SinceFilter, ("status", MultipleChoicesDropdownFilter))
+    fields = (
+        "tenant",
+        "status",
+        "model",
+        "source",
+        "started_at",
+        "finished_at",
+        "first_token_ms",
+        "prompt_tokens",
+        "completion_tokens",
+        "finish_reason",
+        "error_code",
+        "error_message",
+    )
+
+    @display(description="Status", label=STATUS_LABELS)
+    def status_label(self, run: Run) -> tuple[str, str]:
+        return run.status, run.get_status_display()
+
+    @display(description="Took")
+    def took(self, run: Run) -> str:
+        return duration(run)
+
+
+class PlatformAuditAdmin(TenantRowAdmin):
+    list_display = ("created_at", "tenant", "actor_label", "action", "object_label", "ip")
+    list_filter = (SinceFilter, ActionFilter)
+    fields = ("tenant", "created_at", "actor_label", "actor_kind", "action", "object_type", "object_id", "changed", "ip")
+    readonly_fields = ("changed",)
+
+    @display(description="Changed")
+    def changed(self, event: AuditEvent) -> str:
+        return ", ".join(change.path for change in changes(event.before, event.after)) or "—"
+
+
+class JobAdmin(PlatformAdmin):
+    """The queue; arguments may hold what a tenant said, so they are not shown."""
+
+    list_display = ("id", "task_name", "state", "queue_name", "attempts", "scheduled_at")
+    list_filter = ("status", "queue_name")
+    fields = ("id", "task_name", "status", "queue_name", "priority", "attempts", "scheduled_at", "lock")
+    ordering = ("-id",)
+
+    @display(
+        description="Status",
+        label={"todo": "default", "doing": "info", "succeeded": "success", "failed": "danger", "aborted": "warning"},
+    )
+    def state(self, job: ProcrastinateJob) -> str:
+        return str(job.status)
+
+
+platform_site = PlatformSite(name="platform")
+for model, admin_class in (
+    (Tenant, TenantAdmin),
+    (Run, PlatformRunAdmin),
+    (ProcrastinateJob, JobAdmin),
+    (AuditEvent, PlatformAuditAdmin),
+):
+    platform_site.register(model, admin_class)

@@ -1,0 +1,57 @@
+"""The two sites: the operators' one, inside a tenant, and the platform's."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import path
+
+from agents.admin import AgentAdmin
+from agents.models import Agent
+from agentsite.admin.overview import live
+from audit.admin import AuditEventAdmin
+from audit.models import AuditEvent
+from core.admin.parts import UnfoldAdminSite
+from llm.admin import ProviderAdmin
+from llm.models import Provider
+from runs.admin import RunAdmin
+from runs.models import Run
+from sessions_app.admin import ChatSessionAdmin
+from sessions_app.models import ChatSession
+from tenants.admin import ApiKeyAdmin, MemberAdmin
+from tenants.models import ApiKey, Membership
+from toolsets.admin import ToolsetAdmin
+from toolsets.models import Toolset
+
+
+class OperatorSite(UnfoldAdminSite):
+    """Seen at `/t/<tenant>/admin/`; the middleware has set `request.principal`."""
+
+    index_title = "Overview"
+    index_template = "operators/overview.html"
+    enable_nav_sidebar = True
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and getattr(request, "principal", None) is not None
+
+    def extra_urls(self) -> list[Any]:
+        return [path("live/", self.admin_view(live), name="live")]
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        if request.method == "GET" and request.user.is_staff and not request.GET.get("next"):
+            return HttpResponseRedirect("/")
+        return super().login(request, {"title": "Log in", **(extra_context or {})})
+
+
+operator_site = OperatorSite(name="admin")
+for model, admin_class in (
+    (Agent, AgentAdmin),
+    (Toolset, ToolsetAdmin),
+    (Provider, ProviderAdmin),
+    (Run, RunAdmin),
+    (ChatSession, ChatSessionAdmin),
+    (Membership, MemberAdmin),
+    (ApiKey, ApiKeyAdmin),
+    (AuditEvent, AuditEventAdmin),
+):
+    operator_site.register(model, admin_class)

@@ -1,0 +1,115 @@
+// Behaviour that the pages need under `script-src 'self'`, and by keyboard alone.
+"use strict";
+
+// Alpine's CSP build evaluates no JavaScript: components are registered by name, and the three expressions
+// of unfold's templates that it cannot read are replaced before it starts.
+document.addEventListener("alpine:init", () => {
+  Alpine.data("theme", theme);
+  Alpine.data("searchForm", searchForm);
+  Alpine.data("searchDropdown", searchDropdown);
+  Alpine.data("searchCommand", () => ({ ...searchCommand(), ...palette }));
+  Alpine.data("page", () => ({
+    activeTab: "general",
+    sidebarMobileOpen: false,
+    sidebarDesktopOpen: localStorage.getItem("sidebarDesktopOpen") !== "0",
+    init() {
+      this.$watch("sidebarDesktopOpen", (open) => localStorage.setItem("sidebarDesktopOpen", open ? "1" : "0"));
+    },
+  }));
+  document.body.setAttribute("x-data", "page");
+  document.body.removeAttribute("x-init");
+  document.querySelectorAll("form").forEach((form) => form.removeAttribute("x-bind:action"));
+  document
+    .getElementById("search-input-command")
+    ?.setAttribute("x-on:keydown.enter.prevent", "$event.metaKey || $event.ctrlKey || selectItem(false)");
+});
+
+const palette = {
+  selectItem(addHistory, openInNewTab = false) {
+    const item = this.items?.[Math.max(0, this.currentIndex - 1)];
+    const link = item?.querySelector("a");
+    if (!link) return;
+    if (openInNewTab) window.open(link.href, "_blank", "noopener");
+    else window.location = link.href;
+  },
+};
+
+// What can be clicked can be reached and pressed by keyboard, and has a name.
+const NAMES = { close: "Close", more_horiz: "More actions", unfold_more: "Account menu", dock_to_right: "Menu" };
+
+function nameOf(element) {
+  const icon = element.querySelector(".material-symbols-outlined") || element;
+  return NAMES[element.textContent.trim()] || NAMES[icon.textContent.trim()] || "";
+}
+
+function makeReachable(root) {
+  const clickable = root.querySelectorAll("[x-on\\:click]:not(button, input, select, textarea, a[href])");
+  for (const element of clickable) {
+    if (element.hasAttribute("tabindex") || element.id === "changelist-filter-close") continue;
+    element.tabIndex = 0;
+    element.setAttribute("role", "button");
+    const name = nameOf(element);
+    if (name && !element.hasAttribute("aria-label")) element.setAttribute("aria-label", name);
+  }
+  root.querySelectorAll(".select2-search__field:not([aria-label])").forEach((field) => {
+    field.setAttribute("aria-label", "Search");
+  });
+  root.querySelectorAll("select.select2-hidden-accessible, select[data-ajax--url]").forEach((select) => {
+    const label = select.closest("div")?.querySelector("label, h3");
+    if (!select.labels?.length && label) select.setAttribute("aria-label", label.textContent.trim());
+  });
+  root.querySelectorAll(".simplebar-content-wrapper").forEach((box) => box.removeAttribute("aria-label"));
+}
+
+document.addEventListener("keydown", (event) => {
+  const element = event.target.closest?.("[role=button][tabindex]");
+  if (!element || (event.key !== "Enter" && event.key !== " ") || event.target.closest("input, select, textarea")) return;
+  event.preventDefault();
+  element.click();
+});
+
+// Small things that other sites do with inline handlers.
+document.addEventListener("change", (event) => {
+  const element = event.target;
+  if (element.matches?.("select[data-goto]")) window.location = element.value;
+  if (element.matches?.("select[data-submit]")) element.form.submit();
+});
+
+document.addEventListener("click", async (event) => {
+  const element = event.target.closest?.("[data-copy], [data-schema-add], [data-schema-remove]");
+  if (!element) return;
+  if (element.dataset.copy) {
+    await navigator.clipboard.writeText(document.querySelector(element.dataset.copy).textContent);
+    element.textContent = "Copied";
+  } else if (element.dataset.schemaRemove) {
+    removeRow(element);
+  } else {
+    addRow(element.closest("[data-schema-list]"));
+  }
+});
+
+// A list of objects: the blank row of the <template> is copied under the next index. A removed row keeps its index.
+function addRow(list) {
+  const count = list.querySelector(`:scope > input[name$="-count"]`);
+  const html = list.querySelector(":scope > template").innerHTML;
+  const own = `${list.dataset.schemaList}-__row__`;
+  const rows = list.querySelector(":scope > .schema-rows");
+  rows.insertAdjacentHTML("beforeend", html.replaceAll(own, `${list.dataset.schemaList}-${count.value}`));
+  count.value = Number(count.value) + 1;
+  rows.lastElementChild.querySelector("input:not([type=hidden]), textarea, select")?.focus();
+}
+
+function removeRow(button) {
+  const marker = document.createElement("input");
+  marker.type = "hidden";
+  marker.name = `${button.dataset.schemaRemove}-removed`;
+  marker.value = "1";
+  button.closest(".schema-row").replaceWith(marker);
+}
+
+window.addEventListener("DOMContentLoaded", () => {
+  makeReachable(document);
+  new MutationObserver((changes) => {
+    if (changes.some((change) => change.addedNodes.length)) makeReachable(document);
+  }).observe(document.body, { childList: true, subtree: true });
+});

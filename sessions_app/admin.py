@@ -1,0 +1,89 @@
+"""Sessions: who talked with which agent, and what was said."""
+
+import json
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from core.admin.lists import SinceFilter
+from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
+from sessions_app.models import ChatSession, Message
+from sessions_app.selectors import message_list, session_get
+from tenants.admin_base import EventAdmin, actor_of
+
+MESSAGES_PER_PAGE = 100
+
+
+class ChatSessionAdmin(EventAdmin):
+    perm = "session"
+    view_template = "operators/session.html"
+    list_display = ("title_shown", "agent_link", "end_user", "last_seq", "status_label", "last_message_at")
+    list_display_links = ("title_shown",)
+    list_select_related = ("agent",)
+    list_filter = (SinceFilter, ("status", MultipleChoicesDropdownFilter), ("agent", AutocompleteSelectFilter))
+    search_fields = ("external_id__exact", "end_user__exact")
+    search_ids = ("id",)
+    search_help_text = "A session's full id (ours or the client's), or a user"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).defer("metadata")
+
+    @display(description="Session")
+    def title_shown(self, session: ChatSession) -> str:
+        return str(session)
+
+    @display(description="Agent")
+    def agent_link(self, session: ChatSession) -> str:
+        if session.agent is None:
+            return "—"
+        link = reverse("admin:agents_agent_change", args=[session.agent_id])
+        return format_html('<a class="text-link" href="{}">{}</a>', link, session.agent.slug)
+
+    @display(description="Status", label={"open": "success", "closed": "default"})
+    def status_label(self, session: ChatSession) -> tuple[str, str]:
+        return session.status, session.get_status_display()
+
+    def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        actor = actor_of(request)
+        session = session_get(actor=actor, ref=str(obj.id))
+        after = request.GET.get("after", "")
+        start = int(after) if after.isdecimal() and len(after) < 9 else 0
+        page = list(message_list(actor=actor, session=session).filter(seq__gt=start)[:MESSAGES_PER_PAGE])
+        last = page[-1].seq if page else session.last_seq
+        return {
+            "title": "Session",
+            "session": session,
+            "said": [_shown(message) for message in page],
+            "after": start,
+            "before": max(0, start - MESSAGES_PER_PAGE) if start else None,
+            "next_after": last if last < session.last_seq else None,
+            "metadata": json.dumps(session.metadata, indent=2, ensure_ascii=False) if session.metadata else "",
+        }
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    calls = message.tool_calls if isinstance(message.tool_calls, list) else []
+    return {"message": message, "text": text_of(message.content), "calls": [_call(call) for call in calls]}
+
+
+def _call(call: Any) -> dict[str, str]:
+    function = call.get("function", {}) if isinstance(call, dict) else {}
+    return {"name": str(function.get("name", "")), "arguments": str(function.get("arguments", ""))}
+
+
+def text_of(content: Any) -> str:
+    """The text of a message in OpenAI's shape; a part that is no text is named by its type."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(_part(part) for part in parts)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type") == "text":
+        return str(part.get("text", ""))
+    return f"[{part.get('type', 'content')}]" if isinstance(part, dict) else str(part)
