@@ -12,13 +12,17 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
 from django.test import AsyncClient, Client
+from django.test.utils import setup_databases, teardown_databases
 
+from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
+from llm.services import provider_create
 from tenants import authentication
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
 from tenants.services import api_key_create, tenant_create
+from toolsets.services import toolset_create
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,12 +35,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _close_pools(django_db_setup: None) -> Iterator[None]:
-    """Before the test database is dropped."""
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
+) -> Iterator[None]:
+    """The test database is made through `owner`, whichever aliases the tests at hand use."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
     yield
-    for connection in connections.all(initialized_only=True):
-        connection.close_pool()
+    with django_db_blocker.unblock():
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+            connection.close_pool()
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +93,7 @@ class Actor:
 
     def __post_init__(self) -> None:
         self.http = Client(headers=self.headers, raise_request_exception=False)
-        self.ahttp = AsyncClient(headers=self.headers, raise_request_exception=False)
+        self.ahttp = AsyncClient(raise_request_exception=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -101,10 +112,11 @@ class Actor:
     delete = property(lambda self: partial(self.send, "DELETE"))
 
     async def apost(self, path: str, body: Any) -> Any:
-        return await self.ahttp.generic("POST", f"/v1/{path}", orjson.dumps(body), content_type="application/json")
+        data = orjson.dumps(body)
+        return await self.ahttp.generic("POST", f"/v1/{path}", data, "application/json", headers=self.headers)
 
     async def aget(self, path: str, **query: Any) -> Any:
-        return await self.ahttp.get(f"/v1/{path}", query)
+        return await self.ahttp.get(f"/v1/{path}", query, headers=self.headers)
 
 
 def make_actor(tenant: Tenant, role: str, **key: Any) -> Actor:
@@ -143,3 +155,23 @@ async def settle() -> None:
     """Let the tasks of this loop that are ready go on."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def scripted(acme: Tenant) -> str:
+    """An active agent of acme on the deterministic model, granted the `time` toolset; its slug."""
+    system = system_principal(acme.id, acme.slug)
+    with tenant_context(acme.id):
+        provider_create(actor=system, slug="scripted", kind="scripted")
+        toolset_create(actor=system, slug="time", name="Time", kind="time")
+        agent_create(
+            actor=system,
+            slug="helper",
+            name="Helper",
+            template="conversation",
+            model="scripted/default",
+            instructions="Help.",
+            toolsets=["time"],
+            status="active",
+        )
+    return "helper"

@@ -1,4 +1,4 @@
-from agentsite.settings.env import PRODUCTION, env, secret
+from agentsite.settings.env import ENVIRONMENT, PRODUCTION, env, secret
 
 SECRET_KEY = secret("SECRET_KEY")
 MASTER_KEY = secret("MASTER_KEY")  # encrypts provider and toolset secrets at rest
@@ -12,6 +12,7 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 ALLOW_PRIVATE_PROVIDERS = env.bool("ALLOW_PRIVATE_PROVIDERS", default=not PRODUCTION)
 
 PASSWORD_HASHERS = [
+    *(["django.contrib.auth.hashers.MD5PasswordHasher"] if ENVIRONMENT == "test" else []),  # fast
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]

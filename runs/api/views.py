@@ -217,8 +217,7 @@ class ModelsView(ApiView):
         """What `model` may be: the active agents, and the models of the providers."""
         agents = agent_list(actor=self.actor, status="active")
         data = [_model(agent.slug, agent.created_at, "agentsite") for agent in agents]
-        for provider, name in model_names(actor=self.actor):
-            data.append(_model(f"{provider.slug}/{name}", provider.created_at, provider.slug))
+        data += [_model(model.name, model.created_at, model.provider) for model in model_names(self.actor)]
         return Response({"object": "list", "data": data})
 
 

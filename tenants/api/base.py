@@ -90,6 +90,7 @@ class AsyncApiView(ApiView):
         return self.response
 
     async def _handle(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        self.format_kwarg = None
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         self.actor = await self._authenticate(request._request)
         enter_tenant(self.actor.tenant_id)

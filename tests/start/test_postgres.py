@@ -133,15 +133,14 @@ def test_adopts_a_server_without_keeper(home: Home) -> None:
     command = Path(f"/proc/{first.pid}/cmdline").read_text().split("\0")[:-1]
     cluster.stop()
     who = account.choose_account(home.path / "postgres", command[0])
-    with subprocess.Popen([*who.prefix, *command], stderr=subprocess.DEVNULL) as orphan:
-        while not ((server := read_postmaster(home.path / "postgres")) and server.status == "ready"):
-            time.sleep(0.02)
-        adopted = ensure(home)
-        assert adopted.alive()
-        assert adopted.port == server.port
-        assert read_postmaster(home.path / "postgres") == server
-        adopted.stop()
-        assert orphan.wait(timeout=10) == 0
+    subprocess.run(["setsid", "--fork", *who.prefix, *command], stderr=subprocess.DEVNULL, check=True)
+    while not ((server := read_postmaster(home.path / "postgres")) and server.status == "ready"):
+        time.sleep(0.02)
+    adopted = ensure(home)
+    assert adopted.port == server.port
+    assert read_postmaster(home.path / "postgres") == server
+    adopted.stop()
+    assert processes_of(home.path) == []
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_login_takes_only_the_roles_asked_for(server: Cluster) -> None:
 def test_dangerous_attributes_are_taken_away(server: Cluster) -> None:
     roles.bootstrap(server)
     admin(server, "agentsite", "ALTER ROLE app_user BYPASSRLS", "GRANT CREATE ON SCHEMA public TO PUBLIC")
-    roles.ensure_roles(server.admin_url.replace("/postgres", "/agentsite"))
+    roles.ensure_roles(server.admin_url.removesuffix("postgres") + "agentsite")
     assert_roles_hold(server.url)
 
 
@@ -111,7 +111,7 @@ def test_old_server_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 def test_wrong_encoding_is_refused(cluster: Cluster) -> None:
     admin(cluster, "postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     with pytest.raises(StartError, match="must have the encoding UTF8, not LATIN1"):
-        roles.ensure_roles(cluster.admin_url.replace("/postgres", "/latin"))
+        roles.ensure_roles(cluster.admin_url.removesuffix("postgres") + "latin")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+from typing import Any
+
+import pytest
+
+from llm.models import Provider
+from llm.services import provider_create
+from tests.conftest import Actor
+from toolsets.models import Toolset
+from toolsets.services import toolset_create
+
+
+@pytest.fixture
+def scripted(in_acme: Any, owner: Actor) -> Provider:
+    return provider_create(actor=owner.principal, slug="scripted", kind="scripted")
+
+
+@pytest.fixture
+def clock(in_acme: Any, owner: Actor) -> Toolset:
+    return toolset_create(actor=owner.principal, slug="clock", name="Clock", kind="time")
+
+
+@pytest.fixture
+def body(scripted: Provider) -> dict[str, Any]:
+    """A valid agent."""
+    return {
+        "slug": "helper",
+        "name": "Helper",
+        "template": "conversation",
+        "model": "scripted/default",
+        "instructions": "Be brief.",
+        "config": {"max_steps": 3},
+        "metadata": {"team": "support"},
+    }
