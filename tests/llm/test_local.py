@@ -87,7 +87,7 @@ async def test_streams_from_one_child_that_ends_with_us() -> None:
     assert (answer.model, answer.finish_reason, answer.usage.completion_tokens) == ("smollm2", "length", 5)
     assert local_server.running() is running
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{running.url}/v1/models")
+        await asyncio.to_thread(urllib.request.urlopen, f"{running.url}/v1/models")
     assert refused.value.code == 401
     with pytest.raises(ProviderRejected) as too_long:
         await gateway.complete(ask("word " * 9000), TARGET)

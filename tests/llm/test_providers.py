@@ -5,13 +5,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.exceptions import InvalidTag
 
 from audit.models import AuditEvent
 from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm import providers, selectors
-from llm.exceptions import ModelNotFound
+from llm.exceptions import ModelNotFound, ProviderError
 from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import ProviderSettings
@@ -83,7 +84,7 @@ def test_a_copied_secret_is_useless_elsewhere(owner: Actor, stranger: Actor) -> 
     with tenant_context(stranger.tenant.id):
         row = stored(theirs["id"])
         row.secret = sealed
-        with pytest.raises(Exception, match=""):
+        with pytest.raises(InvalidTag):
             provider_connection(row)
 
 
@@ -357,5 +358,5 @@ def test_third_party_kinds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
 
 def test_kind_that_is_gone_is_a_clear_error(scripted: ModelTarget) -> None:
     gone = ModelTarget(providers.base.ProviderConnection("x", "gone"), "m")
-    with pytest.raises(Exception, match="not installed on this server"):
+    with pytest.raises(ProviderError, match="not installed on this server"):
         gone.open()
