@@ -289,7 +289,7 @@ def _decode_cursor(queryset: QuerySet[Any], column: str, cursor: str) -> Any:
 
 def _decode_text(cursor: str) -> str:
     try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise _bad_cursor() from None
 

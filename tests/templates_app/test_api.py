@@ -1,9 +1,15 @@
 import pytest
 
-from tests.conftest import Actor
+from tests.conftest import Actor, make_actor
 from tests.templates_app.conftest import AddTemplate, echo
 
-PATHS = ("templates", "templates/simple", "templates/simple/schema", "templates/simple/versions", "templates/simple/health")
+PATHS = (
+    "templates",
+    "templates/simple",
+    "templates/simple/schema",
+    "templates/simple/versions",
+    "templates/simple/health",
+)
 
 
 def test_everybody_with_a_key_reads_the_same_templates(owner: Actor, viewer: Actor, stranger: Actor) -> None:
@@ -83,7 +89,11 @@ def test_validate_tells_every_fault_at_once(owner: Actor) -> None:
     body = {"config": {"max_steps": 0, "history_turns": "many", "colour": "red"}}
     report = owner.post("templates/conversation/validate", body).json()
     assert report["valid"] is False
-    assert {fault["path"] for fault in report["errors"]} == {"config.max_steps", "config.history_turns", "config.colour"}
+    assert {fault["path"] for fault in report["errors"]} == {
+        "config.max_steps",
+        "config.history_turns",
+        "config.colour",
+    }
     old = owner.post("templates/conversation/validate", {"config": {}, "version": "0.0.1"}).json()
     assert [(fault["path"], fault["code"]) for fault in old["errors"]] == [("version", "template_version_not_found")]
 
@@ -94,8 +104,6 @@ def test_validate_refuses_a_body_of_the_wrong_form(owner: Actor, body: object) -
 
 
 def test_a_key_without_the_scope_reads_nothing(acme: object) -> None:
-    from tests.conftest import make_actor
-
     chat = make_actor(acme, "owner", scopes=["chat"])  # type: ignore[arg-type]
     assert chat.get("templates").status_code == 403
     assert chat.post("templates/simple/validate", {"config": {}}).status_code == 403

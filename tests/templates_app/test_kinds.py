@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from core.errors import ProviderFailed
+from core.validation import config_faults
 from templates_app.kinds.conversation.history import window
 from templates_app.registry import registry
 from tests.templates_app.fakes import PlayedModel, PlayedToolbox, answer, ask, context, say, tool
@@ -13,7 +14,11 @@ conversation = registry.get("conversation")
 
 async def test_simple_asks_the_model_once_with_instructions_and_all_messages() -> None:
     model = PlayedModel(say("Hi"))
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
     found = await answer(simple, context(simple, model, instructions="Be kind.", messages=messages))
     assert (found.message["content"], found.finish_reason) == ("Hi", "stop")
     assert model.requests[0]["messages"] == [{"role": "system", "content": "Be kind."}, *messages]
@@ -72,7 +77,9 @@ async def test_a_reply_with_both_kinds_of_calls_runs_ours_and_leaves_theirs() ->
 
 async def test_at_the_step_limit_the_model_must_answer_without_tools() -> None:
     model = PlayedModel(ask("look"), ask("look"), say("Enough"))
-    found = await answer(conversation, context(conversation, model, tools=PlayedToolbox("look"), config={"max_steps": 3}))
+    found = await answer(
+        conversation, context(conversation, model, tools=PlayedToolbox("look"), config={"max_steps": 3})
+    )
     assert found.message["content"] == "Enough"
     assert [request["params"].get("tool_choice") for request in model.requests] == [None, None, "none"]
 
@@ -87,7 +94,9 @@ async def test_a_model_that_insists_on_tools_at_the_limit_is_cut_off_with_every_
 
 async def test_a_tool_that_the_caller_forced_is_forced_once() -> None:
     model = PlayedModel(ask("look"), say("Found"))
-    await answer(conversation, context(conversation, model, tools=PlayedToolbox("look"), params={"tool_choice": "required"}))
+    await answer(
+        conversation, context(conversation, model, tools=PlayedToolbox("look"), params={"tool_choice": "required"})
+    )
     assert [request["params"]["tool_choice"] for request in model.requests] == ["required", "auto"]
 
 
@@ -144,8 +153,6 @@ async def test_conversation_sees_no_more_than_its_window() -> None:
     ],
 )
 def test_every_bound_of_the_config_is_checked(config: dict, path: str, code: str) -> None:
-    from core.validation import config_faults
-
     (fault,) = config_faults(conversation.Config, config)
     assert (fault["path"], fault["code"]) == (path, code)
 

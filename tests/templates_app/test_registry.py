@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +37,10 @@ def test_cold_discovery_is_fast_and_imports_no_langgraph() -> None:
         assert ms < 100 and "simple" in slugs and not heavy
     """
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", dedent(script)], cwd=root, capture_output=True, text=True, env=_env())
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "agentsite.settings"}
+    done = subprocess.run([sys.executable, "-c", dedent(script)], cwd=root, capture_output=True, text=True, env=env)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _env() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "agentsite.settings"}
 
 
 def test_versions_live_side_by_side_and_the_highest_is_the_default(add_template: AddTemplate) -> None:
