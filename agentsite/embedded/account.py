@@ -27,20 +27,23 @@ class Account:
         os.chown(path, *self.owner)
 
 
-# PostgreSQL sees user 1000 of a user namespace of its own; to the system its processes and files remain root's.
-_NAMESPACE = Account(("unshare", "--user", "--map-user=1000", "--map-group=1000", "--"))
-
-
 def choose_account(data: Path, postgres: str) -> Account:
     """For an ordinary user itself. For root the first way that works on this machine; StartError if none does."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _works(Account(), postgres, data.parent):
         return Account()
-    owner = data.stat().st_uid if data.exists() else 0
-    namespace = [] if owner else [_NAMESPACE]
-    for account in [*namespace, *_ordinary_users(owner)]:
+    owner = data.stat().st_uid if data.exists() else os.geteuid()
+    namespace = [_namespace()] if owner == os.geteuid() else []
+    for account in [*namespace, *(_ordinary_users(owner) if os.geteuid() == 0 else [])]:
         if _works(account, postgres, data.parent):
             return account
-    raise StartError("PostgreSQL cannot run as root here: start as an ordinary user, or set DATABASE_URL.")
+    who = "root" if os.geteuid() == 0 else "a user without a name in /etc/passwd"
+    raise StartError(f"PostgreSQL cannot run as {who} here: start as an ordinary user, or set DATABASE_URL.")
+
+
+def _namespace() -> Account:
+    """PostgreSQL sees the named user of a user namespace; to the system its processes and files remain ours."""
+    ids = [entry.pw_uid for entry in pwd.getpwall() if 0 < entry.pw_uid < 65534] or [65534]
+    return Account(("unshare", "--user", f"--map-user={ids[0]}", "--map-group=1", "--"))
 
 
 def _ordinary_users(owner: int) -> list[Account]:
@@ -60,7 +63,7 @@ def _ordinary_users(owner: int) -> list[Account]:
 
 
 def _works(account: Account, postgres: str, folder: Path) -> bool:
-    test = '"$1" --version && test -x "$2"'
+    test = '"$1" --version && test -x "$2" && id -un'  # initdb wants a name
     command = [*account.prefix, "sh", "-c", test, "sh", postgres, str(folder)]
     try:
         return subprocess.run(command, cwd="/", capture_output=True).returncode == 0

@@ -104,7 +104,16 @@ def _install(home: Home, lock: Path) -> None:
     title = f"Installing {count} packages of {lock}"
     try:
         _get_uv(home)
-        command = [str(UV), "pip", "install", "--python", str(PYTHON), *(["--reinstall"] if again else []), *options]
+        command = [
+            str(UV),
+            "pip",
+            "install",
+            "--compile-bytecode",
+            "--python",
+            str(PYTHON),
+            *(["--reinstall"] if again else []),
+            *options,
+        ]
         step(title, command, home.log("install"), _uv_env(home))
     except CommandError as error:
         say(f"uv cannot do it ({error}); trying pip.")

@@ -142,7 +142,7 @@ def _start(home: Home, name: str, durable: bool) -> Postmaster:
     binaries = find_binaries(data)
     account = choose_account(data, binaries.program("postgres"))
     if not data.exists():
-        _initialize(home, data, binaries, account)
+        _initialize(home, data, binaries, account, durable)
     account.take_over(data)
     _forget_dead_server(data)
     program = [*account.prefix, binaries.program("postgres"), "-D", str(data)]
@@ -197,7 +197,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-def _initialize(home: Home, data: Path, binaries: Binaries, account: Account) -> None:
+def _initialize(home: Home, data: Path, binaries: Binaries, account: Account, durable: bool) -> None:
     """Makes the database files beside their place, so that an interrupted attempt leaves no half of them there."""
     fresh = data.with_name(f"{data.name}.new")
     if fresh.exists():
@@ -209,6 +209,7 @@ def _initialize(home: Home, data: Path, binaries: Binaries, account: Account) ->
         account.take_over(path)
     command = [binaries.program("initdb"), f"--pgdata={fresh}", f"--username={ADMIN}", f"--pwfile={password}"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
+    command += [] if durable else ["--no-sync"]
     made = subprocess.run([*account.prefix, *command], cwd="/", env=_environment(), capture_output=True, text=True)
     password.unlink()
     if made.returncode:

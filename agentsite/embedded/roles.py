@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import LiteralString
 
 import psycopg
@@ -64,11 +64,12 @@ def ensure_roles(url: str, roles: Sequence[str] = tuple(ROLES)) -> None:
             return
         with _exclusive(connection):
             pending = _pending(connection, login, roles)
-            try:
+            with suppress(psycopg.errors.InsufficientPrivilege):
                 for statement in pending:
                     connection.execute(statement)
-            except psycopg.errors.InsufficientPrivilege as error:
-                raise StartError(_request(connection, login, pending)) from error
+            # A GRANT without the right to it can end with a warning only.
+            if _pending(connection, login, roles):
+                raise StartError(_request(connection, login, pending))
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def _connect(url: str) -> Connection:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[0]
         raise StartError(f"The database of DATABASE_URL cannot be reached: {reason}") from error
     except psycopg.ProgrammingError as error:
         raise StartError("DATABASE_URL must look like postgresql://user:password@host:5432/database.") from error
@@ -107,14 +108,17 @@ def _require_supported(connection: Connection) -> None:
 
 
 def _pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composed]:
-    return _roles_pending(connection, login, roles) or _grants_pending(connection)
+    """In the order to run them; all grants when a role is missing, as they cannot be checked yet."""
+    statements = _roles_pending(connection, login, roles)
+    missing = [role for role in ROLES if not _role_exists(connection, role)]
+    return [*statements, *_grants_pending(connection, everything=bool(missing))]
 
 
 def _roles_pending(connection: Connection, login: str, roles: Sequence[str]) -> list[sql.Composed]:
     statements: list[sql.Composed] = []
     for role, attributes in ROLES.items():
         name = sql.Identifier(role)
-        if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", role):
+        if not _role_exists(connection, role):
             statements.append(sql.SQL("CREATE ROLE {} {}").format(name, sql.SQL(attributes)))
         elif not _has_rights(connection, role):
             bypass = "BYPASSRLS" if role == "app_ops" else "NOBYPASSRLS"
@@ -141,19 +145,23 @@ def _grant(connection: Connection, role: str, login: str) -> sql.Composed:
     return sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(role), sql.Identifier(login))
 
 
-def _grants_pending(connection: Connection) -> list[sql.Composed]:
+def _grants_pending(connection: Connection, *, everything: bool) -> list[sql.Composed]:
     database = sql.Identifier(connection.info.dbname)
     return [
         sql.SQL(statement).format(database=database)
         for missing, statement in GRANTS.items()
-        if _exists(connection, f"SELECT WHERE {missing}")
+        if everything or _exists(connection, f"SELECT WHERE {missing}")
     ]
 
 
 def _make_login(connection: Connection, password: str) -> None:
-    verb = "ALTER" if _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", LOGIN) else "CREATE"
+    verb = "ALTER" if _role_exists(connection, LOGIN) else "CREATE"
     text = f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOINHERIT PASSWORD {{}}"
     connection.execute(sql.SQL(text).format(sql.Identifier(LOGIN), sql.Literal(password)))
+
+
+def _role_exists(connection: Connection, role: str) -> bool:
+    return _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", role)
 
 
 def _exists(connection: Connection, query: str, *parameters: str) -> bool:
