@@ -173,7 +173,8 @@ class Slug(Text):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 63, **kwargs})
         message = "Use 1 to 63 of a-z, 0-9 and '-', beginning with a letter or digit."
-        self.validators.append(serializers.RegexField(r"^[a-z0-9][a-z0-9-]*\Z", error_messages={"invalid": message}).validators[-1])
+        pattern = serializers.RegexField(r"^[a-z0-9][a-z0-9-]*\Z", error_messages={"invalid": message})
+        self.validators.append(pattern.validators[-1])
 
 
 class Integer(serializers.IntegerField):
@@ -217,7 +218,7 @@ def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, parti
 def partly_validated(
     serializer: type[serializers.Serializer[Any]], data: Any, *, partial: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The fields that are right, and every fault of the others: for an endpoint that looks for further faults itself."""
+    """The fields that are right, and every fault of the others: for an endpoint that looks for further faults."""
     bound = serializer(data=data, partial=partial)
     if bound.is_valid():
         return dict(bound.validated_data), []

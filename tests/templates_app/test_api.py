@@ -58,7 +58,11 @@ def test_a_template_tells_what_it_is(owner: Actor, add_template: AddTemplate) ->
 
 
 def test_the_schema_is_that_of_the_version(owner: Actor, add_template: AddTemplate) -> None:
-    config = "\n    from templates_app.base import TemplateConfig as Base\n    class Config(Base):\n        tone: str = 'dry'\n"
+    config = """
+    from templates_app.base import TemplateConfig
+    class Config(TemplateConfig):
+        tone: str = 'dry'
+"""
     add_template("echo", echo("1.0.0"))
     add_template("echo2", echo("2.0.0", extra=config))
     assert "tone" in owner.get("templates/echo/schema").json()["properties"]

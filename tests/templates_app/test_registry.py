@@ -39,7 +39,6 @@ def test_cold_discovery_is_fast_and_imports_no_langgraph() -> None:
     root = Path(__file__).parents[2]
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "agentsite.settings"}
     done = subprocess.run([sys.executable, "-c", dedent(script)], cwd=root, capture_output=True, text=True, env=env)
-    print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -135,7 +134,7 @@ def test_a_missing_template_folder_is_reported(settings: object, tmp_path: Path)
 def test_precedence_is_that_of_semver() -> None:
     ordered = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11"]
     ordered += ["1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"]
-    assert sorted(reversed(ordered), key=parse_version) == ordered
+    assert sorted(ordered[::-1], key=parse_version) == ordered
 
 
 @pytest.mark.parametrize("text", ["1.0", "v1.0.0", "01.0.0", "1.0.0-", "1.0.0-01", "", None, 1, "1.0.0\n", "1" * 40])

@@ -1,0 +1,43 @@
+from typing import Any
+
+import pytest
+
+from tests.conftest import Actor
+from toolsets.models import Toolset
+from toolsets.selectors import granted_toolsets
+from toolsets.services import toolset_create, toolset_update
+
+
+@pytest.fixture
+def pair(owner: Actor, in_acme: Any) -> None:
+    for slug in ("clock", "watch"):
+        toolset_create(actor=owner.principal, slug=slug, name=slug, kind="time")
+
+
+def slugs(actor: Actor, *wanted: str) -> list[str]:
+    return [toolset.slug for toolset in granted_toolsets(actor=actor.principal, slugs=wanted)]
+
+
+def test_grants_come_in_their_order_with_one_query(owner: Actor, pair: None, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        assert slugs(owner, "watch", "clock") == ["watch", "clock"]
+    with django_assert_num_queries(0):
+        assert slugs(owner) == []
+
+
+def test_what_is_disabled_missing_or_broken_is_left_out(owner: Actor, pair: None) -> None:
+    toolset_update(actor=owner.principal, ref="watch", changes={"enabled": False})
+    assert slugs(owner, "clock", "watch", "gone") == ["clock"]
+    Toolset.objects.filter(slug="clock").update(config={"default_timezone": "Mars"})
+    assert slugs(owner, "clock") == []
+
+
+def test_nobody_is_granted_anothers_toolset(stranger: Actor, pair: None) -> None:
+    assert slugs(stranger, "clock") == []
+
+
+def test_a_change_is_a_new_revision(owner: Actor, pair: None) -> None:
+    (before,) = granted_toolsets(actor=owner.principal, slugs=["clock"])
+    toolset_update(actor=owner.principal, ref="clock", changes={"config": {"default_timezone": "Asia/Tokyo"}})
+    (after,) = granted_toolsets(actor=owner.principal, slugs=["clock"])
+    assert before.revision != after.revision

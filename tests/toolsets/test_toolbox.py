@@ -1,0 +1,111 @@
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.toolsets.tools import Amount, Recorded, crash, granted, hang, made, refuse
+from toolsets.base import ToolCallContext
+from toolsets.toolbox import MAX_CONTENT, tool_index
+
+
+async def test_a_call_answers_json_and_tells_how_long_it_took() -> None:
+    toolbox = Recorded(granted("maths", made("double")))
+    assert await toolbox.ask("double") == '{"doubled":42}'
+    (result,) = toolbox.results
+    assert (result.tool_call_id, result.name, result.is_error) == ("call_1", "double", False)
+    assert 0 <= result.ms < 1000
+
+
+def test_the_model_is_told_name_description_and_schema() -> None:
+    (definition,) = tool_index([granted("maths", made("double"))]).definitions
+    assert definition["type"] == "function"
+    assert definition["function"]["name"] == "double"
+    assert definition["function"]["parameters"]["properties"]["amount"]["type"] == "integer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "arguments: "),
+        ("null", "arguments: "),
+        ("", "amount: Field required"),
+        ("{}", "amount: Field required"),
+        ('{"amount": "many"}', "amount: "),
+        ('{"amount": 1, "colour": "red"}', "colour: Extra inputs"),
+        ({"amount": "x"}, "amount: "),
+        (None, "amount: Field required"),
+        (7, "arguments: "),
+    ],
+)
+async def test_wrong_arguments_are_explained_to_the_model(arguments: Any, words: str) -> None:
+    toolbox = Recorded(granted("maths", made("double")))
+    text = await toolbox.ask("double", arguments)
+    assert text.startswith("The arguments are wrong.")
+    assert words in text
+    assert toolbox.results[0].is_error
+
+
+async def test_a_number_in_quotes_is_understood() -> None:
+    assert await Recorded(granted("maths", made("double"))).ask("double", '{"amount": "21"}') == '{"doubled":42}'
+
+
+async def test_a_tools_own_error_is_its_text() -> None:
+    toolbox = Recorded(granted("shop", made("buy", refuse)))
+    assert await toolbox.ask("buy") == "The shop is closed."
+    assert toolbox.results[0].is_error
+
+
+async def test_a_crash_is_logged_and_tells_the_model_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    text = await Recorded(granted("shop", made("buy", crash))).ask("buy")
+    assert text == "The tool failed on the server."
+    assert "A tool failed" in caplog.text
+
+
+async def test_a_tool_that_hangs_is_stopped() -> None:
+    began = time.monotonic()
+    text = await Recorded(granted("shop", made("buy", hang, timeout=0.05))).ask("buy")
+    assert text == "The tool did not finish within 0.05 s."
+    assert time.monotonic() - began < 1
+
+
+async def test_a_cancelled_run_cancels_its_tool() -> None:
+    task = asyncio.ensure_future(Recorded(granted("shop", made("buy", hang))).ask("buy"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("call", [{}, {"id": None, "function": None}, {"id": "x", "function": {"name": "no"}}])
+async def test_a_call_of_no_tool_is_explained(call: dict[str, Any]) -> None:
+    message = await Recorded(granted("maths", made("double"))).call(call)
+    assert message["content"].startswith("There is no tool")
+    assert "double" in message["content"]
+
+
+async def test_a_result_is_storable_and_bounded() -> None:
+    async def odd(arguments: Amount, context: ToolCallContext) -> str:
+        return "a\0b\ud800" + "x" * MAX_CONTENT
+
+    text = await Recorded(granted("odd", made("odd", odd))).ask("odd")
+    assert "\0" not in text
+    assert text.encode()
+    assert text.endswith(f"[cut: {MAX_CONTENT + 4} characters in all]")
+
+
+def test_tools_of_one_name_are_prefixed_by_their_toolsets() -> None:
+    index = tool_index([granted("shop", made("find"), made("buy")), granted("library", made("find"))])
+    assert list(index.tools) == ["shop_find", "buy", "library_find"]
+    assert index.clashes == []
+
+
+def test_a_name_that_stays_ambiguous_or_too_long_is_left_out() -> None:
+    twice = tool_index([granted("a", made("b_c"), made("c")), granted("a_b", made("c")), granted("z", made("b_c"))])
+    assert twice.clashes == ["a_b_c"]
+    long = "x" * 60
+    assert tool_index([granted("slug-a", made(long)), granted("slug-b", made(long))]).clashes == [
+        f"slug-a_{long}",
+        f"slug-b_{long}",
+    ]
