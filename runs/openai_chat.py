@@ -4,7 +4,7 @@ Tool calls that the server runs by itself stay inside; those of the client's own
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -83,7 +83,7 @@ def usage_of(event: Event) -> dict[str, int]:
     }
 
 
-async def chunks(form: ChatFormat) -> AsyncIterator[bytes]:
+async def chunks(form: ChatFormat) -> AsyncGenerator[bytes, None]:
     """The SSE frames of a streamed answer. A failure is an `error` event, never a clean finish."""
     yield _frame(form.chunk({"role": "assistant", "content": ""}))
     async with aclosing(form.stream.follow(idle=settings.HEARTBEAT_SECONDS)) as events:

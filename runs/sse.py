@@ -1,6 +1,7 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from django.http import StreamingHttpResponse
 
@@ -18,9 +19,17 @@ def frame(data: bytes, *, id: int | None = None, event: str | None = None) -> by
 
 
 class EventStreamResponse(StreamingHttpResponse):
-    def __init__(self, frames: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> None:
+    """Closes its frames' generator as soon as the client has gone, instead of when it is collected."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], headers: dict[str, str] | None = None) -> None:
         super().__init__(frames, content_type="text/event-stream")
+        self._frames = frames
         self.headers["Cache-Control"] = "no-cache"
         self.headers["X-Accel-Buffering"] = "no"
         for name, value in (headers or {}).items():
             self.headers[name] = value
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._frames) as frames:
+            async for chunk in frames:
+                yield chunk

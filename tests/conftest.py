@@ -61,6 +61,7 @@ def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         return sync_to_async(unit, thread_sensitive=True)
 
     monkeypatch.setattr(aio, "sync_to_async", here)
+    monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
 
 
 @pytest.fixture(autouse=True)

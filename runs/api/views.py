@@ -1,4 +1,4 @@
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -96,7 +96,7 @@ def _run_headers(stream: RunStream) -> dict[str, str]:
     return headers
 
 
-async def _tied(frames: AsyncGenerator[bytes, None], stream: RunStream) -> AsyncIterator[bytes]:
+async def _tied(frames: AsyncGenerator[bytes, None], stream: RunStream) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(frames) as source:
             async for frame in source:
@@ -128,7 +128,7 @@ class AgentRunView(AsyncApiView):
         return sse.EventStreamResponse(_event_frames(followed), _run_headers(stream))
 
 
-async def _event_frames(events: AsyncGenerator[Event | None, None]) -> AsyncIterator[bytes]:
+async def _event_frames(events: AsyncGenerator[Event | None, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events) as source:
         async for event in source:
             yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)

@@ -5,6 +5,7 @@ import pytest
 from llm.models import Provider
 from llm.services import provider_create
 from tests.conftest import Actor
+from tests.templates_app.conftest import add_template as add_template
 from toolsets.models import Toolset
 from toolsets.services import toolset_create
 

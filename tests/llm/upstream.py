@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -57,6 +58,43 @@ BODIES: dict[str, list[bytes]] = {
     "big": [chunk({"content": "x" * 10_000_000}), FINISH, DONE],
     "two-choices": [event({"choices": [{"index": 1, "delta": {"content": "no"}}]}), *GOOD],
 }
+
+
+def clever_answer(body: dict[str, Any]) -> dict[str, Any]:
+    """What a model that understands would say to LangChain's standard suite, as an assistant message."""
+    last = body["messages"][-1]
+    if body.get("response_format"):
+        return {"role": "assistant", "content": '{"setup": "Why did the cat sit?", "punchline": "To purr."}'}
+    if body.get("tools") and last["role"] == "user":
+        choice = body.get("tool_choice")
+        functions = {tool["function"]["name"]: tool["function"] for tool in body["tools"]}
+        name = choice["function"]["name"] if isinstance(choice, dict) else next(iter(functions))
+        properties = functions[name]["parameters"].get("properties", {})
+        quoted = re.search("'(.*?)'", str(last["content"]))
+        word = quoted[1] if quoted else "Pirate"
+        arguments = {key: 3 if value.get("type") == "integer" else word for key, value in properties.items()}
+        call = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+        return {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+        }
+    return {"role": "assistant", "content": "Hello there, how are you?"}
+
+
+def clever_chunks(body: dict[str, Any]) -> Iterator[bytes]:
+    message = clever_answer(body)
+    yield ROLE
+    for word in re.findall(r"\s*\S+", message["content"] or ""):
+        yield chunk({"content": word})
+    for place, call in enumerate(message.get("tool_calls", ())):
+        arguments = call["function"]["arguments"]
+        yield chunk({"tool_calls": [{**call, "index": place, "function": {**call["function"], "arguments": ""}}]})
+        for part in (arguments[:3], arguments[3:]):
+            yield chunk({"tool_calls": [{"index": place, "function": {"arguments": part}}]})
+    finish = "tool_calls" if message.get("tool_calls") else "stop"
+    yield chunk(finish=finish, model=body["model"])
+    yield from (COUNTS, DONE)
 
 
 class Upstream:
@@ -119,21 +157,24 @@ class Upstream:
             case "stall" | "slow" | "late-close":
                 return await self._stream(request, getattr(self, f"_{name.replace('-', '_')}")())
         if not body.get("stream") or name == "json":
-            return self._whole(name)
-        return await self._stream(request, _parts(BODIES.get(name, GOOD)))
+            return self._whole(name, body)
+        parts = list(clever_chunks(body)) if name == "clever" else BODIES.get(name, GOOD)
+        return await self._stream(request, _parts(parts))
 
     def _failure(self, status: int, headers: dict[str, str] | None = None) -> web.Response:
         body = {"error": {"message": SECRET_TEXT, "type": "x", "code": None}}
         return web.json_response(body, status=status, headers=headers)
 
-    def _whole(self, name: str) -> web.Response:
+    def _whole(self, name: str, body: dict[str, Any]) -> web.Response:
         if name == "cut":
             return web.json_response({"choices": []})
         if name == "garbage":
             return web.Response(body=b'{"choices": [{', content_type="application/json")
-        message = {"role": "assistant", "content": "".join(WORDS)}
+        clever = name == "clever"
+        message = clever_answer(body) if clever else {"role": "assistant", "content": "".join(WORDS)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response({"id": "c1", "model": "mock-1", "choices": [choice], "usage": USAGE})
+        model = body["model"] if clever else "mock-1"
+        return web.json_response({"id": "c1", "model": model, "choices": [choice], "usage": USAGE})
 
     async def _stream(self, request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})

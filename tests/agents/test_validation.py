@@ -1,0 +1,160 @@
+from typing import Any
+
+import pytest
+
+from agents.models import Agent
+from audit.models import AuditEvent
+from llm.models import Provider
+from tests.conftest import Actor
+from tests.templates_app.conftest import AddTemplate, echo
+from toolsets.services import toolset_create, toolset_update
+
+
+def faults(response: Any) -> dict[str, str]:
+    assert response.status_code == 400, response.content
+    return {fault["path"]: fault["code"] for fault in response.json()["error"]["details"]}
+
+
+def test_every_fault_is_told_at_once_and_nothing_is_written(owner: Actor, clock: Any) -> None:
+    body = {
+        "slug": "Not A Slug",
+        "template": "conversation",
+        "model": "nobody/gpt",
+        "instructions": 5,
+        "config": {"max_steps": 0, "colour": "red", "temperature": "hot"},
+        "toolsets": ["clock", "gone", "clock"],
+        "metadata": [],
+        "invented": True,
+    }
+    assert faults(owner.post("agents", body)) == {
+        "slug": "invalid",
+        "name": "required",
+        "instructions": "invalid",
+        "metadata": "not_a_dict",
+        "invented": "unknown_field",
+        "config.max_steps": "greater_than_equal",
+        "config.colour": "extra_forbidden",
+        "config.temperature": "float_type",
+        "model": "unknown_provider",
+        "toolsets.1": "unknown_toolset",
+        "toolsets.2": "duplicate",
+    }
+    assert not Agent.objects.exists()
+    assert not AuditEvent.objects.filter(object_type="agent").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "code"),
+    [
+        ({"slug": "validate"}, "slug", "reserved"),
+        ({"slug": "01a1fbe7-775f-7163-a6be-bdfb065efdb1"}, "slug", "reserved"),
+        ({"slug": "x" * 64}, "slug", "max_length"),
+        ({"slug": "-x"}, "slug", "invalid"),
+        ({"name": "x" * 121}, "name", "max_length"),
+        ({"name": "\t"}, "name", "invalid"),
+        ({"template": "nothing"}, "template", "template_not_found"),
+        ({"template_version": "9.9.9"}, "template_version", "template_version_not_found"),
+        ({"template_version": 1}, "template_version", "invalid"),
+        ({"model": "gpt"}, "model", "invalid"),
+        ({"model": "/gpt"}, "model", "invalid"),
+        ({"model": "scripted/"}, "model", "invalid"),
+        ({"model": "scripted/de fault"}, "model", "invalid"),
+        ({"model": "scripted/other"}, "model", "unknown_model"),
+        ({"model": "x" * 256}, "model", "max_length"),
+        ({"instructions": "x" * 100_001}, "instructions", "max_length"),
+        ({"metadata": {"x": "y" * 65_536}}, "metadata", "too_large"),
+        ({"toolsets": ["x"] * 51}, "toolsets", "max_length"),
+        ({"toolsets": [7]}, "toolsets.0", "invalid"),
+        ({"toolsets": "clock"}, "toolsets", "not_a_list"),
+        ({"config": {"max_steps": 51}}, "config.max_steps", "less_than_equal"),
+    ],
+)
+def test_each_rule(owner: Actor, body: dict[str, Any], change: dict[str, Any], path: str, code: str) -> None:
+    assert faults(owner.post("agents", {**body, **change})) == {path: code}
+    assert not Agent.objects.exists()
+    assert owner.post("agents", body).status_code == 201
+    assert faults(owner.patch("agents/helper", change)) == {path: code}
+    report = owner.post("agents/validate", {**body, **change}).json()
+    assert [(fault["path"], fault["code"]) for fault in report["errors"]] == [(path, code)]
+
+
+def test_validate_answers_without_making_anything(
+    owner: Actor, viewer: Actor, stranger: Actor, body: dict[str, Any]
+) -> None:
+    assert viewer.post("agents/validate", body).json() == {"valid": True, "errors": [], "warnings": []}
+    assert stranger.post("agents/validate", body).json()["valid"] is False
+    partial = owner.post("agents/validate", {"template": "conversation", "config": {"max_steps": 0}}).json()
+    assert {fault["path"] for fault in partial["errors"]} == {"slug", "name", "model", "config.max_steps"}
+    assert not Agent.objects.exists()
+    assert owner.get("agents/validate").status_code == 405
+    assert owner.post("agents/validate", []).status_code == 200
+    assert owner.post("agents/validate", []).json()["valid"] is False
+
+
+def test_a_model_of_an_open_list_is_known_once_the_provider_was_tested(owner: Actor, body: dict[str, Any]) -> None:
+    Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
+    report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
+    assert (report["valid"], report["warnings"][0]["code"]) == (True, "model_unverified")
+    Provider.objects.filter(slug="mock").update(model_names=["gpt-4o"])
+    report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
+    assert (report["valid"], report["warnings"]) == (True, [])
+    report = owner.post("agents/validate", {**body, "model": "mock/gpt-5"}).json()
+    assert report["errors"][0]["code"] == "unknown_model"
+    Provider.objects.filter(slug="mock").update(kind="gone")
+    report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
+    assert report["errors"][0]["code"] == "provider_kind_missing"
+
+
+def test_toolsets_that_cannot_be_used(owner: Actor, body: dict[str, Any], clock: Any) -> None:
+    toolset_update(actor=owner.principal, ref="clock", changes={"enabled": False})
+    assert faults(owner.post("agents", {**body, "toolsets": ["clock"]})) == {"toolsets.0": "toolset_disabled"}
+    type(clock).objects.update(enabled=True, kind="gone")
+    assert faults(owner.post("agents", {**body, "toolsets": ["clock"]})) == {"toolsets.0": "toolset_broken"}
+
+
+def test_two_toolsets_of_one_kind_are_told_apart_by_prefix(owner: Actor, body: dict[str, Any], clock: Any) -> None:
+    toolset_create(actor=owner.principal, slug="watch", name="Watch", kind="time")
+    assert owner.post("agents", {**body, "toolsets": ["clock", "watch"]}).status_code == 201
+
+
+def test_names_too_long_to_tell_apart_are_a_clash(owner: Actor, body: dict[str, Any], in_acme: Any) -> None:
+    slugs = [f"{'x' * 61}{n}" for n in range(2)]
+    for slug in slugs:
+        toolset_create(actor=owner.principal, slug=slug, name=slug, kind="time")
+    found = owner.post("agents", {**body, "toolsets": slugs})
+    assert faults(found) == {"toolsets": "tool_name_clash"}
+
+
+def test_tools_for_a_template_that_uses_none_are_a_warning(owner: Actor, body: dict[str, Any], clock: Any) -> None:
+    sent = {**body, "template": "simple", "config": {}, "toolsets": ["clock"]}
+    report = owner.post("agents/validate", sent).json()
+    assert (report["valid"], [fault["code"] for fault in report["warnings"]]) == (True, ["tools_unused"])
+
+
+def test_an_unhealthy_template_says_why(owner: Actor, body: dict[str, Any], add_template: AddTemplate) -> None:
+    add_template("broken", "import no_such_module")
+    report = owner.post("agents/validate", {**body, "template": "broken"}).json()
+    assert report["errors"][0]["code"] == "template_unhealthy"
+    assert "no_such_module" in report["errors"][0]["message"]
+
+
+def test_an_agent_keeps_its_template_version_until_it_asks_for_another(
+    owner: Actor, body: dict[str, Any], add_template: AddTemplate
+) -> None:
+    add_template("echo", echo("1.0.0"))
+    owner.post("agents", {**body, "template": "echo", "config": {}})
+    add_template("echo2", echo("2.0.0"))
+    assert owner.patch("agents/helper", {"name": "Other"}).json()["template_version"] == "1.0.0"
+    assert owner.patch("agents/helper", {"template_version": None}).json()["template_version"] == "2.0.0"
+    assert owner.patch("agents/helper", {"template": "conversation"}).json()["template_version"] == "1.0.0"
+    assert owner.patch("agents/helper", {"template": "echo"}).json()["template_version"] == "2.0.0"
+    pinned = owner.patch("agents/helper", {"template": "echo", "template_version": "1.0.0"}).json()
+    assert pinned["template_version"] == "1.0.0"
+
+
+def test_an_agent_whose_model_is_gone_can_still_be_renamed(owner: Actor, body: dict[str, Any]) -> None:
+    owner.post("agents", body)
+    Provider.objects.all().delete()
+    assert owner.patch("agents/helper", {"slug": "aide"}).status_code == 200
+    assert faults(owner.patch("agents/aide", {"name": "Aide"})) == {"model": "unknown_provider"}
+    assert faults(owner.post("agents/aide/versions/1/restore")) == {"model": "unknown_provider"}

@@ -1,0 +1,232 @@
+"""The `agui.v1` socket, driven through the real ASGI application."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from ag_ui.core import Event
+from asgiref.sync import sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.utils import timezone
+from pydantic import TypeAdapter
+
+from agentsite.asgi import application
+from runs.models import Run
+from tenants.models import ApiKey, Tenant
+from tests.conftest import Actor
+
+pytestmark = pytest.mark.django_db
+EVENT = TypeAdapter(Event)
+
+
+def run_input(text: str, thread: str = "room") -> dict[str, Any]:
+    message = {"id": "m1", "role": "user", "content": text}
+    return {
+        "threadId": thread,
+        "runId": "r1",
+        "state": {},
+        "messages": [message],
+        "tools": [],
+        "context": [],
+        "forwardedProps": {},
+    }
+
+
+def communicator(
+    session: str, token: str | None, protocols: list[str] | None = None, origin: str | None = None
+) -> WebsocketCommunicator:
+    headers = [(b"host", b"testserver")]
+    if token:
+        headers.append((b"authorization", f"Bearer {token}".encode()))
+    if origin:
+        headers.append((b"origin", origin.encode()))
+    wanted = ["agui.v1"] if protocols is None else protocols
+    return WebsocketCommunicator(application, f"/ws/v1/sessions/{session}", headers=headers, subprotocols=wanted)
+
+
+@asynccontextmanager
+async def socket(actor: Actor, session: str = "room", **options: Any) -> Any:
+    ws = communicator(session, actor.token, **options)
+    connected, protocol = await ws.connect(timeout=5)
+    assert (connected, protocol) == (True, "agui.v1")
+    try:
+        yield ws
+    finally:
+        await ws.disconnect()
+
+
+async def say(ws: WebsocketCommunicator, frame: dict[str, Any]) -> None:
+    await ws.send_to(text_data=orjson.dumps(frame).decode())
+
+
+async def hear(ws: WebsocketCommunicator) -> dict[str, Any]:
+    frame: dict[str, Any] = orjson.loads(await ws.receive_from(timeout=5))
+    return frame
+
+
+async def hear_run(ws: WebsocketCommunicator) -> list[dict[str, Any]]:
+    events = [await hear(ws)]
+    while events[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR", "error"):
+        events.append(await hear(ws))
+    return events
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
+
+
+async def test_a_run_streams_agui_events(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("hello there")})
+        events = await hear_run(ws)
+    assert [event["type"] for event in events] == [
+        "RUN_STARTED",
+        "TEXT_MESSAGE_START",
+        *["TEXT_MESSAGE_CONTENT"] * 4,
+        "TEXT_MESSAGE_END",
+        "RUN_FINISHED",
+    ]
+    assert text_of(events) == "You said: hello there"
+    assert [event["metadata"]["seq"] for event in events] == list(range(1, len(events) + 1))
+    for event in events:
+        EVENT.validate_python(event)
+    run = await Run.objects.aget()
+    assert {event["metadata"]["run_id"] for event in events} == {str(run.id)}
+
+
+async def test_two_sockets_of_a_session_see_the_same_run(owner: Actor, viewer: Actor, scripted: str) -> None:
+    async with socket(owner) as first:
+        await say(first, {"type": "run", "agent": scripted, "input": run_input("one")})
+        await hear_run(first)
+        async with socket(viewer) as second, socket(owner, "elsewhere") as other:
+            await say(first, {"type": "run", "input": run_input("two")})
+            assert await hear_run(first) == await hear_run(second)
+            assert await other.receive_nothing(timeout=0.1)
+
+
+async def test_since_replays_what_was_missed(owner: Actor, scripted: str) -> None:
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("hello there")})
+        events = await hear_run(ws)
+    async with socket(owner) as ws:
+        run_id = events[0]["metadata"]["run_id"]
+        await say(ws, {"type": "since", "run_id": run_id, "seq": 3})
+        assert await hear_run(ws) == events[3:]
+
+
+async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    script = '#script [{"repeat": "word", "times": 20, "delay_ms": 5}]'
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input(script)})
+        run_id = (await hear(ws))["metadata"]["run_id"]
+    async with socket(owner) as ws:
+        events = await hear_run(ws)
+    assert events[0]["metadata"] == {"seq": 1, "run_id": run_id}
+    assert len(text_of(events).split()) == 20
+
+
+async def test_cancel_keeps_what_was_said(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    script = '#script [{"say": "half an"}, {"fail": "hang"}]'
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input(script)})
+        run_id = (await hear(ws))["metadata"]["run_id"]
+        while (await hear(ws))["type"] != "TEXT_MESSAGE_CONTENT":
+            pass
+        await say(ws, {"type": "cancel", "run_id": run_id})
+        events = await hear_run(ws)
+    assert events[-1] == {**events[-1], "type": "RUN_ERROR", "code": "run_cancelled"}
+    run = await Run.objects.aget()
+    assert (run.status, str(run.id)) == ("cancelled", run_id)
+    messages = (await owner.aget("sessions/room/messages")).json()["data"]
+    assert (messages[-1]["status"], messages[-1]["content"].strip()) == ("cancelled", "half an")
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("{", "invalid_json"),
+        ("[]", "unknown_frame"),
+        ('{"type": "dance"}', "unknown_frame"),
+        ('{"type": "run"}', "missing"),
+        ('{"type": "run", "agent": "helper", "input": {}}', "missing"),
+        ('{"type": "run", "agent": "nosuch", "input": %s}', "model_not_found"),
+        ('{"type": "run", "input": %s}', "agent_required"),
+        ('{"type": "since", "run_id": "x", "seq": 1}', "not_found"),
+        ('{"type": "cancel", "run_id": 7}', "string_type"),
+        ('{"type": "since", "run_id": "x", "seq": 1, "extra": 2}', "extra_forbidden"),
+        ('{"type": "ping", "x": "\\u0000"}', "invalid_character"),
+    ],
+)
+async def test_a_bad_frame_is_an_error_and_the_socket_stays(
+    owner: Actor, scripted: str, in_acme: Tenant, frame: str, code: str
+) -> None:
+    async with socket(owner) as ws:
+        await ws.send_to(text_data=frame.replace("%s", orjson.dumps(run_input("x")).decode()))
+        answer = await hear(ws)
+        assert (answer["type"], answer["error"]["code"]) == ("error", code)
+        await say(ws, {"type": "ping"})
+        assert await hear(ws) == {"type": "pong"}
+    assert not await Run.objects.aexists()
+
+
+async def refused(ws: WebsocketCommunicator) -> int:
+    await ws.connect(timeout=5)
+    closed = await ws.receive_output(timeout=5)
+    assert closed["type"] == "websocket.close"
+    return int(closed["code"])
+
+
+async def test_who_may_open_a_socket(owner: Actor, stranger: Actor, scripted: str) -> None:
+    assert await refused(communicator("room", None)) == 4401
+    assert await refused(communicator("room", "ask_wrong_key")) == 4401
+    assert await refused(communicator("room", owner.token, protocols=[])) == 4401
+    assert await refused(communicator("room", owner.token, origin="https://evil.example")) == 4403
+    async with socket(owner, origin="http://testserver"):
+        pass
+    async with socket(owner) as ws, socket(stranger) as theirs:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("secret")})
+        events = await hear_run(ws)
+        assert await theirs.receive_nothing(timeout=0.1)
+        await say(theirs, {"type": "since", "run_id": events[0]["metadata"]["run_id"], "seq": 0})
+        assert (await hear(theirs))["error"]["code"] == "not_found"
+
+
+async def test_a_viewer_watches_and_does_not_run(viewer: Actor, scripted: str) -> None:
+    async with socket(viewer) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("x")})
+        assert (await hear(ws))["error"]["code"] == "role_too_low"
+
+
+async def test_a_ticket_opens_one_socket(owner: Actor, scripted: str) -> None:
+    body = (await owner.apost("ws-tickets", {})).json()
+    assert body["expires_in"] == 60
+    protocols = ["agui.v1", f"ticket.{body['ticket']}"]
+    ws = communicator("room", None, protocols)
+    assert await ws.connect(timeout=5) == (True, "agui.v1")
+    await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi")})
+    assert text_of(await hear_run(ws)) == "You said: hi"
+    await ws.disconnect()
+    assert await refused(communicator("room", None, protocols)) == 4401
+    for wrong in ("ticket.", "ticket.x.y", f"ticket.{'0' * 32}.abc"):
+        assert await refused(communicator("room", None, ["agui.v1", wrong])) == 4401
+
+
+async def test_a_revoked_key_closes_its_sockets(owner: Actor, in_acme: Tenant, settings: Any) -> None:
+    assert settings.SOCKET_RECHECK_SECONDS < 5
+    settings.SOCKET_RECHECK_SECONDS = 0.05
+    async with socket(owner) as ws:
+        keys = ApiKey.objects.filter(id=owner.principal.id)
+        await sync_to_async(keys.update)(revoked_at=timezone.now())
+        closed = await ws.receive_output(timeout=5)
+        assert (closed["type"], closed["code"]) == ("websocket.close", 4401)
+
+
+async def test_disconnecting_leaves_no_task(owner: Actor, scripted: str) -> None:
+    before = len(asyncio.all_tasks())
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi")})
+        await hear_run(ws)
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) <= before
