@@ -16,7 +16,7 @@ from django.conf import settings
 from agents.selectors import agent_find
 from agents.services import agent_create
 from core.tenant import tenant_context
-from llm.providers import provider_kinds
+from llm.providers import provider_kind
 from llm.selectors import provider_list
 from llm.services import provider_create
 from tenants.models import Membership, Role, Tenant, User
@@ -93,7 +93,8 @@ def _key(actor: Principal, role: str) -> str:
 def _providers(actor: Principal, local_model: bool) -> None:
     existing = {provider.slug for provider in provider_list(actor=actor)}
     wanted: dict[str, dict[str, Any]] = {"scripted": {"kind": "scripted"}}
-    if local_model and provider_kinds()["local"].installed():
+    local = provider_kind("local")
+    if local_model and local and local.installed():
         wanted["local"] = {"kind": "local"}
     if os.environ.get("OPENAI_API_KEY"):
         wanted["openai"] = {"kind": "openai", "api_key": os.environ["OPENAI_API_KEY"]}
