@@ -68,13 +68,18 @@ def _prepare(home: Home, address: Address, local_model: bool) -> None:
     command = [str(PYTHON), "-m", "agentsite.embedded.prepare", "--base-url", address.base_url]
     command += [] if local_model else ["--no-local-model"]
     try:
-        step("Preparing the database", command, home.log("prepare"))
+        step("Preparing the database", command, home.log("prepare"), _caller_environment())
     except CommandError as error:
         raise StartError(str(error)) from error
 
 
+def _caller_environment() -> dict[str, str]:
+    """Bytecode is kept in the checkout, whatever the caller prefers: compiling it is half of a start's time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _start_children(home: Home, address: Address, cluster: Cluster | None) -> tuple[Child, Child]:
-    env = {**os.environ, **environment(home, cluster), "PYTHONUNBUFFERED": "1"}
+    env = {**_caller_environment(), **environment(home, cluster), "PYTHONUNBUFFERED": "1"}
     env.setdefault("BASE_URL", address.base_url)
     server = Child("server", _server_command(address), env, home.log("server"))
     worker = Child("worker", [str(PYTHON), str(CHECKOUT / "manage.py"), "worker"], env, home.log("worker"))
