@@ -108,7 +108,6 @@ def _install(home: Home, lock: Path) -> None:
             str(UV),
             "pip",
             "install",
-            "--compile-bytecode",
             "--python",
             str(PYTHON),
             *(["--reinstall"] if again else []),
