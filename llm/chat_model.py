@@ -134,7 +134,7 @@ class RoutedChatModel(BaseChatModel):
     ) -> tuple[ChatRequest, ModelTarget, Sink | None]:
         """What the caller says goes before the model's own fields, and those before the run's defaults."""
         binding = current_binding()
-        target = self.target or (binding and binding.target)
+        target = self.target or (binding.target if binding else None)
         if target is None:
             raise RuntimeError("RoutedChatModel has no model: give it a target, or call it inside a run.")
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "stop": stop or self.stop}

@@ -1,7 +1,6 @@
 """LangChain's messages and errors, and ours. Imported by `llm.chat_model` only: LangChain costs 0.7 s to import."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import orjson
@@ -103,12 +102,15 @@ def to_usage(usage: Usage | None) -> UsageMetadata | None:
 def to_langchain_error(error: ApplicationError) -> ApplicationError:
     """The same error, which LangChain's own retry and fallback recognise as well."""
     kind = _their_kind(error)
-    twin = _twin(type(error), kind)(error.message, code=error.code, param=error.param, retry_after=error.retry_after)
+    twin: Any = _twin(type(error), kind)(
+        error.message, code=error.code, param=error.param, retry_after=error.retry_after
+    )
     twin.details = error.details
     if isinstance(error, ours.ProviderError):
         twin.retryable = error.retryable
         twin.is_retryable = error.retryable
-    return twin
+    mapped: ApplicationError = twin
+    return mapped
 
 
 def _their_kind(error: ApplicationError) -> type[theirs.ModelError]:
@@ -130,6 +132,11 @@ def _their_kind(error: ApplicationError) -> type[theirs.ModelError]:
     return theirs.ModelAPIError
 
 
-@cache
+_twins: dict[tuple[type, type], Any] = {}
+
+
 def _twin(one: type[ApplicationError], other: type[theirs.ModelError]) -> Any:
-    return type(one.__name__, (one, other), {"__doc__": one.__doc__})
+    """A class that is both, made once."""
+    if (one, other) not in _twins:
+        _twins[one, other] = type(one.__name__, (one, other), {"__doc__": one.__doc__})
+    return _twins[one, other]
