@@ -21,6 +21,7 @@ from llm.gateway import gateway
 from llm.targets import ModelTarget
 from llm.wire import Accumulator, ChatRequest, Delta
 from templates_app.base import AgentTemplate
+from templates_app.chat import client_answer, tool_name
 from templates_app.context import AgentContext, Message, Reply
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
@@ -131,9 +132,10 @@ class Executable:
         with use_binding(target, sink=emit, params=defaults):
             async with aclosing(self.template.run(context)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    yield event
                     if isinstance(event, Answer):
+                        yield _for_caller(event, client_tools)
                         return
+                    yield event
         raise ApplicationError("The agent's template ended without an answer.", code="no_answer")
 
     def _shared_by(self, toolsets: Sequence[GrantedToolset]) -> _Shared:
@@ -152,6 +154,20 @@ class Executable:
             if name in index.tools:
                 message = f"The agent has a tool '{name}' of its own: rename yours."
                 raise InvalidRequest(message, code="tool_name_clash", param=f"tools.{position}")
+
+
+def _for_caller(answer: Answer, client_tools: list[dict[str, Any]]) -> Answer:
+    """A caller is never asked to run a tool that is not its own, such as one that a model made up."""
+    calls = answer.message.get("tool_calls")
+    if not calls:
+        return answer
+    names = {tool_name(tool) for tool in client_tools}
+    theirs = [call for call in calls if tool_name(call) in names]
+    if theirs:
+        return client_answer(answer.message, theirs)
+    message = {key: value for key, value in answer.message.items() if key != "tool_calls"}
+    reason = "stop" if answer.finish_reason == "tool_calls" else answer.finish_reason
+    return Answer({**message, "content": message.get("content") or ""}, reason)
 
 
 def _template(version: AgentVersion) -> AgentTemplate:

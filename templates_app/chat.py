@@ -31,6 +31,6 @@ def tool_name(definition_or_call: dict[str, Any]) -> str:
     return name
 
 
-def client_answer(reply: Reply, calls: list[dict[str, Any]]) -> Answer:
+def client_answer(message: Message, calls: list[dict[str, Any]]) -> Answer:
     """The answer that leaves `calls` to the caller."""
-    return Answer(message={**reply.message, "tool_calls": calls}, finish_reason="tool_calls")
+    return Answer(message={**message, "tool_calls": calls}, finish_reason="tool_calls")

@@ -73,7 +73,7 @@ def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None
         return Answer(reply.message, reply.finish_reason)
     theirs = _clients(context, reply)
     if theirs:
-        return client_answer(reply, theirs)
+        return client_answer(reply.message, theirs)
     if last:  # the model insists on tools although its steps are used up
         message = {key: value for key, value in reply.message.items() if key != "tool_calls"}
         return Answer({**message, "content": message.get("content") or ""}, "length")

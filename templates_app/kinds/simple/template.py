@@ -36,4 +36,4 @@ class SimpleTemplate(AgentTemplate):
             with_instructions(context.instructions, context.messages), tools=tools or None, **params
         )
         calls = tool_calls(reply)
-        yield client_answer(reply, calls) if calls else Answer(reply.message, reply.finish_reason)
+        yield client_answer(reply.message, calls) if calls else Answer(reply.message, reply.finish_reason)

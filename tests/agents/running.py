@@ -1,0 +1,71 @@
+"""Runs an agent version as the runner does: its own task, one sink, the scripted model behind the real gateway."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.executable import Executable, executable_for
+from agents.models import Agent
+from core.ids import uuid7
+from llm.selectors import model_resolve
+from llm.wire import Delta
+from templates_app.events import Answer, Event
+from tests.conftest import Actor
+from toolsets.events import ToolResult
+from toolsets.selectors import granted_toolsets
+
+
+def script(*steps: dict[str, Any]) -> str:
+    return f"#script {json.dumps(steps)}"
+
+
+@dataclass
+class Played:
+    events: list[Event] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
+    results: list[ToolResult] = field(default_factory=list)
+
+    @property
+    def answer(self) -> Answer:
+        last = self.events[-1]
+        assert isinstance(last, Answer)
+        return last
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text or "" for delta in self.deltas)
+
+    async def keep(self, item: Delta | ToolResult) -> None:
+        (self.deltas if isinstance(item, Delta) else self.results).append(item)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a turn reads from the database before it runs."""
+
+    executable: Executable
+    target: Any
+    toolsets: list[Any]
+
+    async def play(self, said: str, *, client_tools: Any = (), **params: Any) -> Played:
+        played = Played()
+        events = self.executable.run(
+            emit=played.keep,
+            messages=[{"role": "user", "content": said}],
+            params=params,
+            client_tools=list(client_tools),
+            target=self.target,
+            toolsets=self.toolsets,
+            run_id=uuid7(),
+        )
+        async for event in events:
+            played.events.append(event)
+        return played
+
+
+def ready(actor: Actor, agent: Agent) -> Ready:
+    version = agent.version
+    assert version is not None
+    target = model_resolve(actor=actor.principal, name=version.model)
+    toolsets = granted_toolsets(actor=actor.principal, slugs=version.toolsets)
+    return Ready(executable_for(version), target, toolsets)
