@@ -1,0 +1,43 @@
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(ARGS)
+RANDOM_KEY := $$($(PYTHON) -c 'import secrets; print(secrets.token_hex(32))')
+PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
+	DATABASE_URL=postgresql://agentsite:secret@db.example.com:5432/agentsite \
+	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench lock environment
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## serve on http://127.0.0.1:8000 until Ctrl-C
+	$(PYTHON) start.py
+
+test: ## run the whole suite, or a part of it: make test ARGS="tests/llm -k retry"
+	$(PYTHON) start.py test $(ARGS)
+
+lint: environment ## check style, types, import contracts, migrations and production settings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+fmt: environment ## format the code and sort its imports
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+bench: environment ## measure agent creation, template discovery and the idle server's memory
+	$(BIN)/python -m bench
+
+lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
+	cd requirements && ../$(BIN)/$(COMPILE) base.in embedded.in -o ../requirements.txt
+	cd requirements && ../$(BIN)/$(COMPILE) installer.in -o installer.txt
+	cd requirements && ../$(BIN)/$(COMPILE) --no-deps local.in -o local.txt
+	cd requirements && ../$(BIN)/$(COMPILE) test.in -o test.txt
+
+environment:
+	@$(PYTHON) -c 'from agentsite.embedded import home, install; install.install(home.open_home(), install.RUNTIME, install.TESTS)'
