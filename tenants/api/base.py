@@ -55,6 +55,12 @@ def _check_csrf(request: HttpRequest) -> None:
         raise NotPermitted("The CSRF token is missing or wrong.", code="csrf_failed")
 
 
+def refuse_nul(request: HttpRequest) -> None:
+    """PostgreSQL takes no NUL, in a search no more than in a value."""
+    if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+        raise InvalidRequest("The address contains a NUL character.", code="invalid_character")
+
+
 class ApiView(APIView):
     """A sync endpoint. `self.actor` is the Principal; the database sees its tenant only."""
 
@@ -69,6 +75,7 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        refuse_nul(request._request)
         self.actor = authenticate(request._request)
         enter_tenant(self.actor.tenant_id)
 
@@ -92,6 +99,7 @@ class AsyncApiView(ApiView):
     async def _handle(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         self.format_kwarg = None
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        refuse_nul(request._request)
         self.actor = await self._authenticate(request._request)
         enter_tenant(self.actor.tenant_id)
         method = (request.method or "").lower()

@@ -360,3 +360,10 @@ def test_kind_that_is_gone_is_a_clear_error(scripted: ModelTarget) -> None:
     gone = ModelTarget(providers.base.ProviderConnection("x", "gone"), "m")
     with pytest.raises(ProviderError, match="not installed on this server"):
         gone.open()
+
+
+@pytest.mark.parametrize(
+    "path", ["providers?q=%00", "providers?kind=%00", "providers/%00", "providers/%ED%A0%80", "providers/a%20b"]
+)
+def test_odd_characters_in_the_address(owner: Actor, path: str) -> None:
+    assert owner.http.get(f"/v1/{path}").status_code in (400, 404)
