@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from agents.models import Agent, AgentVersion
 from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_TOOLSETS
-from core.api import Choice, JSONObject, Slug, StrictSerializer, Text
+from core.api import Choice, ErrorDetail, JSONObject, Slug, StrictSerializer, Text
 
 
 def _slugs(**options: Any) -> serializers.ListField:
@@ -76,13 +76,7 @@ class AgentVersionOutput(serializers.Serializer[AgentVersion]):
     created_at = serializers.DateTimeField()
 
 
-class FaultOutput(serializers.Serializer[Any]):
-    path = serializers.CharField()
-    code = serializers.CharField()
-    message = serializers.CharField()
-
-
 class AgentReportOutput(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    errors = FaultOutput(many=True)  # type: ignore[assignment]
-    warnings = FaultOutput(many=True)
+    errors = ErrorDetail(many=True)  # type: ignore[assignment]
+    warnings = ErrorDetail(many=True)

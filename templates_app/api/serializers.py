@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api import JSONObject, StrictSerializer, Text
+from core.api import ErrorDetail, JSONObject, StrictSerializer, Text
 
 
 class ProblemOutput(serializers.Serializer[Any]):
@@ -42,13 +42,7 @@ class TemplateValidateInput(StrictSerializer):
     version = Text(required=False, allow_null=True, default=None, max_length=32)
 
 
-class FaultOutput(serializers.Serializer[Any]):
-    path = serializers.CharField()
-    code = serializers.CharField()
-    message = serializers.CharField()
-
-
 class ConfigReportOutput(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    errors = FaultOutput(many=True)  # type: ignore[assignment]
-    warnings = FaultOutput(many=True)
+    errors = ErrorDetail(many=True)  # type: ignore[assignment]
+    warnings = ErrorDetail(many=True)
