@@ -1,0 +1,3 @@
+from agentsite_translator.template import TranslatorTemplate
+
+__all__ = ["TranslatorTemplate"]

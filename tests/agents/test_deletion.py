@@ -1,0 +1,44 @@
+from typing import Any
+
+from agents.models import Agent, AgentVersion
+from agents.services import agent_create, agent_delete, agent_update
+from runs.models import Run
+from sessions_app.models import ChatSession, Message
+from tests.conftest import Actor
+
+
+def test_what_an_agent_said_outlives_it(owner: Actor, body: dict[str, Any]) -> None:
+    agent = agent_create(actor=owner.principal, **body)
+    first = agent.version
+    agent = agent_update(actor=owner.principal, ref="helper", changes={"name": "Second"})
+    tenant = owner.tenant
+    session = ChatSession.objects.create(tenant=tenant, agent=agent, created_by="x")
+    for seq, version in enumerate((first, agent.version), 1):
+        Message.objects.create(
+            tenant=tenant, session=session, seq=seq, role="assistant", content=f"answer {seq}", agent_version=version
+        )
+    run = Run.objects.create(
+        tenant=tenant, session=session, agent_version=first, model="m", source="api", actor_kind="x", actor_label="x"
+    )
+    agent_delete(actor=owner.principal, ref="helper")
+    session.refresh_from_db()
+    run.refresh_from_db()
+    assert (session.agent, run.agent_version) == (None, None)
+    said = session.messages.order_by("seq").values_list("content", "agent_version")
+    assert list(said) == [("answer 1", None), ("answer 2", None)]
+    assert not Agent.objects.exists()
+    assert not AgentVersion.objects.exists()
+
+
+def test_deleting_takes_as_many_queries_for_many_answers(
+    owner: Actor, body: dict[str, Any], django_assert_max_num_queries: Any
+) -> None:
+    agent = agent_create(actor=owner.principal, **body)
+    session = ChatSession.objects.create(tenant=owner.tenant, agent=agent, created_by="x")
+    Message.objects.bulk_create(
+        Message(tenant=owner.tenant, session=session, seq=n, role="assistant", agent_version=agent.version)
+        for n in range(1, 200)
+    )
+    with django_assert_max_num_queries(20):
+        agent_delete(actor=owner.principal, ref="helper")
+    assert Message.objects.count() == 199
