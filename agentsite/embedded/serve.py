@@ -1,5 +1,6 @@
 """`start.py` after the installation: database, preparation, server and worker, until a signal ends it."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,8 +12,8 @@ from agentsite.embedded import greeting, postgres
 from agentsite.embedded.command import environment
 from agentsite.embedded.console import CommandError, say, step
 from agentsite.embedded.errors import StartError
-from agentsite.embedded.home import CHECKOUT, Home
-from agentsite.embedded.install import PYTHON
+from agentsite.embedded.home import CHECKOUT, Home, write_private
+from agentsite.embedded.install import PYTHON, RUNTIME
 from agentsite.embedded.postgres import Cluster
 from agentsite.embedded.supervisor import Child, stop_all
 
@@ -50,18 +51,35 @@ def serve(home: Home, address: Address, *, local_model: bool) -> None:
     children: list[Child] = []
     cluster = None if os.environ.get("DATABASE_URL") else postgres.ensure(home)
     try:
+        env = _child_environment(home, address, cluster)
+        if _prepared(home):
+            children.append(_server(home, address, env))  # it loads while the database is looked at
         _prepare(home, address, local_model)
-        children += _start_children(home, address, cluster)
+        if not children:
+            children.append(_server(home, address, env))
+        children.append(Child("worker", [str(PYTHON), str(CHECKOUT / "manage.py"), "worker"], env, home.log("worker")))
         _await_health(address, children[0])
         _greet(home, address)
-        say(f"Ready: {address.base_url} (Ctrl-C stops it)")
-        _watch_until_signal(home, cluster, *children)
+        _serve_until_signal(home, address, cluster, *children)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of them behind
         stop_all(children)
         if cluster:
             cluster.stop()
+
+
+def _prepared(home: Home) -> bool:
+    """Was the database brought to the present migrations before?"""
+    mark = home.run("prepared")
+    return mark.exists() and mark.read_text() == _migrations()
+
+
+def _migrations() -> str:
+    """Changes with any migration, of ours or of a package, and with the database."""
+    files = [CHECKOUT / RUNTIME, *sorted(CHECKOUT.glob("*/migrations/*.py"))]
+    parts = [os.environ.get("DATABASE_URL", "").encode(), *(file.read_bytes() for file in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _prepare(home: Home, address: Address, local_model: bool) -> None:
@@ -71,6 +89,7 @@ def _prepare(home: Home, address: Address, local_model: bool) -> None:
         step("Preparing the database", command, home.log("prepare"), _caller_environment())
     except CommandError as error:
         raise StartError(str(error)) from error
+    write_private(home.run("prepared"), _migrations())
 
 
 def _caller_environment() -> dict[str, str]:
@@ -78,12 +97,14 @@ def _caller_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def _start_children(home: Home, address: Address, cluster: Cluster | None) -> tuple[Child, Child]:
+def _child_environment(home: Home, address: Address, cluster: Cluster | None) -> dict[str, str]:
     env = {**_caller_environment(), **environment(home, cluster), "PYTHONUNBUFFERED": "1"}
     env.setdefault("BASE_URL", address.base_url)
-    server = Child("server", _server_command(address), env, home.log("server"))
-    worker = Child("worker", [str(PYTHON), str(CHECKOUT / "manage.py"), "worker"], env, home.log("worker"))
-    return server, worker
+    return env
+
+
+def _server(home: Home, address: Address, env: dict[str, str]) -> Child:
+    return Child("server", _server_command(address), env, home.log("server"))
 
 
 def _server_command(address: Address) -> list[str]:
@@ -116,8 +137,9 @@ def _greet(home: Home, address: Address) -> None:
         say(f"\nWarning: the demo agent did not answer: {error}")
 
 
-def _watch_until_signal(home: Home, cluster: Cluster | None, server: Child, worker: Child) -> None:
+def _serve_until_signal(home: Home, address: Address, cluster: Cluster | None, server: Child, worker: Child) -> None:
     try:
+        say(f"Ready: {address.base_url} (Ctrl-C stops it)")
         _watch(home, cluster, server, worker)
     except KeyboardInterrupt:
         say("\nStopping.")
