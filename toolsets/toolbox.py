@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -30,13 +31,17 @@ class GrantedToolset:
     tools: Sequence[Tool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToolIndex:
     """The tools of all granted toolsets by the name that the model uses; `clashes` are names that were left out."""
 
     tools: Mapping[str, Tool]
-    definitions: list[dict[str, Any]]
     clashes: list[str]
+
+    @cached_property
+    def definitions(self) -> list[dict[str, Any]]:
+        """OpenAI function tools. Made at the first use: the schemas cost milliseconds, and checking names needs none."""
+        return [_definition(name, tool) for name, tool in self.tools.items()]
 
 
 def tool_index(granted: Iterable[GrantedToolset]) -> ToolIndex:
@@ -51,7 +56,7 @@ def tool_index(granted: Iterable[GrantedToolset]) -> ToolIndex:
             clashes.append(name)
         else:
             tools[name] = tool
-    return ToolIndex(tools, [_definition(name, tool) for name, tool in tools.items()], clashes)
+    return ToolIndex(tools, clashes)
 
 
 def _definition(name: str, tool: Tool) -> dict[str, Any]:
