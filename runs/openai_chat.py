@@ -150,7 +150,7 @@ def merged(deltas: list[dict[str, Any]]) -> dict[str, Any]:
         else:
             calls[fragment["index"]]["function"]["arguments"] += fragment["function"]["arguments"]
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or refusal else "")}
-    message["refusal"] = refusal or None
+    message |= {"refusal": refusal or None, "annotations": []}
     if reasoning:
         message["reasoning_content"] = reasoning
     if calls:
