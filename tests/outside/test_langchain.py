@@ -10,7 +10,7 @@ from tests.outside.site import CHECKOUT, Server
 
 SUITE = Path(__file__).with_name("lc_standard.py")
 LOOPS = "asyncio_default_test_loop_scope=session", "asyncio_default_fixture_loop_scope=session"
-PASSES = 43
+PASSES = 43  # with the mock provider alone, too
 
 
 def run_suite(base_url: str, api_key: str, model: str, report: Path) -> dict[str, str]:
@@ -31,10 +31,8 @@ def _outcome(case: ElementTree.Element) -> str:
     return f"failed: {text}" if kind in ("failed", "error") else kind
 
 
-def test_langchains_standard_suite(uvicorn: Server, aimock: str, mock_model: str, tmp_path: Path) -> None:
-    alone = run_suite(aimock, "any", "gpt-4o", tmp_path / "alone.xml")
-    ours = run_suite(uvicorn.api, uvicorn.site.key("acme"), mock_model, tmp_path / "ours.xml")
-    faults = {name: outcome for name, outcome in ours.items() if outcome.startswith("failed")}
-    assert not faults, "\n\n".join(faults.values())
-    assert ours == alone
-    assert list(ours.values()).count("passed") == PASSES
+def test_langchains_standard_suite(uvicorn: Server, mock_model: str, tmp_path: Path) -> None:
+    outcomes = run_suite(uvicorn.api, uvicorn.site.key("acme"), mock_model, tmp_path / "report.xml")
+    faults = [outcome for outcome in outcomes.values() if outcome.startswith("failed")]
+    assert not faults, "\n\n".join(faults)
+    assert list(outcomes.values()).count("passed") == PASSES
