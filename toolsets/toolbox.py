@@ -40,7 +40,7 @@ class ToolIndex:
 
     @cached_property
     def definitions(self) -> list[dict[str, Any]]:
-        """OpenAI function tools. Made at the first use: the schemas cost milliseconds, and checking names needs none."""
+        """OpenAI function tools. Made at the first use: schemas cost milliseconds, and checking names needs none."""
         return [_definition(name, tool) for name, tool in self.tools.items()]
 
 
