@@ -3,15 +3,15 @@
 A wrong or missing value stops the start with a message that names the variable. `.env.example` lists them all.
 """
 
-from agentsite.settings.base import *  # noqa: F403
-from agentsite.settings.admin import *  # noqa: F403
-from agentsite.settings.api import *  # noqa: F403
-from agentsite.settings.database import *  # noqa: F403
-from agentsite.settings.jobs import *  # noqa: F403
-from agentsite.settings.llm import *  # noqa: F403
-from agentsite.settings.logging import *  # noqa: F403
-from agentsite.settings.runs import *  # noqa: F403
-from agentsite.settings.security import *  # noqa: F403
+from agentsite.settings.base import *
+from agentsite.settings.admin import *
+from agentsite.settings.api import *
+from agentsite.settings.database import *
+from agentsite.settings.jobs import *
+from agentsite.settings.llm import *
+from agentsite.settings.logging import *
+from agentsite.settings.runs import *
+from agentsite.settings.security import *
 from agentsite.settings.validation import validate
 
 validate(globals())

@@ -1,10 +1,17 @@
 from pathlib import Path
 
-from agentsite.settings.env import BASE_DIR, ENVIRONMENT, PRODUCTION, env  # noqa: F401 ENVIRONMENT and PRODUCTION are settings too
+from agentsite.settings.env import (
+    BASE_DIR,
+    ENVIRONMENT,  # noqa: F401 a setting too
+    PRODUCTION,  # noqa: F401 a setting too
+    flag,
+    text,
+    web_address,
+)
 
-DEBUG = env.bool("DEBUG", default=False)
-HOME_DIR = Path(env.str("AGENTSITE_HOME", default=str(BASE_DIR / ".agentsite")))
-BASE_URL: str = env.str("BASE_URL", default="http://127.0.0.1:8000").rstrip("/")
+DEBUG = flag("DEBUG", default=False)
+HOME_DIR = Path(text("AGENTSITE_HOME", str(BASE_DIR / ".agentsite")))
+BASE_URL = web_address("BASE_URL", text("BASE_URL", "http://127.0.0.1:8000"))
 
 INSTALLED_APPS = [
     "core",
@@ -72,5 +79,5 @@ LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
+STATIC_ROOT = Path(text("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
 STATICFILES_DIRS = [BASE_DIR / "agentsite" / "static"]

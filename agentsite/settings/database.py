@@ -3,18 +3,30 @@
 Without URLs of their own, `owner` and `ops` log in as `DATABASE_URL` does and take their role by a connection option.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from agentsite.settings.env import PRODUCTION, count, env
+from agentsite.settings.env import PRODUCTION, choice, count, text
 
 DATABASE_POOL_SIZE = count("DATABASE_POOL_SIZE", default=10, minimum=2)
-TENANT_MODE: str = env.str("DATABASE_TENANT_MODE", default="session")
-_URL: str = env.str("DATABASE_URL", default="")
+TENANT_MODE = choice("DATABASE_TENANT_MODE", "session", ("session", "local"))
+_URL = text("DATABASE_URL")
+_EXAMPLE = "postgresql://user:password@host:5432/agentsite"
 if not _URL and PRODUCTION:
-    raise ImproperlyConfigured("DATABASE_URL must be set, for example postgresql://user:password@host:5432/agentsite.")
+    raise ImproperlyConfigured(f"DATABASE_URL must be set, for example {_EXAMPLE}.")
+
+
+def parse_url(name: str, url: str) -> dict[str, Any]:
+    """Django's settings of a database; the error names the variable and never shows its password."""
+    config: dict[str, Any] = {}
+    with suppress(ValueError):
+        config = environ.Env.db_url_config(url) if url.startswith(("postgresql://", "postgres://")) else {}
+    if not config.get("NAME"):
+        raise ImproperlyConfigured(f"{name} must look like {_EXAMPLE}.")
+    return config
 
 
 def reset_tenant(connection: Any) -> None:
@@ -23,10 +35,8 @@ def reset_tenant(connection: Any) -> None:
     connection.commit()
 
 
-def database(role: str, url: str, *, pooled: bool) -> dict[str, Any]:
-    config: dict[str, Any] = environ.Env.db_url_config(url or "postgresql://localhost/agentsite")
-    if config.get("ENGINE") not in ("django.db.backends.postgresql", "core.db"):
-        raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// URL.")
+def database(role: str, name: str, *, pooled: bool) -> dict[str, Any]:
+    config = parse_url(name, text(name) or _URL or "postgresql://localhost/agentsite")
     options = dict(config.get("OPTIONS") or {})
     options["options"] = f"{options.get('options', '')} -c role=app_{role} -c lock_timeout=5s".strip()
     if pooled:
@@ -42,7 +52,7 @@ def database(role: str, url: str, *, pooled: bool) -> dict[str, Any]:
 
 
 DATABASES = {
-    "default": {**database("user", _URL, pooled=True), "TEST": {"MIRROR": "owner"}},
-    "owner": database("owner", env.str("DATABASE_OWNER_URL", default=_URL), pooled=False),
-    "ops": {**database("ops", env.str("DATABASE_OPS_URL", default=_URL), pooled=False), "TEST": {"MIRROR": "owner"}},
+    "default": {**database("user", "DATABASE_URL", pooled=True), "TEST": {"MIRROR": "owner"}},
+    "owner": database("owner", "DATABASE_OWNER_URL", pooled=False),
+    "ops": {**database("ops", "DATABASE_OPS_URL", pooled=False), "TEST": {"MIRROR": "owner"}},
 }

@@ -2,7 +2,7 @@
 
 import structlog
 
-from agentsite.settings.env import PRODUCTION, env
+from agentsite.settings.env import PRODUCTION, choice
 
 _PROCESSORS = [
     structlog.contextvars.merge_contextvars,
@@ -24,7 +24,7 @@ LOGGING = {
         },
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "default"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["console"], "level": choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))},
     "loggers": {
         "django.request": {"level": "ERROR"},
         "procrastinate": {"level": "WARNING"},

@@ -1,8 +1,8 @@
-from agentsite.settings.env import at_least, count, env
+from agentsite.settings.env import at_least, count, words
 
 HEARTBEAT_SECONDS = at_least("HEARTBEAT_SECONDS", default=15, minimum=0.05)  # comment line on a silent event stream
 RUN_TIMEOUT = at_least("RUN_TIMEOUT", default=900, minimum=1)  # seconds, from start to end of a run
 MAX_CONCURRENT_RUNS = count("MAX_CONCURRENT_RUNS", default=500)  # per server process
 SOCKET_RECHECK_SECONDS = 4.0  # a revoked credential closes its sockets within 5 s
 # Further template folders, scanned like templates_app/kinds.
-TEMPLATE_DIRS = env.list("TEMPLATE_DIRS", default=[])
+TEMPLATE_DIRS = words("TEMPLATE_DIRS")

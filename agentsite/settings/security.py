@@ -1,15 +1,15 @@
-from agentsite.settings.env import ENVIRONMENT, PRODUCTION, env, secret
+from agentsite.settings.env import ENVIRONMENT, PRODUCTION, count, flag, origins, secret, words
 
 SECRET_KEY = secret("SECRET_KEY")
 MASTER_KEY = secret("MASTER_KEY")  # encrypts provider and toolset secrets at rest
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["*"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=[] if PRODUCTION else ["*"])
+CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 # Origins whose browsers may open sockets; the host that serves the page always may.
-SOCKET_ORIGINS = env.list("SOCKET_ORIGINS", default=[])
+SOCKET_ORIGINS = origins("SOCKET_ORIGINS")
 # Proxies in front of the server whose X-Forwarded-For is believed, counted from the server outwards.
-TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+TRUSTED_PROXIES = count("TRUSTED_PROXIES", default=0, minimum=0)
 # May a tenant's provider address be private, such as an Ollama on this host? Safe only when all tenants are trusted.
-ALLOW_PRIVATE_PROVIDERS = env.bool("ALLOW_PRIVATE_PROVIDERS", default=not PRODUCTION)
+ALLOW_PRIVATE_PROVIDERS = flag("ALLOW_PRIVATE_PROVIDERS", default=not PRODUCTION)
 
 PASSWORD_HASHERS = [
     *(["django.contrib.auth.hashers.MD5PasswordHasher"] if ENVIRONMENT == "test" else []),  # fast
@@ -25,10 +25,10 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PRODUCTION)
+SECURE_SSL_REDIRECT = flag("SECURE_SSL_REDIRECT", default=PRODUCTION)
 SECURE_REDIRECT_EXEMPT = [r"^v1/health"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_SECONDS = count("SECURE_HSTS_SECONDS", default=31_536_000 if PRODUCTION else 0, minimum=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -39,8 +39,8 @@ CONTENT_SECURITY_POLICY = (
 )
 
 # Request bodies, in bytes and nesting levels; a larger or deeper one is refused before it is parsed.
-MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=1_048_576)
-MAX_JSON_DEPTH = env.int("MAX_JSON_DEPTH", default=64)
+MAX_BODY_BYTES = count("MAX_BODY_BYTES", default=1_048_576)
+MAX_JSON_DEPTH = count("MAX_JSON_DEPTH", default=64)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 API_KEY_CACHE_SECONDS = 4.0  # a revoked key is refused within 5 s; not configurable, the API promises it
 SOCKET_TICKET_SECONDS = 60
