@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import time
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,16 +47,10 @@ def django_db_setup(
     with django_db_blocker.unblock():
         for connection in connections.all(initialized_only=True):
             connection.close()
-            _await_returns(getattr(connection, "pool", None))
+            if pool := getattr(connection, "pool", None):
+                _drain(pool)
             connection.close_pool()
         teardown_databases(made, verbosity=0)
-
-
-def _await_returns(pool: Any) -> None:
-    """A connection that the pool still resets when it closes would stay open and keep the database from being dropped."""
-    end = time.monotonic() + 5
-    while pool and (stats := pool.get_stats())["pool_available"] < stats["pool_size"] and time.monotonic() < end:
-        time.sleep(0.01)
 
 
 def _drain(pool: Any) -> None:
