@@ -290,9 +290,12 @@ def _decode_cursor(queryset: QuerySet[Any], column: str, cursor: str) -> Any:
 
 def _decode_text(cursor: str) -> str:
     try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise _bad_cursor() from None
+    if "\0" in text:  # which PostgreSQL refuses
+        raise _bad_cursor()
+    return text
 
 
 def _bad_cursor() -> errors.InvalidRequest:

@@ -153,6 +153,12 @@ def test_lists_take_the_same_queries_however_long(
     assert owner.get("toolsets", kind="http").json()["data"] == []
 
 
+@pytest.mark.parametrize("cursor", ["AA", "%%%", "_", "é", "gICA"])
+def test_a_made_up_cursor_is_refused(owner: Actor, cursor: str) -> None:
+    response = owner.get("toolsets", cursor=cursor)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "cursor")
+
+
 def test_a_role_and_a_scope_are_both_needed(acme: Any) -> None:
     member = make_actor(acme, "member")
     reader = make_actor(acme, "owner", scopes=["read"])
