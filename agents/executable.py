@@ -2,11 +2,11 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,10 +16,10 @@ from agents.exceptions import AgentUnusable
 from agents.models import AgentVersion
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
-from llm.binding import use_binding
+from llm.binding import Sink, use_binding
 from llm.gateway import gateway
 from llm.targets import ModelTarget
-from llm.wire import Accumulator, ChatRequest, Delta
+from llm.wire import Accumulator, ChatRequest
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
 from templates_app.context import AgentContext, Message, Reply
@@ -29,15 +29,24 @@ from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, tool_index
 
-Emit = Callable[[Delta | ToolResult], Awaitable[None]]
+
+class Reporter(Protocol):
+    """Hears what happens in a run, on the run's loop."""
+
+    def open_reply(self) -> Sink:
+        """A new answer of the model begins: what it says goes to the sink that is returned."""
+
+    async def tool_result(self, result: ToolResult) -> None: ...
+
+
 CACHE_SIZE = 512
 # They speak of the tools in one request; a graph makes several, and its own tools are not the caller's to force.
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
-async def run_model(*, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], emit: Emit) -> None:
+async def run_model(*, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], report: Reporter) -> None:
     """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does."""
-    await _RunModel(target, emit).reply(messages, **params)
+    await _RunModel(target, report).reply(messages, **params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class _RunModel:
     """The run's model as templates see it."""
 
     target: ModelTarget
-    emit: Emit
+    report: Reporter
 
     async def reply(
         self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
@@ -53,11 +62,12 @@ class _RunModel:
         if tools:
             params["tools"] = list(tools)
         answer = Accumulator()
+        tell = self.report.open_reply()
         request = ChatRequest(self.target.model, list(messages), params)
         async with aclosing(gateway.stream(request, self.target)) as deltas:
             async for delta in deltas:
                 answer.add(delta)
-                await self.emit(delta)
+                await tell(delta)
         done = answer.completion()
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
@@ -99,7 +109,7 @@ class Executable:
     async def run(
         self,
         *,
-        emit: Emit,
+        report: Reporter,
         messages: list[Message],
         params: dict[str, Any],
         client_tools: list[dict[str, Any]],
@@ -107,10 +117,10 @@ class Executable:
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
-        Tokens and tool results go to `emit`. Raises ApplicationError; InvalidRequest for tools of the caller that the
+        Tokens and tool results go to `report`. Raises ApplicationError; InvalidRequest for tools of the caller that the
         template cannot use.
         """
         shared = self._shared_by(toolsets)
@@ -119,9 +129,9 @@ class Executable:
             config=self._config,
             instructions=self._instructions,
             messages=messages,
-            model=_RunModel(target, emit),
+            model=_RunModel(target, report),
             make_chat_model=_chat_model,
-            tools=Toolbox(shared.index, emit=emit, context=ToolCallContext(self._tenant_id, run_id, session_id)),
+            tools=Toolbox(shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)),
             client_tools=client_tools,
             params=params,
             run_id=run_id,
@@ -129,7 +139,7 @@ class Executable:
             compiled=shared.compiled,
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}
-        with use_binding(target, sink=emit, params=defaults):
+        with use_binding(target, open_reply=report.open_reply, params=defaults):
             async with aclosing(self.template.run(context)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if isinstance(event, Answer):

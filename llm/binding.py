@@ -14,17 +14,19 @@ from llm.targets import ModelTarget
 from llm.wire import Delta
 
 Sink = Callable[[Delta], Awaitable[None]]
+OpenReply = Callable[[], Sink]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBinding:
     """`params` are the run's defaults (temperature, …); what the caller of the model says goes before them.
 
+    `open_reply` gives each call of the model a sink of its own, so that calls made at once do not mix.
     `loop` is where the sink lives: a graph's synchronous nodes run in threads and come back to it.
     """
 
     target: ModelTarget
-    sink: Sink | None = None
+    open_reply: OpenReply | None = None
     params: dict[str, Any] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -38,14 +40,14 @@ def current_binding() -> ModelBinding | None:
 
 @contextmanager
 def use_binding(
-    target: ModelTarget, *, sink: Sink | None = None, params: dict[str, Any] | None = None
+    target: ModelTarget, *, open_reply: OpenReply | None = None, params: dict[str, Any] | None = None
 ) -> Iterator[None]:
     """Around the run of a graph. Nested runs (an agent called by an agent) bind again."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         loop = None
-    token = _binding.set(ModelBinding(target, sink, params or {}, loop))
+    token = _binding.set(ModelBinding(target, open_reply, params or {}, loop))
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -110,10 +111,10 @@ async def _execute(turn: Turn, sink: RunSink) -> ApplicationError | None:
 async def _play(turn: Turn, sink: RunSink) -> None:
     request = turn.request
     if turn.version is None:
-        await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), emit=sink)
+        await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
     produced = executable_for(turn.version).run(
-        emit=sink,
+        report=sink,
         messages=turn.context,
         params=request.params,
         client_tools=request.client_tools,
@@ -122,8 +123,9 @@ async def _play(turn: Turn, sink: RunSink) -> None:
         run_id=turn.run.id,
         session_id=turn.run.session_id,
     )
-    async for event in produced:
-        await sink(event)
+    async with aclosing(produced) as told:
+        async for event in told:
+            await sink.template_event(event)
 
 
 def _model_params(turn: Turn) -> dict[str, Any]:

@@ -10,88 +10,55 @@ from uuid import uuid4
 from llm.wire import Accumulator, Delta, ToolCallDelta
 from runs.events import without_nones
 from runs.stream import RunStream
-from templates_app.events import Answer, Custom, StepFinished, StepStarted
+from templates_app.events import Answer, Custom, Event, StepFinished, StepStarted
 from toolsets.events import ToolResult
 
-Item = Delta | ToolResult | StepStarted | StepFinished | Custom | Answer
+Message = dict[str, Any]
 
 
-class RunSink:
-    """`messages` are the complete ones so far, in OpenAI's shape; `partial()` is the one being said."""
+class Reply:
+    """One answer of a model, as it is said. A run may have several at once: each has its own message."""
 
-    def __init__(self, stream: RunStream) -> None:
-        self._stream = stream
-        self._started = time.monotonic()
-        self._reply: Accumulator | None = None
-        self._message_id = ""
-        self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or None
+    def __init__(self, sink: "RunSink") -> None:
+        self._sink = sink
+        self._stream = sink.stream
+        self._said = Accumulator()
+        self._id = str(uuid4())
+        self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
-        self._counted: list[Accumulator] = []
-        self.messages: list[dict[str, Any]] = []
-        self.first_token_ms: int | None = None
-        self.finish_reason = ""
+        self.ended = False
 
-    async def __call__(self, item: Item) -> None:
-        match item:
-            case Delta():
-                self._delta(item)
-            case ToolResult():
-                self._tool_result(item)
-            case StepStarted():
-                self._stream.publish("STEP_STARTED", stepName=item.name)
-            case StepFinished():
-                self._stream.publish("STEP_FINISHED", stepName=item.name)
-            case Custom():
-                self._stream.publish("CUSTOM", name=item.name, value=item.value)
-            case Answer():
-                self._answer(item)
-
-    def _delta(self, delta: Delta) -> None:
-        says = bool(delta.text or delta.reasoning or delta.refusal or delta.tool_calls)
-        if self._reply is None or (says and self.finish_reason):
-            self._reply = self._begin_reply()
-        self._reply.add(delta)
-        if says and self.first_token_ms is None:
-            self.first_token_ms = int((time.monotonic() - self._started) * 1000)
-        self._publish_parts(delta)
-        if delta.finish_reason:
-            self._end_reply(self._reply, delta.finish_reason)
-
-    def _publish_parts(self, delta: Delta) -> None:
+    async def __call__(self, delta: Delta) -> None:
+        self._said.add(delta)
         if delta.reasoning:
             self._enter("reasoning")
             self._stream.publish("REASONING_MESSAGE_CONTENT", messageId=self._reasoning_id, delta=delta.reasoning)
         if delta.text:
             self._enter("text")
-            self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._message_id, delta=delta.text)
+            self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._id, delta=delta.text)
         if delta.refusal:
             self._stream.publish("CUSTOM", name="refusal", value=delta.refusal)
         for fragment in delta.tool_calls or ():
             self._tool_call(fragment)
-
-    def _begin_reply(self) -> Accumulator:
-        reply = Accumulator()
-        self._counted.append(reply)
-        self._message_id = str(uuid4())
-        self._calls = {}
-        self.finish_reason = ""
-        return reply
+        if delta.finish_reason:
+            self._end(delta.finish_reason)
 
     @property
     def _reasoning_id(self) -> str:
-        return f"{self._message_id}-reasoning"
+        return f"{self._id}-reasoning"
 
     def _enter(self, part: str | None) -> None:
+        self._sink.hear()
         if self._open == part:
             return
         if self._open == "text":
-            self._stream.publish("TEXT_MESSAGE_END", messageId=self._message_id)
+            self._stream.publish("TEXT_MESSAGE_END", messageId=self._id)
         elif self._open == "reasoning":
             self._stream.publish("REASONING_MESSAGE_END", messageId=self._reasoning_id)
             self._stream.publish("REASONING_END", messageId=self._reasoning_id)
         self._open = part
         if part == "text":
-            self._stream.publish("TEXT_MESSAGE_START", messageId=self._message_id, role="assistant")
+            self._stream.publish("TEXT_MESSAGE_START", messageId=self._id, role="assistant")
         elif part == "reasoning":
             self._stream.publish("REASONING_START", messageId=self._reasoning_id)
             self._stream.publish("REASONING_MESSAGE_START", messageId=self._reasoning_id, role="reasoning")
@@ -101,56 +68,100 @@ class RunSink:
         call_id = self._calls.get(fragment.index)
         if call_id is None:
             call_id = self._calls[fragment.index] = fragment.id or f"call_{uuid4().hex}"
-            fields = {"toolCallId": call_id, "toolCallName": fragment.name or "", "parentMessageId": self._message_id}
+            fields = {"toolCallId": call_id, "toolCallName": fragment.name or "", "parentMessageId": self._id}
             self._stream.publish("TOOL_CALL_START", **fields)
         if fragment.arguments:
             self._stream.publish("TOOL_CALL_ARGS", toolCallId=call_id, delta=fragment.arguments)
 
-    def _end_reply(self, reply: Accumulator, finish_reason: str) -> None:
+    def _end(self, finish_reason: str) -> None:
         self.close()
-        self.finish_reason = finish_reason
-        message = reply.completion().message()
-        if message.get("content") or message.get("tool_calls") or message.get("refusal"):
-            self.messages.append(message)
+        self.ended = True
+        self._sink.said(self._said.completion().message(), finish_reason)
 
     def close(self) -> None:
-        """End what is open in the event grammar, so that the run's terminal event may follow."""
-        self._enter(None)
+        """End what is open in the event grammar."""
+        if self._open:
+            self._enter(None)
         for call_id in self._calls.values():
             self._stream.publish("TOOL_CALL_END", toolCallId=call_id)
         self._calls = {}
 
-    def _tool_result(self, result: ToolResult) -> None:
-        message = {"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content}
-        self.messages.append(message)
-        metadata = without_nones(ms=result.ms, error=True if result.is_error else None)
-        self._stream.publish(
+    def text(self) -> str:
+        return self._said.completion().text
+
+    def tokens(self) -> tuple[int, int]:
+        usage = self._said.completion().usage
+        return (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+
+
+class RunSink:
+    """`messages` are the complete ones so far, in OpenAI's shape; `partial` is what a stop cut short."""
+
+    def __init__(self, stream: RunStream) -> None:
+        self.stream = stream
+        self.messages: list[Message] = []
+        self.first_token_ms: int | None = None
+        self.finish_reason = ""
+        self._started = time.monotonic()
+        self._replies: list[Reply] = []
+
+    def open_reply(self) -> Reply:
+        reply = Reply(self)
+        self._replies.append(reply)
+        return reply
+
+    def hear(self) -> None:
+        """Something was said: the first time counts as the run's first token."""
+        if self.first_token_ms is None:
+            self.first_token_ms = int((time.monotonic() - self._started) * 1000)
+
+    def said(self, message: Message, finish_reason: str) -> None:
+        self.finish_reason = finish_reason
+        if message.get("content") or message.get("tool_calls") or message.get("refusal"):
+            self.messages.append(message)
+
+    async def tool_result(self, result: ToolResult) -> None:
+        self.messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content})
+        self.stream.publish(
             "TOOL_CALL_RESULT",
             messageId=str(uuid4()),
             toolCallId=result.tool_call_id,
             content=result.content,
             role="tool",
-            metadata=metadata,
+            metadata=without_nones(ms=result.ms, error=True if result.is_error else None),
         )
 
-    def _answer(self, answer: Answer) -> None:
+    async def template_event(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self.stream.publish("STEP_STARTED", stepName=event.name)
+            case StepFinished():
+                self.stream.publish("STEP_FINISHED", stepName=event.name)
+            case Custom():
+                self.stream.publish("CUSTOM", name=event.name, value=event.value)
+            case Answer():
+                await self._answer(event)
+
+    async def _answer(self, answer: Answer) -> None:
         """A template may answer with text that no model said: it becomes a message of its own."""
         content = answer.message.get("content") or ""
         last = self.messages[-1] if self.messages else {}
         if content and (last.get("role") != "assistant" or last.get("content") != content):
-            self._reply = self._begin_reply()
-            self._delta(Delta(text=content, finish_reason=answer.finish_reason))
+            await self.open_reply()(Delta(text=content, finish_reason=answer.finish_reason))
         self.finish_reason = answer.finish_reason
 
-    def partial(self) -> dict[str, Any] | None:
-        """The message that a failure or a cancel cut short: its text, without half-made tool calls."""
-        if self._reply is None or self.finish_reason:
-            return None
-        text = self._reply.completion().text
+    def partial(self) -> Message | None:
+        """The text of the answers that a failure or a cancel cut short, without half-made tool calls."""
+        text = "\n\n".join(reply.text() for reply in self._replies if not reply.ended and reply.text())
         return {"role": "assistant", "content": text} if text else None
+
+    def close(self) -> None:
+        """End what is open in the event grammar, so that the run's terminal event may follow."""
+        for reply in self._replies:
+            if not reply.ended:
+                reply.close()
 
     def tokens(self) -> tuple[int, int]:
         """Prompt and completion tokens of all model calls, as the providers counted them."""
-        usages = [reply.completion().usage for reply in self._counted]
-        found = [usage for usage in usages if usage is not None]
-        return sum(u.prompt_tokens for u in found), sum(u.completion_tokens for u in found)
+        counted = [reply.tokens() for reply in self._replies]
+        return sum(prompt for prompt, _ in counted), sum(completion for _, completion in counted)

@@ -7,6 +7,7 @@ from typing import Any
 from agents.executable import Executable, executable_for
 from agents.models import Agent
 from core.ids import uuid7
+from llm.binding import Sink
 from llm.selectors import model_resolve
 from llm.wire import Delta
 from templates_app.events import Answer, Event
@@ -35,8 +36,14 @@ class Played:
     def text(self) -> str:
         return "".join(delta.text or "" for delta in self.deltas)
 
-    async def keep(self, item: Delta | ToolResult) -> None:
-        (self.deltas if isinstance(item, Delta) else self.results).append(item)  # type: ignore[arg-type]
+    def open_reply(self) -> Sink:
+        return self._delta
+
+    async def _delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
+
+    async def tool_result(self, result: ToolResult) -> None:
+        self.results.append(result)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Ready:
     async def play(self, said: str, *, client_tools: Any = (), **params: Any) -> Played:
         played = Played()
         events = self.executable.run(
-            emit=played.keep,
+            report=played,
             messages=[{"role": "user", "content": said}],
             params=params,
             client_tools=list(client_tools),

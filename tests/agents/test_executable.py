@@ -88,7 +88,7 @@ def test_a_bare_model_is_only_the_model(owner: Actor, scripted: Any) -> None:
     target = model_resolve(actor=owner.principal, name="scripted/default")
     played = Played()
     messages = [{"role": "user", "content": "Hi"}]
-    async_to_sync(run_model)(target=target, messages=messages, params={}, emit=played.keep)
+    async_to_sync(run_model)(target=target, messages=messages, params={}, report=played)
     assert played.text == "You said: Hi"
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from runs.models import Run
 from tenants.models import Tenant
+from tests.agents.graphs import CREATE_AGENT
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, script, user
 from tests.runs.test_socket import run_input
@@ -105,3 +106,93 @@ async def test_dropping_a_pass_through_stops_it(owner: Actor, scripted: str, in_
             break
         await asyncio.sleep(0.01)
     assert run.status == "cancelled"
+
+
+PARALLEL = '''
+from typing import Any, TypedDict
+
+from templates_app.events import Answer
+from templates_app.langgraph import LangGraphTemplate
+
+
+class State(TypedDict):
+    left: str
+    right: str
+
+
+class Both(LangGraphTemplate):
+    slug = "both"
+    version = "1.0.0"
+    title = "Both"
+    description = "Asks the model two things at once."
+
+    def graph(self, config: Any, model: Any, tools: Any) -> Any:
+        from langgraph.graph import END, START, StateGraph
+
+        async def left(state: State) -> dict[str, str]:
+            return {"left": (await model.ainvoke(\'#script [{"repeat": "l", "times": 20, "delay_ms": 2}]\')).text}
+
+        async def right(state: State) -> dict[str, str]:
+            return {"right": (await model.ainvoke(\'#script [{"repeat": "r", "times": 20, "delay_ms": 2}]\')).text}
+
+        graph = StateGraph(State)
+        for node in (left, right):
+            graph.add_node(node.__name__, node)
+            graph.add_edge(START, node.__name__)
+            graph.add_edge(node.__name__, END)
+        return graph
+
+    def state(self, context: Any) -> Any:
+        return {"left": "", "right": ""}
+
+    def answer(self, state: Any) -> Answer:
+        return Answer({"role": "assistant", "content": f"{state['left']} and {state['right']}"}, "stop")
+'''
+
+
+async def activate(owner: Actor, fields: dict[str, Any]) -> None:
+    made = await owner.apost("agents", fields)
+    assert made.status_code == 201, made.content
+    body = orjson.dumps({"status": "active"})
+    path = f"/v1/agents/{fields['slug']}/status"
+    changed = await owner.ahttp.generic("PATCH", path, body, "application/json", headers=owner.headers)
+    assert changed.status_code == 200, changed.content
+
+
+async def test_answers_that_are_made_at_once_do_not_mix(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any
+) -> None:
+    add_template("both", PARALLEL)
+    fields = {"slug": "both", "name": "Both", "template": "both", "model": "scripted/default"}
+    await activate(owner, fields)
+    events = [event for _, event in events_of(await frames(await owner.apost("agents/both/ag-ui", run_input("go"))))]
+    texts: dict[str, str] = {}
+    for event in events:
+        if event["type"] == "TEXT_MESSAGE_CONTENT":
+            texts[event["messageId"]] = texts.get(event["messageId"], "") + event["delta"]
+    both = sorted("".join(text.split()) for text in texts.values())
+    assert both == ["l" * 20, "l" * 20 + "and" + "r" * 20, "r" * 20]
+    assert [event["stepName"] for event in events if event["type"] == "STEP_FINISHED"] in (
+        ["left", "right"],
+        ["right", "left"],
+    )
+    body = (await chat(owner, user("go"), model="both")).json()
+    assert body["choices"][0]["message"]["content"]
+
+
+async def test_an_authors_langchain_agent_runs_with_the_agents_tools(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any
+) -> None:
+    add_template("worker", CREATE_AGENT)
+    fields = {"slug": "lc", "name": "LC", "template": "worker", "model": "scripted/default", "toolsets": ["time"]}
+    await activate(owner, fields)
+    steps = script({"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "It is late."})
+    streamed = await frames(await chat(owner, steps, model="lc", stream=True, metadata={"session_id": "lc"}))
+    text = "".join(
+        orjson.loads(frame.removeprefix("data: "))["choices"][0]["delta"].get("content") or "" for frame in streamed[:-1]
+    )
+    assert text == "It is late."
+    listed = (await owner.aget("sessions/lc/messages")).json()["data"]
+    assert [message["role"] for message in listed] == ["user", "assistant", "tool", "assistant"]
+    run = await Run.objects.aget()
+    assert run.completion_tokens > 0
