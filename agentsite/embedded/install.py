@@ -1,9 +1,9 @@
 """The virtual environment `.venv` and the locked, hash-checked packages in it. Standard library only."""
 
+import ast
 import hashlib
 import importlib.util
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -145,7 +145,7 @@ def _uv_env(home: Home) -> dict[str, str]:
         key, _, value = line.partition("=")
         name = UV_NAMES.get(key.removeprefix(":env:").rpartition(".")[2])
         if name:
-            env[name] = " ".join(shlex.split(value)).replace(" ", "," if name == "UV_FIND_LINKS" else " ")
+            env[name] = ("," if name == "UV_FIND_LINKS" else " ").join(ast.literal_eval(value).split())
             env["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return {**env, **os.environ}
 

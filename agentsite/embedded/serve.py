@@ -51,13 +51,12 @@ def serve(home: Home, address: Address, *, local_model: bool) -> None:
     children: list[Child] = []
     cluster = None if os.environ.get("DATABASE_URL") else postgres.ensure(home)
     try:
-        env = _child_environment(home, address, cluster)
         if _prepared(home):
-            children.append(_server(home, address, env))  # it loads while the database is looked at
+            children.append(_server(home, address, cluster))  # it loads while the database is looked at
         _prepare(home, address, local_model)
         if not children:
-            children.append(_server(home, address, env))
-        children.append(Child("worker", [str(PYTHON), str(CHECKOUT / "manage.py"), "worker"], env, home.log("worker")))
+            children.append(_server(home, address, cluster))
+        children.append(_worker(home, address, cluster))
         _await_health(address, children[0])
         _greet(home, address)
         _serve_until_signal(home, address, cluster, *children)
@@ -103,8 +102,13 @@ def _child_environment(home: Home, address: Address, cluster: Cluster | None) ->
     return env
 
 
-def _server(home: Home, address: Address, env: dict[str, str]) -> Child:
-    return Child("server", _server_command(address), env, home.log("server"))
+def _server(home: Home, address: Address, cluster: Cluster | None) -> Child:
+    return Child(_server_command(address), _child_environment(home, address, cluster), home.log("server"), cluster)
+
+
+def _worker(home: Home, address: Address, cluster: Cluster | None) -> Child:
+    command = [str(PYTHON), str(CHECKOUT / "manage.py"), "worker"]
+    return Child(command, _child_environment(home, address, cluster), home.log("worker"), cluster)
 
 
 def _server_command(address: Address) -> list[str]:

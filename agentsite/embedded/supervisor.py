@@ -12,18 +12,22 @@ from pathlib import Path
 
 from agentsite.embedded.console import last_error
 from agentsite.embedded.keeper import PR_SET_PDEATHSIG
+from agentsite.embedded.postgres import Cluster
 
 STOP_SECONDS = 8.0
 
 
 class Child:
-    """One process in a group of its own, so that Ctrl-C in the terminal reaches start.py alone."""
+    """One process in a group of its own, so that Ctrl-C in the terminal reaches start.py alone.
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        self.name = name
+    It counts as a user of the database, which therefore outlives it, even when start.py is killed.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path, cluster: Cluster | None) -> None:
         self.log = log
         self._command = command
         self._env = env
+        self._cluster = cluster
         self.start()
 
     def start(self) -> None:
@@ -36,6 +40,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 process_group=0,
+                pass_fds=[self._cluster.users.descriptor] if self._cluster else [],
                 preexec_fn=_end_with_parent,
             )
 
