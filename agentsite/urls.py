@@ -1,5 +1,5 @@
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from agentsite import views
 from agentsite.admin.urls import urlpatterns as admin_urlpatterns
@@ -12,7 +12,7 @@ handler500 = views.server_error
 urlpatterns = [
     path("v1/health", views.HealthView.as_view()),
     path("v1/health/ready", views.ReadyView.as_view()),
-    path("v1/openapi.json", SpectacularAPIView.as_view(), name="openapi"),
+    path("v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("audit.api.urls")),
