@@ -48,11 +48,12 @@ def database(role: str, name: str, *, pooled: bool) -> dict[str, Any]:
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
         "TENANT_MODE": TENANT_MODE,
+        "DISABLE_SERVER_SIDE_CURSORS": TENANT_MODE == "local",  # they outlive their transaction, and the tenant with it
     }
 
 
 DATABASES = {
-    "default": {**database("user", "DATABASE_URL", pooled=True), "TEST": {"MIRROR": "owner"}},
+    "default": {**database("user", "DATABASE_URL", pooled=True), "SERVES_TENANTS": True, "TEST": {"MIRROR": "owner"}},
     "owner": database("owner", "DATABASE_OWNER_URL", pooled=False),
     "ops": {**database("ops", "DATABASE_OPS_URL", pooled=False), "TEST": {"MIRROR": "owner"}},
 }

@@ -1,18 +1,35 @@
 """Every statement runs under the ContextVar's tenant, or under none (docs/adr/002-tenancy.md).
 
 Mode `session` sets `app.tenant_id` once per connection, tenant change or rollback. Mode `local` sets it inside each
-transaction only, which is safe behind a transaction pooler; there a statement outside a transaction sees no rows.
+transaction only, which is safe behind a transaction pooler; there a statement outside a transaction travels with its
+setting in one pipeline, which PostgreSQL runs as one transaction.
+A database with `SERVES_TENANTS` is asked once per process whether it keeps tenants apart.
 """
 
 from typing import Any
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base
 
+from core.db.pooler import require_safe
 from core.tenant import current_tenant
 
 _UNKNOWN = object()
+_safe: set[str] = set()  # the aliases that this process has asked
 MODES = ("session", "local")
+
+
+class LocalCursor(base.Cursor):
+    """The cursor of mode `local`."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        tenant = current_tenant()
+        if tenant is None or not self.connection.autocommit:
+            return super().execute(query, params, **options)
+        with self.connection.pipeline():
+            psycopg.Cursor(self.connection).execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
+            return super().execute(query, params, **options)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -27,6 +44,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _forget_tenant(self) -> None:
         self._applied_tenant = _UNKNOWN
+
+    def get_connection_params(self) -> dict[str, Any]:
+        parameters = super().get_connection_params()
+        return {**parameters, "cursor_factory": LocalCursor} if self._local else parameters
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.settings_dict.get("SERVES_TENANTS") and self.alias not in _safe:
+            require_safe(self.alias, conn_params, session=not self._local)
+            _safe.add(self.alias)
+        return super().get_new_connection(conn_params)
 
     def connect(self) -> None:
         self._forget_tenant()
