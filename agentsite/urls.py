@@ -20,7 +20,7 @@ urlpatterns = [
     path("v1/", include("templates_app.api.urls")),
     path("v1/", include("toolsets.api.urls")),
     path("v1/", include("agents.api.urls")),
-    path("v1/", include("sessions_app.api.urls")),
     path("v1/", include("runs.api.urls")),
+    path("v1/", include("sessions_app.api.urls")),
     *admin_urlpatterns,
 ]

@@ -62,7 +62,9 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": source["value"]}}
     if part["type"] == "image" and source.get("type") == "data":
         return {"type": "image_url", "image_url": {"url": f"data:{source['mime_type']};base64,{source['value']}"}}
-    raise InvalidRequest(f"Content of the type {part['type']} is not supported.", code="unsupported_content", param="messages")
+    raise InvalidRequest(
+        f"Content of the type {part['type']} is not supported.", code="unsupported_content", param="messages"
+    )
 
 
 def _tool(tool: Any) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
@@ -59,7 +60,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._followed: set[Any] = set()
+        self._following: dict[UUID, asyncio.Task[None]] = {}
         self.session_id: Any = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
@@ -135,8 +136,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
         run = await in_db_thread(run_get, actor=self.actor, ref=frame.run_id)
         if frame.seq < 0:
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
-        self._followed.add(run.id)
-        self._spawn(self._forward(follow(actor=self.actor, run=run, after=frame.seq), str(run.id)))
+        known = self._following.pop(run.id, None)
+        if known is not None:
+            known.cancel()  # it starts again where the client says
+        events = follow(actor=self.actor, run=run, after=frame.seq)
+        self._following[run.id] = self._spawn(self._forward(events, str(run.id)))
 
     def _join(self, session: ChatSession) -> None:
         if self.session_id is None:
@@ -146,9 +150,9 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 self._follow(stream)
 
     def _follow(self, stream: RunStream) -> None:
-        if stream.run_id not in self._followed:
-            self._followed.add(stream.run_id)
-            self._spawn(self._forward(stream.follow(), str(stream.run_id)))
+        if stream.run_id not in self._following:
+            task = self._spawn(self._forward(stream.follow(), str(stream.run_id)))
+            self._following[stream.run_id] = task
 
     async def _forward(self, events: AsyncGenerator[Event | None, None], run_id: str) -> None:
         async with aclosing(events) as source:
@@ -169,10 +173,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
             except Exception:
                 logger.exception("A socket's credential could not be checked")
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _send_error(self, error: ApplicationError) -> None:
         body = error.body(request_facts(self.scope).request_id)

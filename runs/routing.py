@@ -2,4 +2,4 @@ from django.urls import path
 
 from runs.consumers import SessionConsumer
 
-websocket_urlpatterns = [path("ws/v1/sessions/<str:ref>", SessionConsumer.as_asgi())]
+websocket_urlpatterns = [path("ws/v1/sessions/<path:ref>", SessionConsumer.as_asgi())]

@@ -30,7 +30,9 @@ _cancelled: set[UUID] = set()
 def refuse_overload() -> None:
     """Raises RateLimited before anything is written when this process has its fill of runs."""
     if len(_tasks) >= settings.MAX_CONCURRENT_RUNS:
-        message = f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
+        message = (
+            f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
+        )
         raise RateLimited(message, code="too_many_runs", retry_after=1)
 
 

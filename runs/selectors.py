@@ -3,7 +3,7 @@
 from django.db.models import QuerySet
 
 from core.errors import NotFound
-from core.ids import parse_uuid
+from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
 from runs.models import Run, RunEvent
 from sessions_app.models import ChatSession
@@ -18,7 +18,7 @@ def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySe
 
 
 def run_get(*, actor: Principal, ref: str) -> Run:
-    run = run_list(actor=actor).filter(id=parse_uuid(ref)).first()
+    run = run_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
     if run is None:
         raise NotFound("No run with this id.")
     return run

@@ -172,16 +172,15 @@ def _store_events(run: Run, events: Sequence[Event]) -> None:
 
 
 def _store_messages(turn: Turn, outcome: Outcome) -> None:
-    session = ChatSession.objects.select_for_update(of=("self",)).filter(id=turn.run.session_id).first()
+    sessions = ChatSession.objects.select_for_update(of=("self",))
+    session = sessions.filter(id=turn.run.session_id or NIL).first()
     if session is None:
         return
     messages = [*outcome.messages, *([outcome.partial] if outcome.partial else [])]
     ended = {Run.Status.SUCCEEDED: "complete", Run.Status.CANCELLED: "cancelled"}.get(outcome.status, "failed")  # type: ignore[call-overload]
     if ended != "complete":
         messages = without_open_calls(messages)
-    messages_append(
-        session=session, messages=messages, run_id=turn.run.id, agent_version=turn.version, status=ended
-    )
+    messages_append(session=session, messages=messages, run_id=turn.run.id, agent_version=turn.version, status=ended)
 
 
 def without_open_calls(messages: Messages) -> Messages:

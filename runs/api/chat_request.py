@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
+PRINTABLE = r"^[^\x00-\x1f\x7f]{1,128}$"  # no control characters: these ids also travel in headers and paths
 Number = StrictFloat | StrictInt
 
 
@@ -67,8 +68,8 @@ class ChatMetadata(BaseModel):
     """Ours are `session_id` and `user_id`; others are the caller's own and are not stored."""
 
     model_config = ConfigDict(extra="allow")
-    session_id: Annotated[StrictStr, Field(min_length=1, max_length=128)] | None = None
-    user_id: Annotated[StrictStr, Field(min_length=1, max_length=128)] | None = None
+    session_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
+    user_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
 
 
 class ResponseFormat(BaseModel):

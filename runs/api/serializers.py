@@ -12,7 +12,7 @@ class RunOutput(serializers.Serializer[Run]):
     agent_version = serializers.SerializerMethodField()
     model = serializers.CharField()
     status = serializers.ChoiceField(Run.Status.choices)
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     user_id = serializers.CharField(source="end_user")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -46,7 +46,7 @@ class RunEventOutput(serializers.Serializer[Any]):
 
 class RunEventList(serializers.Serializer[Any]):
     object = serializers.CharField()
-    data = RunEventOutput(many=True)
+    data = RunEventOutput(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next_cursor = serializers.CharField(allow_null=True)
 
@@ -60,7 +60,7 @@ class ModelOutput(serializers.Serializer[Any]):
 
 class ModelListOutput(serializers.Serializer[Any]):
     object = serializers.ChoiceField(["list"])
-    data = ModelOutput(many=True)
+    data = ModelOutput(many=True)  # type: ignore[assignment]
 
 
 class ChatChoiceOutput(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ urlpatterns = [
     path("chat/completions", views.ChatCompletionsView.as_view()),
     path("models", views.ModelsView.as_view()),
     path("agents/<str:ref>/ag-ui", views.AgentRunView.as_view()),
-    path("sessions/<str:ref>/runs", views.SessionRunsView.as_view()),
+    path("sessions/<path:ref>/runs", views.SessionRunsView.as_view()),
     path("runs/<str:ref>", views.RunView.as_view()),
     path("runs/<str:ref>/events", views.RunEventsView.as_view()),
     path("runs/<str:ref>/cancel", views.RunCancelView.as_view()),

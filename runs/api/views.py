@@ -2,6 +2,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from ag_ui.core import RunAgentInput
 from django.conf import settings
@@ -28,6 +29,7 @@ from runs.stream import RunStream, live
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
 
+_HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))  # a client's own session id may be any text
 EVENT_STREAM = (200, "text/event-stream")
 CHAT_ERRORS = body_errors(404, 409, 429, 502, 503, 504)
 
@@ -92,7 +94,7 @@ async def _first_word(stream: RunStream) -> None:
 def _run_headers(stream: RunStream) -> dict[str, str]:
     headers = {"X-Run-Id": str(stream.run_id)}
     if stream.session_id is not None:
-        headers["X-Session-Id"] = stream.thread_id
+        headers["X-Session-Id"] = quote(stream.thread_id, safe=_HEADER_SAFE)
     return headers
 
 
@@ -223,4 +225,3 @@ class ModelsView(ApiView):
 
 def _model(id: str, created: datetime, owner: str) -> dict[str, Any]:
     return {"id": id, "object": "model", "created": int(created.timestamp()), "owned_by": owner}
-

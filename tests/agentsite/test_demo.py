@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agentsite import demo
 from agents.models import Agent
+from agentsite import demo
 from audit.models import AuditEvent
 from core.tenant import tenant_context
 from llm.models import Provider
@@ -62,7 +62,9 @@ def test_the_first_start_makes_everything_and_the_second_nothing(tmp_path: Path)
         ["owner", "viewer"],
         ["owner"],
     ]
-    roles = [authenticate_api_key(entry[key]).role for entry in written["tenants"] for key in ("api_key", "viewer_api_key")]
+    roles = [
+        authenticate_api_key(entry[key]).role for entry in written["tenants"] for key in ("api_key", "viewer_api_key")
+    ]
     assert roles == ["owner", "viewer"] * 2
     assert User.objects.get().check_password(written["admin"]["password"])
     assert prepare(tmp_path) == written

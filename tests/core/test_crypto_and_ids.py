@@ -26,7 +26,9 @@ def test_ids_are_uuid7_in_order() -> None:
     assert {(id.version, id.variant) for id in ids} == {(7, "specified in RFC 4122")}
 
 
-@pytest.mark.parametrize("text", ["", "x", "{01a1fbe8-3d9c-74ff-8b0e-cbad83f34b1f}", "01a1fbe83d9c74ff8b0ecbad83f34b1f", None])
+@pytest.mark.parametrize(
+    "text", ["", "x", "{01a1fbe8-3d9c-74ff-8b0e-cbad83f34b1f}", "01a1fbe83d9c74ff8b0ecbad83f34b1f", None]
+)
 def test_only_the_canonical_form_is_an_id(text: str | None) -> None:
     assert parse_uuid(text) is None
     assert parse_uuid("01A1FBE8-3d9c-74ff-8b0e-cbad83f34b1f") is not None

@@ -69,9 +69,7 @@ def test_the_platforms_own_jobs_reach_every_tenant() -> None:
             tenant.save(force_insert=True)
             for age in (timedelta(days=1), -timedelta(days=1)):
                 hash_ = slug.encode() + str(age).encode()
-                SocketTicket.objects.create(
-                    tenant=tenant, secret_hash=hash_[:32], principal={}, expires_at=now - age
-                )
+                SocketTicket.objects.create(tenant=tenant, secret_hash=hash_[:32], principal={}, expires_at=now - age)
                 run = Run.objects.create(tenant=tenant, model="m", source="api", actor_kind="x", actor_label="x")
                 Run.objects.filter(id=run.id).update(created_at=now - max(age, timedelta(0)))
     purge_tickets()

@@ -1,6 +1,7 @@
 """OpenAI chat completions: agents and bare models, whole and streamed, in sessions."""
 
 from typing import Any
+from urllib.parse import quote, unquote
 
 import orjson
 import pytest
@@ -110,6 +111,19 @@ async def test_a_session_remembers(owner: Actor, scripted: str, in_acme: Tenant)
     assert (await owner.aget("sessions/mine")).json()["messages"] == 6
 
 
+async def test_a_session_id_may_be_any_text(owner: Actor, scripted: str) -> None:
+    for name in ("für Bärbel", "order/7 + 8"):
+        response = await chat(owner, user("hi"), metadata={"session_id": name})
+        assert orjson.loads(response.content)["metadata"]["session_id"] == name
+        assert unquote(response["X-Session-Id"]) == name
+    for path in (
+        f"sessions/{quote(name)}",
+        f"sessions/{quote(name, safe='')}/messages",
+        f"sessions/{quote(name)}/runs",
+    ):
+        assert (await owner.aget(path)).status_code == 200, path
+
+
 async def test_a_bare_model_is_passed_through(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     response = await chat(owner, user("hi"), model="scripted/default")
     body = orjson.loads(response.content)
@@ -176,7 +190,8 @@ async def test_who_may(owner: Actor, viewer: Actor, stranger: Actor, scripted: s
     assert (await chat(viewer, user("x"))).status_code == 403
     foreign = await chat(stranger, user("x"))
     assert (foreign.status_code, orjson.loads(foreign.content)["error"]["code"]) == (404, "model_not_found")
-    for path in (f"runs/{done['X-Run-Id']}", f"runs/{done['X-Run-Id']}/events", "sessions/mine", "sessions/mine/messages"):
+    run = f"runs/{done['X-Run-Id']}"
+    for path in (run, f"{run}/events", "sessions/mine", "sessions/mine/messages"):
         assert (await owner.aget(path)).status_code == (await viewer.aget(path)).status_code == 200, path
         assert (await stranger.aget(path)).status_code == 404, path
     assert (await viewer.apost(f"runs/{done['X-Run-Id']}/cancel", None)).status_code == 403
@@ -198,6 +213,8 @@ async def test_who_may(owner: Actor, viewer: Actor, stranger: Actor, scripted: s
         ({"n": 2}, "n"),
         ({"stream": "yes"}, "stream"),
         ({"metadata": {"session_id": "x" * 129}}, "metadata.session_id"),
+        ({"metadata": {"session_id": "a\r\nX-Evil: 1"}}, "metadata.session_id"),
+        ({"metadata": {"user_id": ""}}, "metadata.user_id"),
         ({"model": ""}, "model"),
     ],
 )

@@ -108,7 +108,7 @@ async def test_dropping_a_pass_through_stops_it(owner: Actor, scripted: str, in_
     assert run.status == "cancelled"
 
 
-PARALLEL = '''
+PARALLEL = """
 from typing import Any, TypedDict
 
 from templates_app.events import Answer
@@ -147,7 +147,7 @@ class Both(LangGraphTemplate):
 
     def answer(self, state: Any) -> Answer:
         return Answer({"role": "assistant", "content": f"{state['left']} and {state['right']}"}, "stop")
-'''
+"""
 
 
 async def activate(owner: Actor, fields: dict[str, Any]) -> None:
@@ -188,10 +188,8 @@ async def test_an_authors_langchain_agent_runs_with_the_agents_tools(
     await activate(owner, fields)
     steps = script({"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "It is late."})
     streamed = await frames(await chat(owner, steps, model="lc", stream=True, metadata={"session_id": "lc"}))
-    text = "".join(
-        orjson.loads(frame.removeprefix("data: "))["choices"][0]["delta"].get("content") or "" for frame in streamed[:-1]
-    )
-    assert text == "It is late."
+    deltas = [orjson.loads(frame.removeprefix("data: "))["choices"][0]["delta"] for frame in streamed[:-1]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "It is late."
     listed = (await owner.aget("sessions/lc/messages")).json()["data"]
     assert [message["role"] for message in listed] == ["user", "assistant", "tool", "assistant"]
     run = await Run.objects.aget()

@@ -116,6 +116,23 @@ async def test_since_replays_what_was_missed(owner: Actor, scripted: str) -> Non
         assert await hear_run(ws) == events[3:]
 
 
+async def test_since_replaces_what_the_socket_follows_already(owner: Actor, scripted: str) -> None:
+    script = '#script [{"repeat": "word", "times": 20, "delay_ms": 5}]'
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input(script)})
+        first = await hear(ws)
+        await say(ws, {"type": "since", "run_id": first["metadata"]["run_id"], "seq": 1})
+        events = [first]
+        while events[-1]["type"] != "RUN_FINISHED":
+            events.append(await hear(ws))
+        assert await ws.receive_nothing(timeout=0.1)
+    replayed = events[[event["metadata"]["seq"] for event in events].index(2, 1) :]
+    seen = [event["metadata"]["seq"] for event in events]
+    assert seen[-20:] == list(range(seen[-1] - 19, seen[-1] + 1))
+    assert seen.count(seen[-1]) == 1
+    assert replayed
+
+
 async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     script = '#script [{"repeat": "word", "times": 20, "delay_ms": 5}]'
     async with socket(owner) as ws:
