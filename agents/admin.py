@@ -22,7 +22,7 @@ from core.admin.parts import (
     action,
     display,
 )
-from core.admin.schema_fields import JSONValueField
+from core.admin.schema_fields import JSONValueField, TextField
 from core.errors import ApplicationError
 from llm.selectors import model_names
 from templates_app.registry import registry
@@ -51,10 +51,7 @@ class ModelInput(UnfoldAdminTextInputWidget):
 class AgentForm(SchemaServiceForm):
     chooser = "template"
     document = "config"
-    fieldsets = [
-        (None, ["name", "slug", "status", "template", "model", "instructions", "toolsets"]),
-        ("More", ["metadata"]),
-    ]
+    last_fields = ["metadata"]
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
     slug = forms.SlugField(
@@ -63,7 +60,7 @@ class AgentForm(SchemaServiceForm):
     status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.ACTIVE)
     template = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
     model = forms.CharField(max_length=255, widget=ModelInput(), help_text="provider/model")
-    instructions = forms.CharField(
+    instructions = TextField(
         required=False,
         strip=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 10}),
@@ -151,7 +148,7 @@ def document_of(version: AgentVersion) -> dict[str, Any]:
 class AgentAdmin(SchemaServiceAdmin):
     perm = "agent"
     service_form = AgentForm
-    list_display = ("title", "status_label", "template", "model", "number", "updated_at")
+    list_display = ("title", "status_label", "template_label", "model_name", "number", "updated_at")
     list_select_related = ("version",)
     list_filter = (("status", MultipleChoicesDropdownFilter),)
     search_fields = ("slug__startswith", "version__name__istartswith")
@@ -171,11 +168,11 @@ class AgentAdmin(SchemaServiceAdmin):
         return agent.status, agent.get_status_display()
 
     @display(description="Template")
-    def template(self, agent: Agent) -> str:
+    def template_label(self, agent: Agent) -> str:
         return f"{agent.version.template} {agent.version.template_version}" if agent.version else "—"
 
     @display(description="Model")
-    def model(self, agent: Agent) -> str:
+    def model_name(self, agent: Agent) -> str:
         return agent.version.model if agent.version else "—"
 
     @display(description="Version")

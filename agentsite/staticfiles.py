@@ -88,11 +88,13 @@ class StaticFiles:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         prefix = settings.STATIC_URL
         if scope["type"] != "http" or not scope["path"].startswith(prefix) or scope["method"] not in ("GET", "HEAD"):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         found = await to_thread(load, scope["path"].removeprefix(prefix))
         if found is None:
-            return await _answer(send, 404, [(b"content-type", b"text/plain")], b"404 No such file.\n")
-        await _serve(scope, send, found)
+            await _answer(send, 404, [(b"content-type", b"text/plain")], b"404 No such file.\n")
+        else:
+            await _serve(scope, send, found)
 
 
 async def _serve(scope: dict[str, Any], send: Send, found: StaticFile) -> None:
@@ -108,7 +110,8 @@ async def _serve(scope: dict[str, Any], send: Send, found: StaticFile) -> None:
         (b"x-content-type-options", b"nosniff"),
     ]
     if given.get(b"if-none-match") == etag:
-        return await _answer(send, 304, headers, b"")
+        await _answer(send, 304, headers, b"")
+        return
     body = found.body
     if found.packed and b"gzip" in given.get(b"accept-encoding", b""):
         body = found.packed

@@ -39,7 +39,7 @@ class ObjectFilter(TextFilter):
 class AuditEventAdmin(EventAdmin):
     perm = "audit"
     view_template = "operators/audit_event.html"
-    list_display = ("created_at", "actor", "action", "target", "ip")
+    list_display = ("created_at", "actor", "action", "target", "address")
     list_display_links = ("created_at",)
     list_filter = (SinceFilter, ActorFilter, ActionFilter, ObjectFilter)
     search_fields = ("object_id__exact", "request_id__exact", "action__startswith")
@@ -55,6 +55,10 @@ class AuditEventAdmin(EventAdmin):
     @display(description="Object", header=True)
     def target(self, event: AuditEvent) -> list[str]:
         return [event.object_label, event.object_type.replace("_", " ")]
+
+    @display(description="Address")
+    def address(self, event: AuditEvent) -> str:
+        return event.ip or "—"
 
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {"title": "Audit event", "event": obj, "changes": changes(obj.before, obj.after)}

@@ -114,9 +114,6 @@ class ProviderAdmin(SchemaServiceAdmin):
     sortable_by = ()
     actions_detail = ("test_connection",)
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).defer("models")
-
     @display(description="Kind")
     def kind_title(self, provider: Provider) -> str:
         kind = provider_kind(provider.kind)

@@ -34,7 +34,12 @@ from tenants.services import (
 )
 
 ROLE_LABELS = {"owner": "primary", "admin": "info", "operator": "info", "member": "success", "viewer": "default"}
-OVERLAPS = [("0", "None: the old key stops at once"), ("3600", "One hour"), ("86400", "One day"), ("604800", "One week")]
+OVERLAPS = [
+    ("0", "None: the old key stops at once"),
+    ("3600", "One hour"),
+    ("86400", "One day"),
+    ("604800", "One week"),
+]
 
 
 def role_choices(actor: Principal, *also: str) -> list[tuple[str, str]]:
@@ -71,7 +76,9 @@ class MemberForm(ServiceForm):
     def save(self) -> Membership:
         found = self.cleaned_data
         if self.instance:
-            return member_update(actor=self.actor, ref=str(self.instance.id), role=found["role"], status=found["status"])
+            return member_update(
+                actor=self.actor, ref=str(self.instance.id), role=found["role"], status=found["status"]
+            )
         password = found["password"] or None
         return member_add(
             actor=self.actor, username=found["username"], email=found["email"], role=found["role"], password=password
@@ -209,7 +216,8 @@ class ApiKeyAdmin(ServiceAdmin):
         url = self.url("change", key.pk)
         response = TemplateResponse(request, "operators/token_dialog.html", {"token": token, "url": url})
         response["Cache-Control"] = "no-store"
-        response["HX-Retarget"], response["HX-Reselect"], response["HX-Reswap"] = "#modal-content", "#dialog", "innerHTML"
+        response["HX-Retarget"], response["HX-Reselect"] = "#modal-content", "#dialog"
+        response["HX-Reswap"] = "innerHTML"
         return response
 
     @action(

@@ -1,4 +1,4 @@
-"""What every page of the operators' site shares: the permission table, the tenant's rows, and writes through services."""
+"""What the pages of the operators' site share: the permission table, the tenant's rows, and writes through services."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -67,7 +67,7 @@ class TenantAdmin(ModelAdmin):
         rows = cast("QuerySet[Any]", super().get_queryset(request))
         return rows.filter(tenant_id=actor_of(request).tenant_id)
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+    def log_addition(self, *args: Any) -> None:
         """Services write the audit event; Django's own log knows no tenant."""
 
     log_change = log_deletions = log_addition
@@ -234,16 +234,15 @@ class ServiceAdmin(TenantAdmin):
             "to_field": None,
             "media": self.media + adminform.media,
             "inline_admin_formsets": [],
-            "errors": AdminErrorList(form, []),
+            "errors": AdminErrorList(cast(Any, form), []),
             "preserved_filters": self.get_preserved_filters(request),
             "show_save_and_add_another": False,
             **self.form_context(request, form, obj),
             **(extra or {}),
         }
-        return cast(
-            HttpResponse,
-            self.render_change_form(request, context, add=obj is None, change=obj is not None, obj=obj, form_url=form_url),
-        )
+        add = obj is None
+        page = self.render_change_form(request, context, add=add, change=not add, obj=obj, form_url=form_url)
+        return cast(HttpResponse, page)
 
     def form_context(self, request: HttpRequest, form: ServiceForm, obj: Any) -> dict[str, Any]:
         return {}

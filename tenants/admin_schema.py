@@ -1,4 +1,4 @@
-"""Add and change pages of what is configured by a JSON Schema: an agent's template, a toolset's or a provider's kind."""
+"""Add and change pages of what a JSON Schema describes: an agent's template, a toolset's or a provider's kind."""
 
 from typing import Any, ClassVar
 
@@ -18,7 +18,8 @@ class SchemaServiceForm(ServiceForm):
 
     chooser: ClassVar[str]
     document: ClassVar[str]
-    dynamic_fields: ClassVar[list[str]] = []
+    dynamic_fields: ClassVar[list[str]] = []  # shown with the document, since the choice decides them too
+    last_fields: ClassVar[list[str]] = []
 
     def __init__(self, data: Any = None, *, chosen: str = "", **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
@@ -71,12 +72,13 @@ class SchemaServiceForm(ServiceForm):
     def add_path_error(self, path: list[str], message: str) -> None:
         if self.parts and path and path[0] == self.document:
             self.parts.add_path_error(path[1:], message)
-            self.add_error(None, "Correct the marked fields of the configuration.") if not self.non_field_errors() else None
+            if not self.non_field_errors():
+                self.add_error(None, "Correct the marked fields of the configuration.")
         else:
             super().add_path_error(path, message)
 
     def sections(self) -> list[tuple[str | None, dict[str, Any]]]:
-        hidden = set(self.dynamic_fields)
+        hidden = {*self.dynamic_fields, *self.last_fields}
         return [
             (title, {"fields": shown})
             for title, part in super().sections()
@@ -105,16 +107,20 @@ class SchemaServiceAdmin(ServiceAdmin):
         return form
 
     def form_context(self, request: HttpRequest, form: Any, obj: Any) -> dict[str, Any]:
-        dynamic = [name for name in form.dynamic_fields if name in form.fields]
         context: dict[str, Any] = {
             "schema_service_form": form,
-            "dynamic": AdminForm(form, [(None, {"fields": dynamic})], {}, model_admin=self) if dynamic else None,
+            "dynamic": self._fieldset(form, form.dynamic_fields),
+            "last": self._fieldset(form, form.last_fields),
             "missing": form.schema is None,
         }
         if form.parts:
             form.parts.title = self.document_title
             context["sections"] = list(_sections(form.parts, self))
         return context
+
+    def _fieldset(self, form: SchemaServiceForm, names: list[str]) -> AdminForm | None:
+        shown = [name for name in names if name in form.fields]
+        return AdminForm(form, [(None, {"fields": shown})], {}, model_admin=self) if shown else None
 
 
 def _sections(form: SchemaForm, admin: Any) -> Any:

@@ -48,7 +48,7 @@ class ToolsetForm(SchemaServiceForm):
         if not self.instance:
             return toolset_create(actor=self.actor, **found)
         del found["kind"]
-        return toolset_update(actor=self.actor, ref=str(self.instance.id), **found)
+        return toolset_update(actor=self.actor, ref=str(self.instance.id), changes=found)
 
 
 class ToolsetAdmin(SchemaServiceAdmin):

@@ -112,7 +112,9 @@ def first_steps(tenant_id: UUID) -> list[Step]:
     agent = Agent.objects.filter(tenant_id=tenant_id, status=Agent.Status.ACTIVE).exists()
     key = ApiKey.objects.filter(tenant_id=tenant_id, revoked_at=None).exists()
     return [
-        Step("Add a provider", "Where the models are, with its API key.", provider, "llm_provider_add", "provider.edit"),
+        Step(
+            "Add a provider", "Where the models are, with its API key.", provider, "llm_provider_add", "provider.edit"
+        ),
         Step("Make an agent", "A template, a model and instructions.", agent, "agents_agent_add", "agent.edit"),
         Step("Try it", "Open the agent and talk to it.", False, "agents_agent_changelist", "agent.view"),
         Step("Issue an API key", "For your own programs.", key, "tenants_apikey_add", "api_key.edit"),

@@ -76,11 +76,11 @@ def _inside(request: Any) -> Iterator[None]:
 
 
 @sync_and_async_middleware
-def TenantPathMiddleware(get_response: View) -> View:
+def TenantPathMiddleware(get_response: View) -> View:  # noqa: N802 named like Django's
     """`/t/<tenant>/admin/…` is served as `/admin/…` in that tenant; who is no member gets 404."""
     if iscoroutinefunction(get_response):
 
-        async def serve_async(request: Any) -> HttpResponseBase:
+        async def serve_async(request: Any) -> Any:
             if not _is_ours(request):
                 return await get_response(request)
             if (refusal := await in_db_thread(_arrive, request)) is not None:
@@ -92,7 +92,7 @@ def TenantPathMiddleware(get_response: View) -> View:
 
         return serve_async
 
-    def serve(request: Any) -> HttpResponseBase:
+    def serve(request: Any) -> Any:
         if not _is_ours(request):
             return get_response(request)
         if (refusal := _arrive(request)) is not None:
@@ -110,7 +110,7 @@ def _is_page(response: HttpResponseBase) -> bool:
 
 
 @sync_and_async_middleware
-def PageMiddleware(get_response: View) -> View:
+def PageMiddleware(get_response: View) -> View:  # noqa: N802 named like Django's
     """HTML gets the content-security policy and is compressed; everything else passes untouched."""
     gzip = GZipMiddleware(lambda request: HttpResponse())
 
@@ -120,13 +120,13 @@ def PageMiddleware(get_response: View) -> View:
 
     if iscoroutinefunction(get_response):
 
-        async def serve_async(request: HttpRequest) -> HttpResponseBase:
+        async def serve_async(request: HttpRequest) -> Any:
             response = await get_response(request)
             return await to_thread(finish, request, response) if _is_page(response) else response
 
         return serve_async
 
-    def serve(request: HttpRequest) -> HttpResponseBase:
+    def serve(request: HttpRequest) -> Any:
         response = get_response(request)
         return finish(request, response) if _is_page(response) else response
 

@@ -63,16 +63,17 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
     if not may(request, "member.view"):
         return []
-    members, keys = reverse("admin:tenants_membership_changelist"), reverse("admin:tenants_apikey_changelist")
-    return [
-        {
-            "models": ["tenants.membership", "tenants.apikey"],
-            "items": [
-                {"title": "Members", "link": members, "permission": _allowed("member.view")},
-                {"title": "API keys", "link": keys, "permission": _allowed("api_key.view")},
-            ],
-        }
+    pages = [("Members", "membership", "member.view"), ("API keys", "apikey", "api_key.view")]
+    items = [
+        {"title": title, "link": _link(f"admin:tenants_{page}_changelist"), "permission": _allowed(permission)}
+        for title, page, permission in pages
     ]
+    return [{"models": ["tenants.membership", "tenants.apikey"], "items": items}]
+
+
+def _link(page: str) -> Callable[[HttpRequest], str]:
+    """A callable, so that unfold does not take both tabs' sidebar items for the active one."""
+    return lambda request: reverse(page)
 
 
 def runs_badge(request: HttpRequest) -> str:
@@ -90,10 +91,13 @@ def _running(tenant_id: Any) -> int:
 
 def platform_sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     pages = [
-        ("Tenants", "apartment", "tenants_tenant_changelist"),
-        ("Runs", "play_circle", "runs_run_changelist"),
-        ("Jobs", "schedule", "procrastinate_procrastinatejob_changelist"),
-        ("Audit", "history", "audit_auditevent_changelist"),
+        ("Tenants", "apartment", "tenants_tenant_changelist", "Rename, suspend and reopen."),
+        ("Runs", "play_circle", "runs_run_changelist", "States and figures of every tenant's runs."),
+        ("Jobs", "schedule", "procrastinate_procrastinatejob_changelist", "The queue of background work."),
+        ("Audit", "history", "audit_auditevent_changelist", "Who did what, in every tenant."),
     ]
-    items = [{"title": title, "icon": icon, "link": reverse(f"platform:{page}")} for title, icon, page in pages]
+    items = [
+        {"title": title, "icon": icon, "link": reverse(f"platform:{page}"), "help": text}
+        for title, icon, page, text in pages
+    ]
     return [{"title": "Platform", "items": items}]

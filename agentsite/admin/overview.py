@@ -42,7 +42,8 @@ def live(request: HttpRequest) -> HttpResponse:
 
 def cards(tenant_id: UUID) -> dict[str, Any]:
     found = figures.live(tenant_id)
-    return {"live": found, "failed_alarm": found.failed_share > FAILED_ALARM}
+    words = {"live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
+    return {"live": found, "failed_alarm": found.failed_share > FAILED_ALARM, **words}
 
 
 def _step(request: HttpRequest, step: figures.Step) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The platform's site: all tenants, for superusers, on the `ops` alias; each look at a tenant's rows is audited there."""
+"""The platform's site: all tenants, for superusers, on the `ops` alias; a look at a tenant's rows is audited there."""
 
 from typing import Any
 
@@ -83,10 +83,10 @@ class PlatformAdmin(ModelAdmin):
         return super().formfield_for_manytomany(db_field, request, using=self.using, **kwargs)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.admin_site.has_permission(request)
+        return bool(self.admin_site.has_permission(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.admin_site.has_permission(request)
+        return bool(self.admin_site.has_permission(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -97,7 +97,7 @@ class PlatformAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+    def log_addition(self, *args: Any) -> None:
         """Audit events take the place of Django's log."""
 
     log_change = log_deletions = log_addition
@@ -134,7 +134,7 @@ class TenantAdmin(PlatformAdmin):
     ordering = ("slug",)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.admin_site.has_permission(request)
+        return bool(self.admin_site.has_permission(request))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         actor = staff_principal(request, obj)
@@ -186,7 +186,17 @@ class PlatformRunAdmin(TenantRowAdmin):
 class PlatformAuditAdmin(TenantRowAdmin):
     list_display = ("created_at", "tenant", "actor_label", "action", "object_label", "ip")
     list_filter = (SinceFilter, ActionFilter)
-    fields = ("tenant", "created_at", "actor_label", "actor_kind", "action", "object_type", "object_id", "changed", "ip")
+    fields = (
+        "tenant",
+        "created_at",
+        "actor_label",
+        "actor_kind",
+        "action",
+        "object_type",
+        "object_id",
+        "changed",
+        "ip",
+    )
     readonly_fields = ("changed",)
 
     @display(description="Changed")

@@ -1,6 +1,6 @@
 """The two sites: the operators' one, inside a tenant, and the platform's."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -40,7 +40,7 @@ class OperatorSite(UnfoldAdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
         if request.method == "GET" and request.user.is_staff and not request.GET.get("next"):
             return HttpResponseRedirect("/")
-        return super().login(request, {"title": "Log in", **(extra_context or {})})
+        return cast(HttpResponseBase, super().login(request, {"title": "Log in", **(extra_context or {})}))
 
 
 operator_site = OperatorSite(name="admin")

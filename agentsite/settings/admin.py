@@ -4,7 +4,6 @@ from typing import Any
 
 from django.templatetags.static import static
 
-
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 FORMAT_MODULE_PATH = "agentsite.formats"
@@ -28,7 +27,7 @@ def _static(path: str) -> Any:
 
 
 _COLORS = {
-    "primary": {
+    "primary": {  # blue
         "50": "oklch(97% .014 254.6)",
         "100": "oklch(93.2% .032 255.6)",
         "200": "oklch(88.2% .059 254.1)",
@@ -53,6 +52,7 @@ _FRAME: dict[str, Any] = {
     "SHOW_BACK_BUTTON": True,
     "BORDER_RADIUS": "6px",
     "COLORS": _COLORS,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("agentsite/favicon.svg")}],
     "STYLES": [_static("agentsite/admin.css")],
     "SCRIPTS": [_static("agentsite/admin.js")],
 }
@@ -81,4 +81,3 @@ UNFOLD_PLATFORM: dict[str, Any] = {
         "navigation": "agentsite.admin.navigation.platform_sidebar",
     },
 }
-

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 
+from core.admin.diff import text_of
 from core.admin.parts import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
@@ -71,7 +72,11 @@ class LeavesOut:
 
 
 class TextField(LeavesOut, forms.CharField):
-    """Keeps an empty text where the schema's default is another, so that it can be emptied."""
+    """Text as it was typed, with line ends as they are stored: browsers send CR LF."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return text.replace("\r\n", "\n") if isinstance(text, str) else text
 
 
 class WholeNumberField(LeavesOut, forms.IntegerField):
@@ -187,8 +192,7 @@ def _array(schema: Schema, root: Schema, required: bool) -> Any:
 
 
 def _choice(options: list[Any], required: bool, blank: bool) -> ChoiceField:
-    words = {True: "Yes", False: "No"}
-    choices = [(json.dumps(item), words.get(item, str(item)) if isinstance(item, bool) else str(item)) for item in options]
+    choices = [(json.dumps(item), text_of(item)) for item in options]
     choices = [("", "—"), *choices] if blank else choices
     widget = UnfoldAdminSelectWidget()
     return ChoiceField(required=required, choices=choices, coerce=json.loads, empty_value=None, widget=widget)

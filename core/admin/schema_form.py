@@ -1,7 +1,7 @@
 """Django forms made from a JSON Schema as pydantic writes it, and back to the JSON value.
 
-A nested object becomes a form of its own, a list of objects a row of forms. What has no plain widget (free keys, unions,
-lists of lists) is edited as JSON, and keys that the schema does not know are kept there too: nothing is ever dropped.
+A nested object becomes a form of its own, a list of objects a row of forms. What has no plain widget (free keys,
+unions, lists of lists) is edited as JSON, with the keys that the schema does not know: nothing is ever dropped.
 """
 
 import json
@@ -130,7 +130,7 @@ class SchemaRows:
         self.blank = SchemaForm(item, prefix=f"{prefix}-{ROW_MARK}", root=root)
 
     def is_valid(self) -> bool:
-        return all([row.is_valid() for row in self.rows])
+        return not [row for row in self.rows if not row.is_valid()]
 
     def value(self) -> list[dict[str, Any]]:
         return [row.value() for row in self.rows]

@@ -58,7 +58,6 @@ function makeReachable(root) {
     const label = select.closest("div")?.querySelector("label, h3");
     if (!select.labels?.length && label) select.setAttribute("aria-label", label.textContent.trim());
   });
-  root.querySelectorAll(".simplebar-content-wrapper").forEach((box) => box.removeAttribute("aria-label"));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -79,7 +78,7 @@ document.addEventListener("click", async (event) => {
   const element = event.target.closest?.("[data-copy], [data-schema-add], [data-schema-remove]");
   if (!element) return;
   if (element.dataset.copy) {
-    await navigator.clipboard.writeText(document.querySelector(element.dataset.copy).textContent);
+    await copy(document.querySelector(element.dataset.copy));
     element.textContent = "Copied";
   } else if (element.dataset.schemaRemove) {
     removeRow(element);
@@ -87,6 +86,13 @@ document.addEventListener("click", async (event) => {
     addRow(element.closest("[data-schema-list]"));
   }
 });
+
+// The clipboard exists on secure origins only; elsewhere the text is selected and copied the old way.
+async function copy(source) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(source.textContent);
+  getSelection().selectAllChildren(source);
+  document.execCommand("copy");
+}
 
 // A list of objects: the blank row of the <template> is copied under the next index. A removed row keeps its index.
 function addRow(list) {
@@ -109,6 +115,10 @@ function removeRow(button) {
 
 window.addEventListener("DOMContentLoaded", () => {
   makeReachable(document);
+  // unfold takes every form row that htmx brings for one of an inline formset, and fails where there is none.
+  document.body.addEventListener("htmx:afterSettle", (event) => {
+    if (!event.target.dataset?.inlineFormset) event.stopPropagation();
+  });
   new MutationObserver((changes) => {
     if (changes.some((change) => change.addedNodes.length)) makeReachable(document);
   }).observe(document.body, { childList: true, subtree: true });
