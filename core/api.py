@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db.models import QuerySet
 from django.http import Http404
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import exceptions as drf
@@ -205,6 +206,19 @@ class StrictSerializer(serializers.Serializer[Any]):
                 fault = "Unknown field."
                 raise serializers.ValidationError({name: [fault] for name in unknown}, code="unknown_field")
         return super().to_internal_value(data)
+
+
+class StrictSerializerSchema(OpenApiSerializerExtension):
+    """Tells the schema's readers that unknown fields are refused."""
+
+    target_class = StrictSerializer
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> Any:
+        schema = {**auto_schema._map_serializer(self.target, direction, bypass_extensions=True)}
+        if schema.get("description") == StrictSerializer.__doc__:  # inherited, and not about the body
+            del schema["description"]
+        return {**schema, "additionalProperties": False}
 
 
 def validated(serializer: type[serializers.Serializer[Any]], data: Any, *, partial: bool = False) -> dict[str, Any]:
