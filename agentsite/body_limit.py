@@ -11,7 +11,7 @@ from core.api import body_too_large
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class _TooLarge(Exception):

@@ -4,7 +4,7 @@ from django.db.models import QuerySet
 
 from audit.models import AuditEvent
 from core.errors import NotFound
-from core.ids import parse_uuid
+from core.ids import NIL, parse_uuid
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -32,7 +32,7 @@ def event_list(
 
 
 def event_get(*, actor: Principal, ref: str) -> AuditEvent:
-    event = event_list(actor=actor).filter(id=parse_uuid(ref)).first()
+    event = event_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
     if event is None:
         raise NotFound("No audit event with this id.")
     return event

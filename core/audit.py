@@ -1,6 +1,6 @@
 """The door through which every service writes its audit row, in the transaction of the change.
 
-The `audit` app, which owns the table, sets the writer when Django starts; apps below it can so record without importing it.
+The `audit` app, which owns the table, sets the writer when Django starts; so apps below it record without importing it.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Target(Protocol):
     id: Any
 
 
-Writer = Callable[..., None]
+Writer = Callable[..., object]
 _writer: Writer | None = None
 
 

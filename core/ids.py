@@ -5,6 +5,8 @@ import threading
 import time
 from uuid import UUID
 
+NIL = UUID(int=0)  # the id of no row
+
 _lock = threading.Lock()
 _last_ms = 0
 _counter = 0

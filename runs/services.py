@@ -12,7 +12,7 @@ from agents.models import Agent, AgentVersion
 from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import InvalidRequest
-from core.ids import uuid7
+from core.ids import NIL, uuid7
 from llm.selectors import model_resolve
 from llm.targets import ModelTarget
 from runs.events import Event

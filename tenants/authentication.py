@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,8 +14,9 @@ from django.db import connection
 from django.utils import timezone
 
 from core.errors import NotAuthenticated, NotPermitted
+from core.ids import NIL
 from core.tenant import tenant_context
-from tenants.models import ApiKey, Membership, SocketTicket, Tenant
+from tenants.models import ApiKey, Membership, Tenant
 from tenants.principal import Principal
 
 LAST_USED_EVERY = timedelta(minutes=1)
@@ -179,14 +181,13 @@ def authenticate_ticket(ticket: str) -> Principal:
         raise NotAuthenticated("The ticket is wrong.", code="invalid_ticket") from None
     with tenant_context(tenant_id), connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM socket_ticket WHERE tenant_id = %s AND secret_hash = %s RETURNING principal, expires_at",
+            "DELETE FROM socket_ticket WHERE tenant_id = %s AND secret_hash = %s RETURNING principal::text, expires_at",
             [tenant_id, secret_digest(secret)],
         )
         row = cursor.fetchone()
         if row is None or row[1] <= timezone.now():
             raise NotAuthenticated("The ticket is wrong, used or expired.", code="invalid_ticket")
-        principal = SocketTicket._meta.get_field("principal").from_db_value(row[0], None, connection)  # type: ignore[attr-defined]
-        return refreshed(Principal.from_dict(tenant_id, principal))
+        return refreshed(Principal.from_dict(tenant_id, json.loads(row[0])))
 
 
 def refreshed(principal: Principal) -> Principal:
@@ -198,11 +199,11 @@ def refreshed(principal: Principal) -> Principal:
     if tenant is None or tenant.status != Tenant.Status.ACTIVE:
         raise NotPermitted("This tenant is suspended.", code="tenant_suspended")
     if principal.kind == "api_key":
-        key = ApiKey.objects.filter(tenant_id=tenant.id, id=principal.id, revoked_at=None).first()
+        key = ApiKey.objects.filter(tenant_id=tenant.id, id=principal.id or NIL, revoked_at=None).first()
         if key is None or (key.expires_at is not None and key.expires_at <= timezone.now()):
             raise NotAuthenticated("The API key was revoked or has expired.", code="api_key_revoked")
         return principal
-    members = Membership.objects.filter(tenant_id=tenant.id, user_id=principal.id, user__is_active=True)
+    members = Membership.objects.filter(tenant_id=tenant.id, user_id=principal.id or NIL, user__is_active=True)
     member = members.filter(status=Membership.Status.ACTIVE).first()
     if member is None or member.role != principal.role:
         raise NotPermitted("Your role in this tenant changed.", code="membership_changed")

@@ -3,7 +3,7 @@
 from django.db.models import QuerySet
 
 from core.errors import NotFound
-from core.ids import parse_uuid
+from core.ids import NIL, parse_uuid
 from tenants.models import ApiKey, Membership, Tenant
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -19,7 +19,7 @@ def member_list(*, actor: Principal) -> QuerySet[Membership]:
 
 
 def member_get(*, actor: Principal, ref: str) -> Membership:
-    member = member_list(actor=actor).filter(id=parse_uuid(ref)).first()
+    member = member_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
     if member is None:
         raise NotFound("No member with this id.")
     return member
@@ -31,7 +31,7 @@ def api_key_list(*, actor: Principal) -> QuerySet[ApiKey]:
 
 
 def api_key_get(*, actor: Principal, ref: str) -> ApiKey:
-    key = api_key_list(actor=actor).filter(id=parse_uuid(ref)).first()
+    key = api_key_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
     if key is None:
         raise NotFound("No API key with this id.")
     return key

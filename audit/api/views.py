@@ -29,5 +29,10 @@ class AuditView(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Who changed what, newest first."""
-        filters = {name: request.GET.get(name, "") for name in ("action", "object_type", "object_id")}
-        return paginate(request, selectors.event_list(actor=self.actor, **filters), event_json)
+        events = selectors.event_list(
+            actor=self.actor,
+            action=request.GET.get("action", ""),
+            object_type=request.GET.get("object_type", ""),
+            object_id=request.GET.get("object_id", ""),
+        )
+        return paginate(request, events, event_json)

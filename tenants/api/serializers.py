@@ -16,7 +16,7 @@ class TenantOutput(serializers.Serializer[Any]):
 class PrincipalOutput(serializers.Serializer[Any]):
     kind = serializers.ChoiceField(["user", "api_key"])
     id = serializers.UUIDField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
 
 
 class MeOutput(serializers.Serializer[Any]):
