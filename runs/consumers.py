@@ -117,7 +117,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
 
     async def _run(self, frame: RunFrame) -> None:
-        agent = frame.agent or await in_db_thread(self._session_agent)
+        agent = frame.agent if frame.agent else await in_db_thread(self._session_agent)
         asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref)
         runner.refuse_overload()
         turn = await in_db_thread(begin_turn, actor=self.actor, request=asked)
