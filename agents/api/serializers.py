@@ -25,6 +25,20 @@ class AgentInput(StrictSerializer):
     metadata = JSONObject(required=False, default=dict, help_text="Your own.")
 
 
+class _Anything(serializers.JSONField):
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if data is serializers.empty:
+            raise serializers.SkipField
+        return data
+
+
+class AgentDraft(StrictSerializer):
+    """The fields of an agent to be made, right or wrong: what is wrong with them is the answer."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {name: _Anything(required=False) for name in AgentInput().get_fields()}
+
+
 class AgentPatch(StrictSerializer):
     slug = Slug(required=False)
     name = Text(max_length=MAX_NAME, required=False)

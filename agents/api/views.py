@@ -152,7 +152,7 @@ class AgentRestoreView(ApiView):
 
 class AgentValidateView(ApiView):
     @extend_schema(
-        request=io.AgentInput,
+        request=io.AgentDraft,
         responses={200: io.AgentReportOutput, **body_errors()},
         operation_id="agents_validate",
         tags=["agents"],
@@ -160,6 +160,7 @@ class AgentValidateView(ApiView):
     def post(self, request: Request) -> Response:
         """Every fault that creating this agent would meet, and warnings, without making anything."""
         authorize(self.actor, "agent.view")
+        validated(io.AgentDraft, request.data)
         values, faults = partly_validated(io.AgentInput, request.data)
         report = check_agent(actor=self.actor, values=values)
         errors = faults + report.errors

@@ -87,8 +87,10 @@ def test_validate_answers_without_making_anything(
     assert {fault["path"] for fault in partial["errors"]} == {"slug", "name", "model", "config.max_steps"}
     assert not Agent.objects.exists()
     assert owner.get("agents/validate").status_code == 405
-    assert owner.post("agents/validate", []).status_code == 200
-    assert owner.post("agents/validate", []).json()["valid"] is False
+    assert owner.post("agents/validate", {**body, "template_version": None}).json()["valid"] is True
+    assert owner.post("agents/validate", {**body, "name": None}).json()["errors"][0]["code"] == "null"
+    assert owner.post("agents/validate", []).status_code == 400
+    assert faults(owner.post("agents/validate", {**body, "colour": "red"})) == {"colour": "unknown_field"}
 
 
 def test_a_model_of_an_open_list_is_known_once_the_provider_was_tested(owner: Actor, body: dict[str, Any]) -> None:
