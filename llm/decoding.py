@@ -201,8 +201,10 @@ class StreamReader:
 
     def read(self, chunk: WireChunk) -> Delta | None:
         """None for a chunk that says nothing, such as the one with only the role; `chunk.error` is the caller's."""
-        usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or None
-        choice = next((choice for choice in chunk.choices or () if choice.index == 0), None)
+        usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq else None)
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice and choice.index:  # another answer than the one that was asked for
+            choice = None
         body = (choice.delta or choice.message) if choice else None
         finish = self._finish(choice.finish_reason, body) if choice and choice.finish_reason else None
         if not body:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
@@ -16,18 +16,58 @@ from llm.wire import Accumulator, ChatRequest, Completion, Delta
 BACKOFF = 0.2  # seconds, doubled with every attempt, times 0.5 to 1.5
 
 
-@dataclass(slots=True)
-class _Deadlines:
-    """Moments of the loop's clock. The first token's counts from the start of the call, retries included."""
+class _Clock:
+    """The deadlines of one call, kept by one timer: a timer for each delta would cost more than reading the delta.
 
-    first_token: float
-    total: float
+    The first token's counts from the start of the call, retries included; a silence is counted from the moment at which
+    the caller wants the next delta.
+    """
 
-    @classmethod
-    def start(cls) -> "_Deadlines":
-        now = asyncio.get_running_loop().time()
-        total = now + settings.LLM_TOTAL_TIMEOUT
-        return cls(min(now + settings.LLM_FIRST_TOKEN_TIMEOUT, total), total)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self.total = now + settings.LLM_TOTAL_TIMEOUT
+        self.first_token = min(now + settings.LLM_FIRST_TOKEN_TIMEOUT, self.total)
+        self._limit = self.first_token
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None  # while it waits for a delta
+        self._expired = False
+
+    async def next(self, deltas: AsyncGenerator[Delta, None], *, first: bool) -> Delta | None:
+        """The next delta, or None after the last; raises ProviderTimeout, which has then ended the generator."""
+        idle = self._loop.time() + settings.LLM_IDLE_TIMEOUT
+        self._arm(self.first_token if first else min(idle, self.total))
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        try:
+            delta = await anext(deltas, None)
+        except asyncio.CancelledError:
+            if self._expired and task.uncancel() <= cancelling:
+                raise ProviderTimeout("The model did not go on in time.") from None
+            raise
+        finally:
+            self._task = None
+        return delta
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, limit: float) -> None:
+        self._limit = limit
+        if self._timer is None or self._timer.when() > limit:
+            self.stop()
+            self._timer = self._loop.call_at(limit, self._ring)
+
+    def _ring(self) -> None:
+        """The limit has usually moved on since the timer was set."""
+        self._timer = None
+        if self._loop.time() < self._limit:
+            self._arm(self._limit)
+        elif self._task is not None:
+            self._expired = True
+            self._task.cancel()
 
 
 class ModelGateway:
@@ -39,36 +79,37 @@ class ModelGateway:
         A failure after the first delta is raised and never retried: the caller has shown what came before.
         """
         _refuse_several(request)
-        deadlines = _Deadlines.start()
-        attempt = 0
-        while True:
-            attempt += 1
-            started = False
-            try:
-                async with aclosing(_attempt(request, target, deadlines)) as deltas:
-                    async for delta in deltas:
-                        started = True
-                        yield delta
-                return
-            except ProviderError as error:
-                wait = None if started else _wait(error, attempt, deadlines.first_token)
-                if wait is None:
-                    raise
-            await asyncio.sleep(wait)
+        clock, attempt, started = _Clock(), 0, False
+        try:
+            while True:
+                attempt += 1
+                try:
+                    async with aclosing(target.open().stream(request)) as deltas:
+                        while (delta := await clock.next(deltas, first=not started)) is not None:
+                            started = True
+                            yield delta
+                    return
+                except ProviderError as error:
+                    wait = None if started else _wait(error, attempt, clock.first_token)
+                    if wait is None:
+                        raise
+                await asyncio.sleep(wait)
+        finally:
+            clock.stop()
 
     async def complete(self, request: ChatRequest, target: ModelTarget) -> Completion:
         """The whole answer; by the provider's own way to give one where that is cheaper than a stream."""
         _refuse_several(request)
         if not isinstance(target.open(), CompletingAdapter):
             return await self._collect(request, target)
-        deadlines = _Deadlines.start()
+        deadline = asyncio.get_running_loop().time() + settings.LLM_TOTAL_TIMEOUT
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await _whole_attempt(request, target, deadlines)
+                return await _whole_attempt(request, target, deadline)
             except ProviderError as error:
-                wait = _wait(error, attempt, deadlines.total)
+                wait = _wait(error, attempt, deadline)
                 if wait is None:
                     raise
             await asyncio.sleep(wait)
@@ -84,27 +125,11 @@ class ModelGateway:
 gateway = ModelGateway()
 
 
-async def _attempt(request: ChatRequest, target: ModelTarget, deadlines: _Deadlines) -> AsyncGenerator[Delta, None]:
-    clock = asyncio.get_running_loop().time
-    limit = deadlines.first_token
-    async with aclosing(target.open().stream(request)) as deltas:
-        while True:
-            try:
-                async with asyncio.timeout_at(limit):
-                    delta = await anext(deltas, None)
-            except TimeoutError:
-                raise ProviderTimeout("The model did not go on in time.") from None
-            if delta is None:
-                return
-            yield delta
-            limit = min(clock() + settings.LLM_IDLE_TIMEOUT, deadlines.total)
-
-
-async def _whole_attempt(request: ChatRequest, target: ModelTarget, deadlines: _Deadlines) -> Completion:
+async def _whole_attempt(request: ChatRequest, target: ModelTarget, deadline: float) -> Completion:
     adapter = target.open()
     assert isinstance(adapter, CompletingAdapter)
     try:
-        async with asyncio.timeout_at(deadlines.total):
+        async with asyncio.timeout_at(deadline):
             return await adapter.complete(request)
     except TimeoutError:
         raise ProviderTimeout("The model did not answer in time.") from None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 import msgspec
@@ -62,17 +62,13 @@ class OpenAIAdapter(CompletingAdapter):
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         silence = max(settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT)
         async with self._answer(request, stream=True, silence=silence) as response:
-            reader = StreamReader()
-            done = False
-            async with aclosing(_events(response, reader)) as batches:
-                async for events in batches:
-                    for name, data in events:
-                        done = done or data == b"[DONE]"
-                        delta = None if done else self._delta(reader, name, data, request)
-                        if delta is not None:
-                            yield delta
-                    if done:
-                        break
+            reader, source, done = StreamReader(), _EventSource(response), False
+            while not done and (events := await source.next(finished=reader.finished)) is not None:
+                for name, data in events:
+                    done = done or data == b"[DONE]"
+                    delta = None if done else self._delta(reader, name, data, request)
+                    if delta is not None:
+                        yield delta
             if not (done or reader.finished):
                 raise StreamTruncated("The provider's answer broke off before its end.")
             last = reader.end()
@@ -153,30 +149,42 @@ class OpenAIAdapter(CompletingAdapter):
         return to_error(fault, request)
 
 
-async def _events(response: aiohttp.ClientResponse, reader: StreamReader) -> AsyncGenerator[list[Event], None]:
-    """As they arrive. A server that cannot stream gives its whole JSON answer as the one event."""
-    if "json" in response.content_type:
-        yield [(b"", await _json_body(response))]
-        return
-    _refuse_pages(response)
-    parser = SSEParser()
-    while chunk := await _read(response, LAST_WORD_SECONDS if reader.finished else None):
-        yield parser.feed(chunk)
-    yield parser.close()
+class _EventSource:
+    """The events of an answer. A server that cannot stream gives its whole JSON answer as the one event."""
 
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        _refuse_pages(response)
+        self._response = response
+        self._parser = SSEParser()
+        self._whole = "json" in response.content_type
+        self._ended = False
 
-async def _read(response: aiohttp.ClientResponse, limit: float | None) -> bytes:
-    """Empty at the end of the body; also after `limit` seconds, or a broken connection, when a limit is given."""
-    try:
-        async with asyncio.timeout(limit):
-            return await response.content.readany()
-    except TimeoutError:
-        if limit is None:
+    async def next(self, *, finished: bool) -> list[Event] | None:
+        """What arrived, which may be no whole event; None after the end. `finished`: only token counts can follow."""
+        if self._ended:
+            return None
+        if self._whole:
+            self._ended = True
+            return [(b"", await _json_body(self._response))]
+        chunk = await (self._last_word() if finished else self._read())
+        self._ended = not chunk
+        return self._parser.feed(chunk) if chunk else self._parser.close()
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except TimeoutError:
             raise
-    except (aiohttp.ClientError, ConnectionError):
-        if limit is None:
+        except (aiohttp.ClientError, ConnectionError):
             raise StreamTruncated("The connection broke off before the end of the answer.") from None
-    return b""
+
+    async def _last_word(self) -> bytes:
+        """The answer is complete: what follows is waited for, not insisted on."""
+        try:
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                return await self._read()
+        except (TimeoutError, StreamTruncated):
+            return b""
 
 
 async def _json_body(response: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,89 @@
+"""The gateway's own promises, with the deterministic model behind it."""
+
+import asyncio
+import json
+import time
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from llm.exceptions import ProviderError, ProviderRateLimited, ProviderTimeout
+from llm.gateway import gateway
+from llm.targets import ModelTarget
+from llm.wire import ChatRequest, Delta
+
+
+def script(*steps: Any) -> ChatRequest:
+    return ChatRequest("default", [{"role": "user", "content": f"#script {json.dumps(steps)}"}])
+
+
+async def collect(request: ChatRequest, target: ModelTarget) -> list[Delta]:
+    async with aclosing(gateway.stream(request, target)) as deltas:
+        return [delta async for delta in deltas]
+
+
+async def test_a_slow_reader_does_not_time_out(scripted: ModelTarget, settings) -> None:
+    settings.LLM_IDLE_TIMEOUT = settings.LLM_FIRST_TOKEN_TIMEOUT = 0.1
+    texts = []
+    async with aclosing(gateway.stream(script({"say": "one two three"}), scripted)) as deltas:
+        async for delta in deltas:
+            texts.append(delta.text)
+            await asyncio.sleep(0.15)
+    assert texts[:3] == ["one", " two", " three"]
+
+
+async def test_many_short_waits_are_no_silence(scripted: ModelTarget, settings) -> None:
+    settings.LLM_IDLE_TIMEOUT = 0.15
+    deltas = await collect(script({"repeat": "x", "times": 8, "delay_ms": 50}), scripted)
+    assert deltas[-1].finish_reason == "stop"
+
+
+async def test_the_first_token_s_deadline_spans_the_attempts(scripted: ModelTarget, settings, monkeypatch) -> None:
+    settings.LLM_FIRST_TOKEN_TIMEOUT = 0.3
+    settings.LLM_ATTEMPTS = 100
+    monkeypatch.setattr("llm.gateway.BACKOFF", 0.05)
+    started = time.monotonic()
+    with pytest.raises(ProviderError):
+        await collect(script({"fail": 500, "delay_ms": 50}), scripted)
+    assert time.monotonic() - started < 0.4
+
+
+async def test_the_last_failure_is_told(scripted: ModelTarget, settings) -> None:
+    settings.LLM_ATTEMPTS = 2
+    started = time.monotonic()
+    with pytest.raises(ProviderRateLimited) as caught:
+        await collect(script({"fail": 429, "retry_after": 0.1}), scripted)
+    assert 0.1 <= time.monotonic() - started < 0.5
+    assert caught.value.retry_after == 0.1
+
+
+async def test_a_longer_wait_than_allowed_is_not_waited(scripted: ModelTarget, settings) -> None:
+    settings.LLM_MAX_RETRY_WAIT = 0.05
+    started = time.monotonic()
+    with pytest.raises(ProviderRateLimited):
+        await collect(script({"fail": 429, "retry_after": 0.1}), scripted)
+    assert time.monotonic() - started < 0.05
+
+
+@pytest.mark.parametrize("steps", [[{"fail": "hang"}], [{"say": "x"}, {"fail": "hang"}]])
+async def test_a_cancel_is_a_cancel_and_a_deadline_a_deadline(
+    scripted: ModelTarget, settings, steps: list[Any]
+) -> None:
+    """Also when both are near: the outer timeout gets its own cancellation back."""
+    settings.LLM_IDLE_TIMEOUT = settings.LLM_FIRST_TOKEN_TIMEOUT = 0.2
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await collect(script(*steps), scripted)
+    with pytest.raises(ProviderTimeout):
+        async with asyncio.timeout(1):
+            await collect(script(*steps), scripted)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_no_timer_is_left_behind(scripted: ModelTarget) -> None:
+    loop = asyncio.get_running_loop()
+    await collect(script({"say": "x"}), scripted)
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
