@@ -44,7 +44,9 @@ CACHE_SIZE = 512
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
-async def run_model(*, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], report: Reporter) -> None:
+async def run_model(
+    *, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], report: Reporter
+) -> None:
     """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does."""
     await _RunModel(target, report).reply(messages, **params)
 
@@ -125,13 +127,16 @@ class Executable:
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
+        call_context = ToolCallContext(self._tenant_id, run_id, session_id)
         context = AgentContext(
             config=self._config,
             instructions=self._instructions,
             messages=messages,
             model=_RunModel(target, report),
             make_chat_model=_chat_model,
-            tools=Toolbox(shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)),
+            tools=Toolbox(
+                shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)
+            ),
             client_tools=client_tools,
             params=params,
             run_id=run_id,

@@ -37,7 +37,7 @@ def _begin(request: HttpRequest) -> str:
 
 
 @sync_and_async_middleware
-def RequestContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:
+def RequestContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 as classes are
     if iscoroutinefunction(get_response):
 
         async def serve_async(request: HttpRequest) -> HttpResponseBase:

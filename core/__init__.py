@@ -1,1 +1,1 @@
-"""Pieces without tables that every app may use: errors, tenant context, database backend, jobs, crypto, outbound guard."""
+"""Pieces without tables for every app: errors, tenant context, database backend, jobs, crypto, outbound guard."""

@@ -1,4 +1,4 @@
-"""The one error hierarchy. Edges render it once: the OpenAI-shaped body over HTTP, an error event on streams and sockets."""
+"""The one error hierarchy. Edges render it once: OpenAI's body over HTTP, an error event on streams and sockets."""
 
 from collections.abc import Sequence
 from typing import Any

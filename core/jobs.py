@@ -15,12 +15,13 @@ from procrastinate import App
 from core.tenant import current_tenant, tenant_context
 
 logger = logging.getLogger(__name__)
+JobFunction = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     name: str
-    function: Callable[..., None]
+    function: JobFunction
     platform: bool
     cron: str | None
 
@@ -29,12 +30,12 @@ _jobs: dict[str, Job] = {}
 _app: App | None = None
 
 
-def job(name: str, *, platform: bool = False, cron: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def job(name: str, *, platform: bool = False, cron: str | None = None) -> Callable[[JobFunction], JobFunction]:
     """Register a job, in an app's `tasks.py`. `cron` (UTC) makes a platform job run by itself."""
     if cron and not platform:
         raise ValueError(f"Job {name} has a schedule but no tenant: declare it platform=True.")
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
+    def register(function: JobFunction) -> JobFunction:
         _jobs[name] = Job(name, function, platform, cron)
         return function
 

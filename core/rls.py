@@ -9,7 +9,7 @@ from django.db.migrations.operations.base import Operation
 class TenantForeignKey(models.ForeignKey):
     """A reference between tenant tables. `EnableRLS` constrains it as `(tenant_id, x_id) → (tenant_id, id)`.
 
-    PostgreSQL does not apply row-level security to foreign-key checks, so a plain key would accept another tenant's row.
+    Row-level security does not bind foreign-key checks, so a plain key would accept another tenant's row.
     """
 
     def __init__(self, to: Any, on_delete: Any, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class EnableRLS(Operation):
         tables = [from_state.apps.get_model(app_label, name) for name in self.names]
         for model in tables if self.column == "tenant_id" else []:
             for field in _tenant_keys(model):
-                schema_editor.execute(f'ALTER TABLE "{model._meta.db_table}" DROP CONSTRAINT "{_key_name(model, field)}"')
+                _drop_composite_key(schema_editor, model, field)
         for model in tables:
             self._unprotect(schema_editor, model._meta.db_table)
 
@@ -107,8 +107,7 @@ class AddCompositeKey(Operation):
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)
-        name = _key_name(model, model._meta.get_field(self.field_name))
-        schema_editor.execute(f'ALTER TABLE "{model._meta.db_table}" DROP CONSTRAINT "{name}"')
+        _drop_composite_key(schema_editor, model, model._meta.get_field(self.field_name))
 
 
 def _tenant_keys(model: Any) -> list[TenantForeignKey]:
@@ -126,6 +125,10 @@ def add_composite_key(schema_editor: Any, model: Any, field: Any) -> None:
         f'FOREIGN KEY (tenant_id, "{field.column}") REFERENCES "{target}" (tenant_id, id) '
         "DEFERRABLE INITIALLY DEFERRED"
     )
+
+
+def _drop_composite_key(schema_editor: Any, model: Any, field: Any) -> None:
+    schema_editor.execute(f'ALTER TABLE "{model._meta.db_table}" DROP CONSTRAINT "{_key_name(model, field)}"')
 
 
 # Each row of the answer is one table and what it lacks; the tenant table itself is keyed by `id`.

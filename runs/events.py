@@ -1,4 +1,4 @@
-"""The canonical events of a run: AG-UI 1.0 (https://docs.ag-ui.com), held as dicts and encoded once for every reader."""
+"""The canonical events of a run: AG-UI 1.0 (https://docs.ag-ui.com), dicts that are encoded once for every reader."""
 
 import time
 from dataclasses import dataclass

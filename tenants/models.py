@@ -46,7 +46,7 @@ class Tenant(models.Model):
 
 
 class TenantModel(models.Model):
-    """A row of one tenant. Its migration lists it in `EnableRLS`; references between such rows are `TenantForeignKey`s."""
+    """A row of one tenant. Its migration lists it in `EnableRLS`; references between such rows are TenantForeignKeys."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", editable=False, db_index=False)
@@ -87,7 +87,9 @@ class ApiKey(TenantModel):
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_by = models.CharField(max_length=200, editable=False)
-    rotated_from = TenantForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+")
+    rotated_from = TenantForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
 
     class Meta:
         db_table = "api_key"
@@ -109,3 +111,6 @@ class SocketTicket(TenantModel):
     class Meta:
         db_table = "socket_ticket"
         constraints = [models.UniqueConstraint(fields=["tenant", "secret_hash"], name="socket_ticket_once")]
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,4 +1,4 @@
-"""Thousands of jobs of many tenants over a small pool, with cancels, rollbacks, killed backends: no foreign row is read.
+"""Thousands of jobs of many tenants over a small pool, with cancels, rollbacks, killed backends: no foreign row.
 
 The same hostility with "forget after a rollback" switched off must read foreign rows, else this test could not fail.
 """

@@ -65,9 +65,13 @@ def test_a_reference_to_another_tenants_row_is_refused(acme: Tenant, globex: Ten
 
 def test_the_server_cannot_change_audit_rows_or_tables(acme: Tenant) -> None:
     for statement in ("UPDATE audit_event SET action = 'x'", "DELETE FROM audit_event", "DROP TABLE provider"):
-        with tenant_context(acme.id), pytest.raises(DatabaseError), transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
+        with (
+            tenant_context(acme.id),
+            pytest.raises(DatabaseError),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
 
 
 def test_a_rollback_does_not_leave_another_tenant_set(acme: Tenant, globex: Tenant) -> None:
