@@ -236,9 +236,11 @@ def partly_validated(
     bound = serializer(data=data, partial=partial)
     if bound.is_valid():
         return dict(bound.validated_data), []
+    if not isinstance(data, dict):
+        raise validation_error(bound.errors)
     detail: dict[str, Any] = dict(bound.errors)
     values: dict[str, Any] = {}
-    for name, field in bound.fields.items() if isinstance(data, dict) else ():
+    for name, field in bound.fields.items():
         try:
             values[name] = field.run_validation(data.get(name, serializers.empty))
         except drf.ValidationError as error:
