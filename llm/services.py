@@ -69,12 +69,15 @@ def provider_create(
 def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
     """Raises as `provider_create` does, and NotFound. The kind cannot change: when given, it is compared.
 
-    Health is unknown after a change. A stored secret does not follow the provider to another host.
+    What changes nothing writes nothing. Health is unknown after a change. A stored secret does not follow the provider
+    to another host.
     """
     authorize(actor, "provider.edit")
     provider = _locked(actor, ref)
     before, old_slug = _facts(provider), provider.slug
     faults = change_faults(provider, base_url=changes.get("base_url"), kind=kind, new_key="api_key" in changes)
+    if not faults and "api_key" not in changes and all(before[name] == value for name, value in changes.items()):
+        return provider
     _apply(provider, changes)
     check_provider(_fields(provider, changes.get("api_key")), faults)
     _save(provider)
