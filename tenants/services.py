@@ -92,13 +92,14 @@ def member_update(*, actor: Principal, ref: str, role: str | None = None, status
     authorize(actor, "member.edit")
     member = _locked_member(actor, ref)
     before = {"role": member.role, "status": member.status}
-    _refuse_higher(actor, member.role, role or member.role)
-    member.role = role or member.role
-    member.status = status or member.status
+    after = {"role": role or member.role, "status": status or member.status}
+    if after == before:
+        return member
+    _refuse_higher(actor, member.role, after["role"])
+    member.role, member.status = after["role"], after["status"]
     member.save(update_fields=["role", "status", "updated_at"])
     if before["role"] == Role.OWNER:
         _require_owner(actor)
-    after = {"role": member.role, "status": member.status}
     audit.record(actor=actor, action="member.update", target=member, before=before, after=after)
     return member
 
