@@ -76,7 +76,7 @@ def daphne(site: Site) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["uvicorn", "daphne"])
+@pytest.fixture(scope="session", params=["uvicorn", "daphne"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each of the two servers, over the same database."""
     found: Server = request.getfixturevalue(request.param)

@@ -48,7 +48,9 @@ def test_a_whole_answer(client: openai.OpenAI, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_streamed_answer(client: openai.OpenAI, model: str) -> None:
     options = {"include_usage": True}
-    stream = client.chat.completions.create(model=model, messages=ask("hello there"), stream=True, stream_options=options)
+    stream = client.chat.completions.create(
+        model=model, messages=ask("hello there"), stream=True, stream_options=options
+    )
     chunks = list(stream)
     assert len({chunk.id for chunk in chunks}) == 1
     *spoken, counted = chunks
@@ -133,10 +135,9 @@ def test_a_wrong_key_and_a_role_too_low(server: Server) -> None:
 def test_a_failure_amid_a_stream_is_an_exception(client: openai.OpenAI) -> None:
     text = '#script [{"say": "half an answer"}, {"fail": "cut"}]'
     stream = client.chat.completions.create(model="scripted", messages=ask(text), stream=True)
-    said = []
+    said: list[str] = []
     with pytest.raises(openai.APIError) as caught:
-        for chunk in stream:
-            said.append(chunk.choices[0].delta.content or "")
+        said.extend(chunk.choices[0].delta.content or "" for chunk in stream)
     assert "".join(said).strip() == "half an answer"
     assert caught.value.code == "provider_stream_truncated"
 
@@ -144,9 +145,7 @@ def test_a_failure_amid_a_stream_is_an_exception(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_node_client(node: str, server: Server, mock_model: str, model: str) -> None:
     key = server.site.key("acme")
-    found = run_program(
-        node, "openai-client.mjs", BASE_URL=server.api, API_KEY=key, MODEL=model, PROMPT="hello there"
-    )
+    found = run_program(node, "openai-client.mjs", BASE_URL=server.api, API_KEY=key, MODEL=model, PROMPT="hello there")
     assert found["whole"] == found["streamed"] == MODELS[model]
     assert found["usage"]["completion_tokens"] > 0
     assert found["chunks"] > 5
