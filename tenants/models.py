@@ -46,7 +46,7 @@ class Tenant(models.Model):
 
 
 class TenantModel(models.Model):
-    """A row of one tenant. Its migration lists it in `EnableRLS`; references between such rows are TenantForeignKeys."""
+    """A tenant's row. Its migration lists it in `EnableRLS`; references between such rows are TenantForeignKeys."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", editable=False, db_index=False)
