@@ -127,7 +127,6 @@ class Executable:
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
-        call_context = ToolCallContext(self._tenant_id, run_id, session_id)
         context = AgentContext(
             config=self._config,
             instructions=self._instructions,
