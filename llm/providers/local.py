@@ -66,7 +66,6 @@ class LocalServer:
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             cwd="/" if sys.platform != "win32" else None,
             start_new_session=True,  # a Ctrl-C in the terminal is for the server, which then closes the pipe

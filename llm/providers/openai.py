@@ -8,9 +8,11 @@ from llm.providers.base import Adapter, Need, ProviderConnection, ProviderKind, 
 
 class OpenAISettings(ProviderSettings):
     organization: str | None = Field(
-        None, max_length=100, pattern=r"^[\w.-]+$", description="OpenAI-Organization header."
+        None, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$", description="OpenAI-Organization header."
     )
-    project: str | None = Field(None, max_length=100, pattern=r"^[\w.-]+$", description="OpenAI-Project header.")
+    project: str | None = Field(
+        None, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$", description="OpenAI-Project header."
+    )
     stream_usage: bool = Field(True, description="Ask for token counts in streams; off for servers that refuse it.")
 
 

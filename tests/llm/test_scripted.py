@@ -264,4 +264,4 @@ def test_impossible_schemas_end_soon(schema: Any) -> None:
     started = time.monotonic()
     with pytest.raises(Unsatisfiable):
         sample(schema)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2
