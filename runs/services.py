@@ -178,8 +178,8 @@ def _store_messages(turn: Turn, outcome: Outcome) -> None:
         return
     messages = [*outcome.messages, *([outcome.partial] if outcome.partial else [])]
     ended = {Run.Status.SUCCEEDED: "complete", Run.Status.CANCELLED: "cancelled"}.get(outcome.status, "failed")  # type: ignore[call-overload]
-    if ended != "complete":
-        messages = without_open_calls(messages)
+    left_to_client = outcome.finish_reason == "tool_calls" and ended == "complete"
+    messages = [*without_open_calls(messages[:-1]), *messages[-1:]] if left_to_client else without_open_calls(messages)
     messages_append(session=session, messages=messages, run_id=turn.run.id, agent_version=turn.version, status=ended)
 
 

@@ -32,15 +32,18 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "member.edit": (Role.ADMIN, "admin"),
     "tenant.edit": (Role.OWNER, "admin"),
 }
-# Reading what one's own chat made needs no scope beyond `chat`.
-_ALSO = {"session.view": "chat", "run.view": "chat", "agent.view": "chat"}
+# What else a scope covers: who may write may read what is written, and who chats may read what chat made.
+_COVERS = {"admin": {"admin", "write", "read"}, "write": {"write", "read"}, "read": {"read"}, "chat": {"chat"}}
+_CHAT_READS = {"session.view", "run.view", "agent.view"}
 
 
 def is_allowed(actor: Principal, permission: str) -> bool:
     lowest, scope = PERMISSIONS[permission]
     if RANK[actor.role] < RANK[lowest]:
         return False
-    return not actor.scopes or scope in actor.scopes or _ALSO.get(permission) in actor.scopes
+    if not actor.scopes or ("chat" in actor.scopes and permission in _CHAT_READS):
+        return True
+    return any(scope in _COVERS[held] for held in actor.scopes)
 
 
 def authorize(actor: Principal, permission: str) -> None:

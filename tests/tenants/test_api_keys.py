@@ -67,6 +67,17 @@ def test_scopes_limit_a_key(acme: Tenant) -> None:
     assert error(reader.post("members", {"username": "x", "role": "viewer"})) == (403, "scope_missing")
 
 
+def test_a_scope_covers_what_its_work_reads(acme: Tenant) -> None:
+    admin = make_actor(acme, "owner", scopes=["admin"])
+    assert admin.get("providers").status_code == admin.get("api-keys").status_code == 200
+    writer = make_actor(acme, "owner", scopes=["write"])
+    assert writer.get("agents").status_code == 200
+    assert error(writer.get("api-keys")) == (403, "scope_missing")
+    chatter = make_actor(acme, "owner", scopes=["chat"])
+    assert chatter.get("sessions").status_code == 200
+    assert error(chatter.get("providers")) == (403, "scope_missing")
+
+
 def test_rotation_overlaps(owner: Actor, in_acme: Tenant) -> None:
     old = create(owner).json()
     new = owner.post(f"api-keys/{old['id']}/rotate", {"overlap_seconds": 60}).json()
