@@ -12,7 +12,11 @@ DISK_FULL = "No space left on device"
 
 
 class CommandError(Exception):
-    """A command failed; the text is the last line of its output that names an error."""
+    """A command failed. Its text is the last line of the output that names an error."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(last_error(output))
+        self.output = output
 
 
 def say(text: str = "", end: str = "\n") -> None:
@@ -35,7 +39,7 @@ def step(title: str, command: Sequence[str], log: Path, env: Mapping[str, str] |
     if DISK_FULL in text:
         raise StartError("The disk is full: free some space (a first start needs about 2 GB) and run it again.")
     if code:
-        raise CommandError(last_error(text))
+        raise CommandError(text)
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from agentsite.embedded import roles
 from agentsite.embedded.command import services
-from agentsite.embedded.errors import StartError
+from agentsite.embedded.errors import REFUSAL, StartError
 
 
 def main(arguments: list[str]) -> None:
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
         with services(["prepare"]):
             prepare(arguments)
     except StartError as error:
-        sys.exit(str(error))
+        sys.exit(REFUSAL + str(error))
 
 
 def prepare(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agentsite.embedded import greeting, postgres
 from agentsite.embedded.command import environment
 from agentsite.embedded.console import CommandError, say, step
-from agentsite.embedded.errors import StartError
+from agentsite.embedded.errors import REFUSAL, StartError
 from agentsite.embedded.home import CHECKOUT, Home, write_private
 from agentsite.embedded.install import PYTHON, RUNTIME
 from agentsite.embedded.postgres import Cluster
@@ -87,7 +87,8 @@ def _prepare(home: Home, address: Address, local_model: bool) -> None:
     try:
         step("Preparing the database", command, home.log("prepare"), _caller_environment())
     except CommandError as error:
-        raise StartError(str(error)) from error
+        refusal = error.output.partition(REFUSAL)[2].strip()
+        raise StartError(refusal or f"{error} (log: {home.log('prepare')})") from error
     write_private(home.run("prepared"), _migrations())
 
 

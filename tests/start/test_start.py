@@ -15,9 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from agentsite.embedded.home import CHECKOUT, Home
+from agentsite.embedded.postgres import Cluster
 from tests.start.conftest import processes_of
 
 START = CHECKOUT / "start.py"
@@ -136,6 +138,18 @@ def test_unreachable_database(home: Home) -> None:
     )
     assert_one_line(done, "The database of DATABASE_URL cannot be reached", "refused")
     assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_database_that_the_login_may_not_prepare(home: Home, cluster: Cluster) -> None:
+    with psycopg.connect(cluster.admin_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE plain LOGIN PASSWORD 'secret'")
+    url = f"postgresql://plain:secret@127.0.0.1:{cluster.port}/postgres"
+    done = run(home.path, "--no-local-model", f"--port={free_port()}", DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The login plain of DATABASE_URL may not prepare the database")
+    assert '\n    CREATE ROLE "app_user"' in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
