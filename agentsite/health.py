@@ -48,7 +48,7 @@ def _worker() -> Component:
 
 
 def _providers() -> Component:
-    missing = [kind.slug for kind in provider_kinds().values() if not kind.installed()]
+    missing = [kind.slug for kind in provider_kinds() if not kind.installed()]
     if missing:
         return Component("model providers", "degraded", f"Not installed: {', '.join(missing)}.")
     return Component("model providers", "ok", f"{len(provider_kinds())} kinds.")
