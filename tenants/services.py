@@ -52,7 +52,9 @@ def tenant_update(*, actor: Principal, name: str | None = None, status: str | No
 
 
 @transaction.atomic
-def member_add(*, actor: Principal, username: str, role: str, email: str = "", password: str | None = None) -> Membership:
+def member_add(
+    *, actor: Principal, username: str, role: str, email: str = "", password: str | None = None
+) -> Membership:
     """Add a person. Who has no account yet gets one, with `password`; who has one keeps their own password.
 
     Raises InvalidRequest for a weak password, Conflict for a person who is a member already.

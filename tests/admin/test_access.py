@@ -9,7 +9,7 @@ from django.test import Client
 from audit.models import AuditEvent
 from core.tenant import tenant_context
 from tenants.models import ApiKey, Membership, Tenant
-from tests.admin.conftest import PASSWORD, make_member, browser_of, page, post, text_of
+from tests.admin.conftest import PASSWORD, browser_of, make_member, page, post, text_of
 
 KEY = {"name": "Website", "role": "member", "scopes": ["chat"], "expires_at_0": "", "expires_at_1": ""}
 TOKEN = re.compile(r"ask_[a-z0-9]+_[A-Za-z0-9_-]+")

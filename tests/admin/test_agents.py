@@ -78,7 +78,12 @@ def test_each_change_is_a_version_that_the_page_compares_and_restores(olga: Clie
 
 def test_the_stored_values_stand_in_the_form(olga: Client, agent: Agent) -> None:
     content = text_of(page(olga, f"agents/agent/{agent.id}/change/"))
-    for value in ('value="Trip planner"', 'value="scripted/default"', "Plan trips.", 'name="config-max_steps" value="8"'):
+    for value in (
+        'value="Trip planner"',
+        'value="scripted/default"',
+        "Plan trips.",
+        'name="config-max_steps" value="8"',
+    ):
         assert value in content, value
 
 
@@ -143,7 +148,9 @@ def test_deleting_asks_first(olga: Client, agent: Agent, acme: Tenant) -> None:
 
 def test_a_viewer_sees_everything_disabled_and_changes_nothing(vera: Client, agent: Agent) -> None:
     content = text_of(page(vera, f"agents/agent/{agent.id}/change/"))
-    fields = re.findall(r"<(?:input|select|textarea)[^>]*name=\"(?:name|slug|model|config-max_steps|instructions)\"[^>]*>", content)
+    fields = re.findall(
+        r"<(?:input|select|textarea)[^>]*name=\"(?:name|slug|model|config-max_steps|instructions)\"[^>]*>", content
+    )
     assert len(fields) == 5
     assert all("disabled" in field for field in fields)
     assert 'name="_save"' not in content

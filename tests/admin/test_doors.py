@@ -26,7 +26,15 @@ PAGES = [
     "search/?s=x&extended=1",
     "password_change/",
 ]
-VIEWERS = {"", "live/", "agents/agent/", "toolsets/toolset/", "llm/provider/", "runs/run/", "search/?s=x&extended=1"} | {
+VIEWERS = {
+    "",
+    "live/",
+    "agents/agent/",
+    "toolsets/toolset/",
+    "llm/provider/",
+    "runs/run/",
+    "search/?s=x&extended=1",
+} | {
     "sessions_app/chatsession/",
     "tenants/membership/",
     "password_change/",

@@ -21,8 +21,8 @@ from tests.admin.conftest import browser_of, make_member, page, post, text_of
 MANY = """
 INSERT INTO run (id, tenant_id, created_at, model, status, source, actor_kind, actor_label, end_user, prompt_tokens,
                  completion_tokens, finish_reason, error_code, error_message, last_seq, agent_version_id)
-SELECT gen_random_uuid(), %(tenant)s, now() - n * interval '1 second', 'scripted/default', 'succeeded', 'api', 'api_key',
-       'load', 'u' || n %% 100, 10, 5, 'stop', '', '', 0, %(version)s FROM generate_series(1, %(count)s) AS n
+SELECT gen_random_uuid(), %(tenant)s, now() - n * interval '1 second', 'scripted/default', 'succeeded', 'api',
+       'api_key', 'load', 'u' || n %% 100, 10, 5, 'stop', '', '', 0, %(version)s FROM generate_series(1, %(count)s) AS n
 """
 
 
@@ -68,7 +68,9 @@ def talked(scripted: str, acme: Tenant) -> Run:
             tenant=acme, agent=agent, title="A trip to Rome", external_id="chat-7", end_user="Ulla", last_seq=4
         )
         run = make_run(acme, session=session, end_user="Ulla")
-        calls = [{"id": "c", "type": "function", "function": {"name": "current_time", "arguments": '{"timezone": "UTC"}'}}]
+        calls = [
+            {"id": "c", "type": "function", "function": {"name": "current_time", "arguments": '{"timezone": "UTC"}'}}
+        ]
         said: list[dict[str, Any]] = [
             {"role": "user", "content": "When does <b>the train</b> go?"},
             {"role": "assistant", "content": None, "tool_calls": calls},
@@ -130,7 +132,13 @@ def test_what_never_ended_lasts_until_the_last_event(scripted: str, acme: Tenant
 
 def test_the_pages_of_a_run_and_its_session(vera: Client, talked: Run) -> None:
     content = text_of(page(vera, f"runs/run/{talked.id}/change/"))
-    for part in ("Waiting for the model", "Tool current_time", "TEXT_MESSAGE_CONTENT ×2", "At noon.", "Website over api"):
+    for part in (
+        "Waiting for the model",
+        "Tool current_time",
+        "TEXT_MESSAGE_CONTENT ×2",
+        "At noon.",
+        "Website over api",
+    ):
         assert part in content, part
     content = text_of(page(vera, f"sessions_app/chatsession/{talked.session_id}/change/"))
     assert "When does &lt;b&gt;the train&lt;/b&gt; go?" in content
@@ -181,7 +189,9 @@ def test_cancelling_a_run_that_is_no_longer_here(olga: Client, vera: Client, scr
         assert Run.objects.get(id=run.id).cancel_requested_at is not None
 
 
-@pytest.mark.parametrize(("text", "count"), [("Ulla", 1), ("nobody", 0), ("{id}", 1), ("{session}", 1), ("%' OR 1=1", 0)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("Ulla", 1), ("nobody", 0), ("{id}", 1), ("{session}", 1), ("%' OR 1=1", 0)]
+)
 def test_runs_are_found_by_whole_ids_and_users(vera: Client, talked: Run, text: str, count: int) -> None:
     text = text.format(id=talked.id, session=talked.session_id)
     assert page(vera, "runs/run/", q=text).context_data["cl"].result_count == count
@@ -192,7 +202,11 @@ def test_filters_narrow(vera: Client, talked: Run, acme: Tenant) -> None:
         Run.objects.filter(id=talked.id).update(created_at=timezone.now() - timedelta(days=20))
         agent = Agent.objects.get()
     assert page(vera, "runs/run/").context_data["cl"].result_count == 0
-    for query in ({"since": "30d"}, {"since": "all", "status__in": "succeeded"}, {"since": "all", "agent_version__agent__id__exact": agent.id}):
+    for query in (
+        {"since": "30d"},
+        {"since": "all", "status__in": "succeeded"},
+        {"since": "all", "agent_version__agent__id__exact": agent.id},
+    ):
         assert page(vera, "runs/run/", **query).context_data["cl"].result_count == 1, query
     assert page(vera, "runs/run/", since="all", status__in="failed").context_data["cl"].result_count == 0
 
@@ -215,7 +229,14 @@ def test_the_overview_adds_up(olga: Client, talked: Run, acme: Tenant) -> None:
         make_run(acme, status="failed", error_message="The provider answered 503.", prompt_tokens=1200)
         make_run(acme, status="running", finished_at=None, first_token_ms=120)
     content = text_of(page(olga, ""))
-    for part in ("First token", "120 <small>ms</small>", "1,200", "33.3 %", "The provider answered 503.", "Busiest agents"):
+    for part in (
+        "First token",
+        "120 <small>ms</small>",
+        "1,200",
+        "33.3 %",
+        "The provider answered 503.",
+        "Busiest agents",
+    ):
         assert part in content, part
     assert "card-alarm" in content
     assert "hx-trigger" in text_of(page(olga, "live/"))

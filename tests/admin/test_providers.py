@@ -37,7 +37,12 @@ def secret_of(provider: Provider) -> str | None:
 
 
 def test_the_secret_is_in_no_page(olga: Client, provider: Provider) -> None:
-    for path in ("llm/provider/", f"llm/provider/{provider.id}/change/", "audit/auditevent/", "search/?s=openai&extended=1"):
+    for path in (
+        "llm/provider/",
+        f"llm/provider/{provider.id}/change/",
+        "audit/auditevent/",
+        "search/?s=openai&extended=1",
+    ):
         assert SECRET not in text_of(page(olga, path)), path
     content = text_of(page(olga, f"llm/provider/{provider.id}/change/"))
     assert "ends in …9fQ2; type to replace" in content

@@ -167,7 +167,11 @@ def test_a_forged_count_makes_no_rows(count: str) -> None:
 def test_a_disabled_form_is_disabled_throughout() -> None:
     form = SchemaForm(config_schema(Config), prefix="config", value=FULL)
     form.disable()
-    fields = [*form.fields.values(), *form.objects["window"].fields.values(), *form.lists["rules"].rows[0].fields.values()]
+    fields = [
+        *form.fields.values(),
+        *form.objects["window"].fields.values(),
+        *form.lists["rules"].rows[0].fields.values(),
+    ]
     assert all(field.disabled for field in fields)
 
 
