@@ -34,12 +34,22 @@ const palette = {
   },
 };
 
-// What can be clicked can be reached and pressed by keyboard, and has a name.
-const NAMES = { close: "Close", more_horiz: "More actions", unfold_more: "Account menu", dock_to_right: "Menu" };
+// What can be clicked can be reached and pressed by keyboard, and has a name; icons are letters to a screen reader.
+const ICON = ".material-symbols-outlined";
+const NAMES = { close: "Close", more_horiz: "More actions", dock_to_right: "Menu", add: "Add", search: "Search", hub: "Overview" };
 
-function nameOf(element) {
-  const icon = element.querySelector(".material-symbols-outlined") || element;
-  return NAMES[element.textContent.trim()] || NAMES[icon.textContent.trim()] || "";
+function nameByIcon(element, icon) {
+  const text = icon.textContent.trim();
+  const named = element.title || element.hasAttribute("aria-label") || element.textContent.trim() !== text;
+  if (!named) element.setAttribute("aria-label", NAMES[text] || text.replaceAll("_", " "));
+}
+
+function nameIcons(root) {
+  for (const icon of root.querySelectorAll(`${ICON}:not([aria-hidden])`)) {
+    const owner = icon.closest("a, button, [role=button]");
+    if (owner) nameByIcon(owner, icon);
+    if (owner !== icon) icon.setAttribute("aria-hidden", "true");
+  }
 }
 
 function makeReachable(root) {
@@ -48,9 +58,8 @@ function makeReachable(root) {
     if (element.hasAttribute("tabindex") || element.id === "changelist-filter-close") continue;
     element.tabIndex = 0;
     element.setAttribute("role", "button");
-    const name = nameOf(element);
-    if (name && !element.hasAttribute("aria-label")) element.setAttribute("aria-label", name);
   }
+  nameIcons(root);
   root.querySelectorAll(".select2-search__field:not([aria-label])").forEach((field) => {
     field.setAttribute("aria-label", "Search");
   });

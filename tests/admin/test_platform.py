@@ -1,0 +1,93 @@
+"""The platform's site: superusers only, every tenant, read-only but for tenants, and every look is told to the tenant."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from audit.models import AuditEvent
+from core.tenant import tenant_context
+from runs.models import Run
+from tenants.models import Tenant, User
+from tenants.services import tenant_create
+from tests.admin.conftest import browser_of, make_member, text_of
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+PAGES = ["", "tenants/tenant/", "runs/run/", "procrastinate/procrastinatejob/", "audit/auditevent/"]
+
+
+@pytest.fixture
+def tenants() -> list[Tenant]:
+    found = [tenant_create(slug=slug, name=slug.title()) for slug in ("acme", "globex")]
+    for tenant in found:
+        with tenant_context(tenant.id):
+            Run.objects.create(tenant=tenant, model=f"m/{tenant.slug}", source="api", actor_kind="x", actor_label="x")
+    return found
+
+
+@pytest.fixture
+def staff() -> Client:
+    return browser_of(User.objects.create_superuser("root"))
+
+
+def looks(tenant: Tenant) -> list[str]:
+    with tenant_context(tenant.id):
+        events = AuditEvent.objects.filter(action__startswith="platform.").order_by("created_at")
+        assert {event.actor_label for event in events} <= {"platform: root"}
+        return [event.action for event in events]
+
+
+def run_of(tenant: Tenant) -> Run:
+    with tenant_context(tenant.id):
+        return Run.objects.get()
+
+
+def get(client: Client, path: str) -> Any:
+    return client.get(f"/platform/{path}")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_staff_open_every_page(staff: Client, tenants: list[Tenant], path: str) -> None:
+    response = get(staff, path)
+    assert response.status_code == 200
+    assert "Each look is written" in text_of(response)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_tenants_owner_opens_none(tenants: list[Tenant], path: str) -> None:
+    owner = browser_of(make_member(tenants[0], "olga", "owner"))
+    assert get(owner, path).status_code == 302
+
+
+def test_lists_reach_every_tenant_and_tell_it(staff: Client, tenants: list[Tenant]) -> None:
+    content = text_of(get(staff, "runs/run/?since=all"))
+    assert "m/acme" in content
+    assert "m/globex" in content
+    assert [looks(tenant) for tenant in tenants] == [["platform.list_run"]] * 2
+
+
+def test_one_look_is_told_to_one_tenant(staff: Client, tenants: list[Tenant]) -> None:
+    content = text_of(get(staff, f"runs/run/{run_of(tenants[0]).id}/change/"))
+    assert "m/acme" in content
+    assert [looks(tenant) for tenant in tenants] == [["platform.view_run"], []]
+
+
+def test_runs_are_read_only(staff: Client, tenants: list[Tenant]) -> None:
+    run = run_of(tenants[0])
+    assert staff.post(f"/platform/runs/run/{run.id}/change/", {"status": "failed"}).status_code == 403
+    assert staff.post(f"/platform/runs/run/{run.id}/delete/", {"post": "yes"}).status_code == 403
+    assert staff.get("/platform/tenants/tenant/add/").status_code == 403
+    assert run_of(tenants[0]).status == "running"
+
+
+def test_a_tenant_is_suspended_by_its_service(staff: Client, tenants: list[Tenant]) -> None:
+    acme, globex = tenants
+    path = f"/platform/tenants/tenant/{acme.id}/change/"
+    assert staff.get(path).status_code == 200
+    response = staff.post(path, {"name": "Acme", "status": "suspended"})
+    assert response.status_code == 302, text_of(response)
+    assert [Tenant.objects.using("ops").get(id=tenant.id).status for tenant in tenants] == ["suspended", "active"]
+    with tenant_context(acme.id):
+        event = AuditEvent.objects.get(action="tenant.update")
+    assert (event.actor_label, event.after["status"]) == ("platform: root", "suspended")
+    assert looks(globex) == []
