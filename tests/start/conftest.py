@@ -1,7 +1,10 @@
 import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,12 @@ def _belongs(process: Path, home: Path) -> bool:
     except OSError:
         return False
     return state != "Z" and int(process.name) != os.getpid() and (str(home).encode() in text or at_home)
+
+
+def kill_all(home: Path) -> None:
+    """kill -9 until no process of this state folder is left, as children may appear meanwhile."""
+    while pids := processes_of(home):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)

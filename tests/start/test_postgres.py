@@ -15,7 +15,7 @@ from agentsite.embedded.account import Account
 from agentsite.embedded.errors import StartError
 from agentsite.embedded.home import CHECKOUT, Home, open_home
 from agentsite.embedded.postgres import Cluster, ensure, read_postmaster
-from tests.start.conftest import processes_of
+from tests.start.conftest import kill_all, processes_of
 
 
 def remember(cluster: Cluster, text: str) -> None:
@@ -28,13 +28,6 @@ def remember(cluster: Cluster, text: str) -> None:
 def notes(cluster: Cluster) -> list[str]:
     with psycopg.connect(cluster.url, options="-c role=app_owner") as connection:
         return [text for (text,) in connection.execute("SELECT text FROM note")]
-
-
-def kill_all(home: Home) -> None:
-    while pids := processes_of(home.path):
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
 
 
 def listening(pid: int) -> set[str]:
@@ -108,7 +101,7 @@ def test_recovers_after_kill_9_of_everything(home: Home) -> None:
     cluster = ensure(home)
     roles.bootstrap(cluster)
     remember(cluster, "committed")
-    kill_all(home)
+    kill_all(home.path)
     cluster.users.release()
     again = ensure(home)
     assert notes(again) == ["committed"]

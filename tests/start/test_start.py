@@ -20,7 +20,7 @@ import pytest
 
 from agentsite.embedded.home import CHECKOUT, Home
 from agentsite.embedded.postgres import Cluster
-from tests.start.conftest import processes_of
+from tests.start.conftest import kill_all, processes_of
 
 START = CHECKOUT / "start.py"
 OURS = {"DATABASE_URL", "AGENTSITE_ENV", "AGENTSITE_HOME"} | {name for name in os.environ if name.startswith("PYTEST")}
@@ -191,9 +191,7 @@ def test_kill_9_leaves_no_process_and_no_damage(home: Home, sites: list[Site]) -
     second = Site(home.path, port)
     sites.append(second)
     second.until("Ready")
-    for pid in processes_of(home.path):
-        os.kill(pid, signal.SIGKILL)
-    assert gone(home.path)
+    kill_all(home.path)
     third = Site(home.path, port)
     sites.append(third)
     third.until("Ready")
