@@ -58,9 +58,16 @@ def parse(arguments: "list[str]") -> argparse.Namespace:
         description="Serve Agentsite until Ctrl-C.", epilog="start.py test [pytest options] runs the tests."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on (default 8000)")
     parser.add_argument("--no-local-model", action="store_true", help="install and use no local model")
     return parser.parse_args(arguments)
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
+    return number
 
 
 def start(home: Home, options: argparse.Namespace) -> int:

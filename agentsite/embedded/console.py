@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentsite.embedded.errors import StartError
+from agentsite.embedded.keeper import end_with_parent
 
 DISK_FULL = "No space left on device"
 
@@ -32,7 +33,10 @@ def step(title: str, command: Sequence[str], log: Path, env: Mapping[str, str] |
     began = time.monotonic()
     with log.open("a+b") as output:
         offset = output.seek(0, os.SEEK_END)
-        code = _wait(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output))
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=end_with_parent
+        )
+        code = _wait(process)
         output.seek(offset)
         text = output.read().decode(errors="replace")
     say(f" {time.monotonic() - began:.0f} s" if code == 0 else " failed")

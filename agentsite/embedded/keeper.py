@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 FAST_SHUTDOWN = signal.SIGINT
@@ -48,15 +49,17 @@ class Adopted:
             time.sleep(0.2)
 
 
-def _end_with_keeper() -> None:
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """For a new child: it gets this signal when its parent is gone, even by kill -9; on Linux only."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, FAST_SHUTDOWN)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def start(command: list[str]) -> Server:
     if command[0] == "--adopt":
         return Adopted(int(command[1]))
-    return subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, preexec_fn=_end_with_keeper)
+    follow = partial(end_with_parent, FAST_SHUTDOWN)
+    return subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, preexec_fn=follow)
 
 
 def stop_when_unused(users: str, server: Server) -> None:

@@ -1,7 +1,7 @@
 """Gives a test run the database of its own: an embedded server with fast, unsafe settings, up while tests run.
 
-Loaded with `-p agentsite.embedded.pytest_plugin`, before Django's settings. Does nothing when DATABASE_URL is set,
-as it is in the workers of pytest-xdist.
+Loaded with `-p agentsite.embedded.pytest_plugin`, before Django's settings. A database that DATABASE_URL names is used
+instead; the workers of pytest-xdist inherit the variable.
 """
 
 import os
@@ -23,9 +23,9 @@ _SLOT = pytest.StashKey[FileLock]()
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
     os.environ.setdefault("AGENTSITE_ENV", "test")
-    if not os.environ.get("DATABASE_URL"):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         try:
-            _start(early_config)
+            _provide_database(early_config)
         except StartError as error:
             raise pytest.UsageError(str(error)) from error
     return (yield)
@@ -37,7 +37,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_SLOT].release()
 
 
-def _start(config: pytest.Config) -> None:
+def _provide_database(config: pytest.Config) -> None:
+    if url := os.environ.get("DATABASE_URL"):
+        roles.ensure_roles(url)
+        return
     home = open_home()
     cluster = config.stash[_CLUSTER] = ensure(home, name="test-postgres", durable=False)
     roles.bootstrap(cluster)

@@ -1,17 +1,15 @@
 """Child processes of start.py: started, watched, and gone when it is."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from agentsite.embedded.console import last_error
-from agentsite.embedded.keeper import PR_SET_PDEATHSIG
+from agentsite.embedded.keeper import end_with_parent
 from agentsite.embedded.postgres import Cluster
 
 STOP_SECONDS = 8.0
@@ -41,7 +39,7 @@ class Child:
                 stderr=log,
                 process_group=0,
                 pass_fds=[self._cluster.users.descriptor] if self._cluster else [],
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def alive(self) -> bool:
@@ -70,9 +68,3 @@ def stop_all(children: Sequence[Child]) -> None:
         child.terminate()
     for child in children:
         child.finish(deadline)
-
-
-def _end_with_parent() -> None:
-    """Even after kill -9; on Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -119,6 +119,12 @@ def test_address_of_another_machine(home: Home) -> None:
     assert_one_line(run(home.path, "--host", "192.0.2.1"), "Cannot listen on 192.0.2.1:8000")
 
 
+def test_impossible_port(home: Home) -> None:
+    done = run(home.path, "--port", "70000")
+    assert done.returncode == 2
+    assert "a port is a number from 1 to 65535" in done.stderr
+
+
 def test_second_start_on_the_same_home(home: Home) -> None:
     lock = home.lock("start")
     lock.acquire()
