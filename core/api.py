@@ -24,7 +24,7 @@ from rest_framework.response import Response
 
 from core import errors
 from core.request_context import current_request
-from core.validation import invalid
+from core.validation import has_large_number, invalid
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +194,13 @@ class Choice(serializers.ChoiceField):
 
 class JSONObject(serializers.DictField):
     """A JSON object; its keys are the caller's."""
+
+    default_error_messages = {"large_number": "A number in it has more than 64 bits."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if has_large_number(data):
+            self.fail("large_number")
+        return super().to_internal_value(data)
 
 
 class StrictSerializer(serializers.Serializer[Any]):

@@ -42,6 +42,14 @@ def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     )
 
 
+def has_large_number(value: Any) -> bool:
+    """Is a number in this JSON beyond 64 bits? PostgreSQL answers it as an integer, which orjson cannot write."""
+    if isinstance(value, float):
+        return abs(value) >= 2**63
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(has_large_number(item) for item in held)
+
+
 def slug_faults(slug: str, *, reserved: Collection[str] = ()) -> list[dict[str, Any]]:
     """`reserved` are words that mean something else where the slug is used; what reads as an id is reserved too."""
     if not SLUG.fullmatch(slug):

@@ -2,7 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+from core.validation import has_large_number
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]{1,128}$"  # no control characters: these ids also travel in headers and paths
 Number = StrictFloat | StrictInt
@@ -104,6 +116,13 @@ class ChatRequest(_Lenient):
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
     reasoning_effort: StrictStr | None = None
     n: Annotated[StrictInt, Field(ge=1, le=1)] | None = Field(None, description="One choice an answer.")
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _storable(cls, messages: Any) -> Any:
+        if has_large_number(messages):
+            raise ValueError("A number in it has more than 64 bits.")
+        return messages
 
     def wire_messages(self) -> list[dict[str, Any]]:
         return [_with_content(message.model_dump(exclude_none=True)) for message in self.messages]
