@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 from ag_ui.core import RunAgentInput
 from django.conf import settings
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +17,7 @@ from core.errors import InvalidRequest
 from core.validation import parse
 from llm.selectors import model_names
 from runs import agui, runner, selectors, services, sse
+from runs.api import examples
 from runs.api.chat_request import ChatRequest
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
 from runs.events import Event
@@ -31,6 +31,19 @@ from tenants.api.base import ApiView, AsyncApiView
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))  # a client's own session id may be any text
 EVENT_STREAM = (200, "text/event-stream")
+
+
+def event_stream(data: str) -> OpenApiResponse:
+    """A stream's answer in the schema, which describes one server-sent event of it."""
+    text = {"type": "string"}
+    fields = {
+        "data": {**text, "description": data},
+        "event": {**text, "description": "`error` when it failed."},
+        "id": text,
+    }
+    return OpenApiResponse({"type": "object", "properties": fields, "required": ["data"]}, description=data)
+
+
 CHAT_ERRORS = body_errors(404, 409, 429, 502, 503, 504)
 
 
@@ -39,9 +52,10 @@ class ChatCompletionsView(AsyncApiView):
         request=ChatRequest,
         responses={
             (200, "application/json"): ChatOutput,
-            EVENT_STREAM: OpenApiResponse(OpenApiTypes.STR, description="Chunks, when `stream` is true."),
+            EVENT_STREAM: event_stream("An OpenAI chunk as JSON, at last `[DONE]`; when `stream` is true."),
             **CHAT_ERRORS,
         },
+        examples=examples.CHAT,
         operation_id="chat_completions",
         tags=["chat"],
     )
@@ -116,7 +130,8 @@ def _stop_if_tied(stream: RunStream) -> None:
 class AgentRunView(AsyncApiView):
     @extend_schema(
         request=RunAgentInput,
-        responses={EVENT_STREAM: OpenApiResponse(OpenApiTypes.STR, description="AG-UI events."), **CHAT_ERRORS},
+        responses={EVENT_STREAM: event_stream("An AG-UI event as JSON; `id` is its seq."), **CHAT_ERRORS},
+        examples=examples.AG_UI,
         operation_id="agents_ag_ui",
         tags=["chat"],
     )
@@ -175,7 +190,7 @@ class RunEventsView(AsyncApiView):
         ],
         responses={
             (200, "application/json"): RunEventList,
-            EVENT_STREAM: OpenApiResponse(OpenApiTypes.STR, description="Replay, then live, for that `Accept`."),
+            EVENT_STREAM: event_stream("An AG-UI event as JSON, replayed, then live; for that `Accept`."),
             **errors_of(404),
         },
         operation_id="runs_events",
