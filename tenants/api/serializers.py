@@ -57,7 +57,7 @@ class NewApiKeyOutput(ApiKeyOutput):
 class MemberInput(StrictSerializer):
     username = Text(max_length=150)
     role = Choice(Role.choices)
-    email = serializers.EmailField(required=False, default="", max_length=254)
+    email = serializers.EmailField(required=False, default="", max_length=254, allow_blank=True)
     password = Text(required=False, allow_null=True, default=None, max_length=128, write_only=True)
 
 
