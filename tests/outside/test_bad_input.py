@@ -106,6 +106,15 @@ def test_a_body_that_is_no_clean_object(http: httpx.Client, kind: str) -> None:
         refused(http.request(method, path, content=body, headers=JSON), 400, code)
 
 
+def test_a_number_that_could_not_be_answered_again(http: httpx.Client) -> None:
+    large = {"a": [1e30]}
+    refused(http.post("sessions", json={"metadata": large}), 400, "large_number")
+    refused(http.post("agents", json={**AGENT, "config": large}), 400)
+    refused(http.patch("agents/scripted", json={"metadata": large}), 400, "large_number")
+    said = {"role": "user", "content": [{"type": "text", "text": "x", **large}]}
+    refused(http.post("chat/completions", json={**CHAT, "messages": [said]}), 400)
+
+
 @pytest.mark.parametrize("kind", OTHER_TYPES)
 def test_another_content_type(http: httpx.Client, kind: str) -> None:
     for method, path in WRITES:
