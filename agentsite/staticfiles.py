@@ -7,6 +7,7 @@ import os
 from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -74,6 +75,13 @@ class VersionedStorage(StaticFilesStorage):
     """`{% static %}` names the content's hash, so that a browser keeps a file for ever and still gets the next one."""
 
     def url(self, name: str | None) -> str:
+        return self._versioned(name) if settings.DEBUG else self._remembered(name)
+
+    @cache  # noqa: B019 the storage lives as long as the process
+    def _remembered(self, name: str | None) -> str:
+        return self._versioned(name)
+
+    def _versioned(self, name: str | None) -> str:
         url: str = super().url(name)
         found = load(name) if name else None
         return f"{url}?v={found.version}" if found else url

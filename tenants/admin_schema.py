@@ -8,6 +8,8 @@ from core.admin.parts import AdminForm, UnfoldAdminSelectWidget
 from core.admin.schema_form import SchemaForm, SchemaRows
 from tenants.admin_base import ServiceAdmin, ServiceForm, actor_of
 
+CORRECT = "Correct the marked fields of the configuration."
+
 
 class SchemaServiceForm(ServiceForm):
     """`chooser` is the field whose choice decides the schema; `document` is the JSON object that is made by it.
@@ -59,7 +61,10 @@ class SchemaServiceForm(ServiceForm):
         if self.switched:
             self.add_error(None, f"These are the fields of “{self.chosen}”. Check them and save again.")
             return False
-        return (self.parts is None or self.parts.is_valid()) and valid
+        if self.parts and not self.parts.is_valid():
+            self.add_error(None, CORRECT)
+            return False
+        return valid
 
     def document_value(self) -> dict[str, Any]:
         return self.parts.value() if self.parts else self.stored_document()
@@ -72,8 +77,8 @@ class SchemaServiceForm(ServiceForm):
     def add_path_error(self, path: list[str], message: str) -> None:
         if self.parts and path and path[0] == self.document:
             self.parts.add_path_error(path[1:], message)
-            if not self.non_field_errors():
-                self.add_error(None, "Correct the marked fields of the configuration.")
+            if CORRECT not in self.non_field_errors():
+                self.add_error(None, CORRECT)
         else:
             super().add_path_error(path, message)
 

@@ -91,6 +91,7 @@ def test_faults_stand_at_their_fields_and_nothing_is_written(olga: Client, agent
     response = change(olga, agent, **{"config-max_steps": "500", "model": "nowhere/x"})
     assert response.status_code == 200
     assert "Ensure this value is less than or equal to 50." in text_of(response)
+    assert "Correct the marked fields of the configuration." in text_of(response)
     response = change(olga, agent, model="nowhere/x")
     assert response.status_code == 200
     assert "nowhere" in text_of(response)

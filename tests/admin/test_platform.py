@@ -1,4 +1,4 @@
-"""The platform's site: superusers only, every tenant, read-only but for tenants, and every look is told to the tenant."""
+"""The platform's site: superusers only, every tenant, read-only but for tenants; the tenant is told of each look."""
 
 from typing import Any
 

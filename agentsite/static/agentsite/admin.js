@@ -19,6 +19,7 @@ document.addEventListener("alpine:init", () => {
   document.body.setAttribute("x-data", "page");
   document.body.removeAttribute("x-init");
   document.querySelectorAll("form").forEach((form) => form.removeAttribute("x-bind:action"));
+  document.getElementById("command-submit")?.setAttribute("aria-label", "Search");
   document
     .getElementById("search-input-command")
     ?.setAttribute("x-on:keydown.enter.prevent", "$event.metaKey || $event.ctrlKey || selectItem(false)");
@@ -63,10 +64,18 @@ function makeReachable(root) {
   root.querySelectorAll(".select2-search__field:not([aria-label])").forEach((field) => {
     field.setAttribute("aria-label", "Search");
   });
-  root.querySelectorAll("select.select2-hidden-accessible, select[data-ajax--url]").forEach((select) => {
-    const label = select.closest("div")?.querySelector("label, h3");
-    if (!select.labels?.length && label) select.setAttribute("aria-label", label.textContent.trim());
-  });
+  root.querySelectorAll("select.select2-hidden-accessible").forEach(nameSelect2);
+}
+
+// select2 puts its own box after the select and names it by what is chosen, which may be nothing.
+function nameSelect2(select) {
+  const box = select.nextElementSibling?.querySelector(".select2-selection");
+  if (!box?.hasAttribute("aria-labelledby")) return;
+  const label = (select.labels?.[0] || select.closest(".flex-col, li, div")?.querySelector("label, h3"))?.textContent.trim();
+  for (const part of [box, box.querySelector(".select2-selection__rendered")]) {
+    part?.setAttribute("aria-label", label || "Choose");
+    part?.removeAttribute("aria-labelledby");
+  }
 }
 
 document.addEventListener("keydown", (event) => {

@@ -206,6 +206,23 @@ def test_axe_finds_nothing_serious(operator: Operator, talked: dict[str, Any]) -
     assert found == {}, json.dumps(found, indent=1)
 
 
+def test_axe_with_things_open(desktop: Operator) -> None:
+    page = desktop.page
+    desktop.open("runs/run/")
+    page.get_by_role("button", name="Filters").click()
+    expect(page.get_by_role("button", name="Apply Filters")).to_be_visible()
+    assert desktop.serious() == []
+    desktop.open("tenants/apikey/")
+    page.locator("#result_list a").first.click()
+    desktop.action("Revoke")
+    expect(page.get_by_text("Revoke this key?")).to_be_visible()
+    assert desktop.serious() == []
+    desktop.open("")
+    page.locator("[role=button]", has_text="unfold_more").click()
+    expect(page.get_by_text("Log out")).to_be_visible()
+    assert desktop.serious() == []
+
+
 def test_axe_on_the_login(operator: Operator) -> None:
     operator.page.context.clear_cookies()
     operator.page.goto(operator.server.base_url + "/admin/login/?next=/")
