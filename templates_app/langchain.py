@@ -65,6 +65,6 @@ def last_ai_message(messages: Sequence[BaseMessage]) -> Answer:
         raise ApplicationError("The agent's graph ended without an answer.", code="no_answer")
     wire: dict[str, Any] = {"role": "assistant", "content": message.text}
     if message.tool_calls:
-        wire["tool_calls"] = convert_to_openai_messages(message)["tool_calls"]  # type: ignore[call-overload]
+        wire["tool_calls"] = convert_to_openai_messages(message)["tool_calls"]
         return Answer(wire, "tool_calls")
     return Answer(wire, str(message.response_metadata.get("finish_reason") or "stop"))

@@ -82,7 +82,7 @@ class TenantAdmin(ModelAdmin):
 
     def page(self, request: HttpRequest, template: str, obj: Any, **context: Any) -> TemplateResponse:
         """A page of our own about an object, inside the site's frame."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         frame = {**self.admin_site.each_context(request), "opts": self.opts, "original": obj, "model_admin": self}
         return TemplateResponse(request, template, {**frame, "media": self.media, **context})
 

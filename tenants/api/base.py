@@ -47,7 +47,7 @@ class _Csrf(CsrfViewMiddleware):
 
 
 def _check_csrf(request: HttpRequest) -> None:
-    check = _Csrf(HttpResponse)  # type: ignore[arg-type]
+    check = _Csrf(HttpResponse)
     check.process_request(request)
     if check.process_view(request, HttpResponse, (), {}):
         raise NotPermitted("The CSRF token is missing or wrong.", code="csrf_failed")
