@@ -306,3 +306,29 @@ def test_an_operator_reads_the_trail(acme: Tenant) -> None:
     assert page(otto, "audit/auditevent/").status_code == 200
     assert page(otto, "llm/provider/add/").status_code == 403
     assert page(otto, "agents/agent/add/").status_code == 200
+
+
+def test_markup_in_names_is_text_everywhere(olga: Client, scripted: str, acme: Tenant) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    form = {"name": evil, "slug": "evil", "kind": "time", "enabled": "on", "config-of": "time"}
+    added = post(olga, "toolsets/toolset/add/", {**form, "config-default_timezone": "UTC", "_continue": "1"})
+    assert added.status_code == 302
+    with tenant_context(acme.id):
+        agent = Agent.objects.get(slug=scripted)
+        session = ChatSession.objects.create(tenant=acme, agent=agent, title=evil, created_by=evil, end_user=evil)
+        run = make_run(acme, session=session, status="failed", error_message=evil, end_user=evil)
+        make_events(run, (0, "TOOL_CALL_START", {"toolCallId": "c", "toolCallName": evil}))
+    for path in (
+        added["Location"].partition("/admin/")[2],
+        "toolsets/toolset/",
+        f"agents/agent/{agent.id}/change/",
+        "sessions_app/chatsession/",
+        f"sessions_app/chatsession/{session.id}/change/",
+        f"runs/run/{run.id}/change/",
+        "",
+        "audit/auditevent/",
+        "search/?s=%3Cimg&extended=1",
+    ):
+        content = text_of(page(olga, path))
+        assert "<img src=x" not in content, path
+        assert path.startswith("audit") or "&lt;img src=x" in content, path
