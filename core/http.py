@@ -6,6 +6,7 @@ Imported on first use: aiohttp costs a quarter of a second that a management com
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -37,6 +38,13 @@ class CheckedResolver(AbstractResolver):
         """Nothing is held open."""
 
 
+def checked_socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket for an address, checked once more: aiohttp asks no resolver about what looks like an address."""
+    family, kind, protocol, _, address = info
+    net.check_text(address[0], allow_private=settings.ALLOW_PRIVATE_PROVIDERS)
+    return socket.socket(family, kind, protocol)
+
+
 _sessions: dict[
     asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[aiohttp.ClientSession, None]]
 ] = {}
@@ -63,7 +71,11 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[aiohttp.C
     """Suspended until the loop ends: a loop closes its unfinished generators, and this one then closes the session."""
     client = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=CheckedResolver(), limit=0, keepalive_timeout=KEEPALIVE, ttl_dns_cache=DNS_CACHE
+            resolver=CheckedResolver(),
+            socket_factory=checked_socket,
+            limit=0,
+            keepalive_timeout=KEEPALIVE,
+            ttl_dns_cache=DNS_CACHE,
         ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -5,6 +5,7 @@ changes between check and connect gains nothing.
 """
 
 import asyncio
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
@@ -28,6 +29,17 @@ METADATA = frozenset(
     )
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+# Ranges that Python's tables call global and that lead, or may lead, into the server's own network.
+_NOT_PUBLIC = tuple(
+    IPv6Network(text)
+    for text in (
+        "::/96",  # IPv4-compatible, RFC 4291
+        "::ffff:0:0:0/96",  # IPv4-translated, RFC 2765
+        "64:ff9b:1::/48",  # local NAT64, RFC 8215
+        "fec0::/10",  # site-local, RFC 3879
+    )
+)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 
 
 class AddressRefused(InvalidRequest):
@@ -41,9 +53,12 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
     parts = _split(url)
     if parts.username is not None or parts.query or parts.fragment:
         raise AddressRefused("The URL must not hold a user name, a query or a fragment.")
-    address = _literal(parts.hostname or "")
+    host = parts.hostname or ""
+    address = _literal(host)
     if address is not None:
         check_address(address, allow_private=allow_private)
+    elif not _HOST_NAME.match(host):  # a client may read "①②⑦.0.0.1" as an address
+        raise AddressRefused("Write the host's name in ASCII; an international one begins with xn--.")
     return parts
 
 
@@ -77,8 +92,13 @@ async def resolve(host: str, port: int, *, allow_private: bool, family: int = 0)
         host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
     )
     for info in found:
-        check_address(_without_zone(info[4][0]), allow_private=allow_private)
+        check_text(info[4][0], allow_private=allow_private)
     return found
+
+
+def check_text(text: str, *, allow_private: bool) -> None:
+    """`check_address` of an address as sockets write it."""
+    check_address(_without_zone(text), allow_private=allow_private)
 
 
 def _literal(host: str) -> Address | None:
@@ -93,6 +113,8 @@ def _without_zone(text: str) -> Address:
 
 
 def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast
 
 

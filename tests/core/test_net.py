@@ -73,6 +73,10 @@ PRIVATE = [
     "[::ffff:10.0.0.1]",
     "[2002:7f00:1::]",
     "[64:ff9b::10.0.0.1]",
+    "[64:ff9b:1::10.0.0.1]",
+    "[::10.0.0.1]",
+    "[::ffff:0:10.0.0.1]",
+    "[fec0::1]",
 ]
 
 
@@ -87,6 +91,20 @@ def test_private_addresses_need_the_platform_s_consent(host: str) -> None:
 def test_metadata_services_are_never_reachable(host: str) -> None:
     with pytest.raises(AddressRefused, match="metadata"):
         check_url(f"http://{host}/latest", allow_private=True)
+
+
+@pytest.mark.parametrize("host", ["①②⑦.0.0.1", "127。0。0。1", "①⑥⑨.254.169.254", "bücher.example", "%31.example"])
+def test_a_name_is_plain_ascii(host: str) -> None:
+    with pytest.raises(AddressRefused, match="ASCII"):
+        check_url(f"http://{host}/v1", allow_private=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "①②⑦.0.0.1", "[::1]", "[::ffff:7f00:1]"])
+async def test_a_literal_address_is_checked_when_it_is_connected_to(host: str, settings) -> None:
+    settings.ALLOW_PRIVATE_PROVIDERS = False
+    client = await session()
+    with pytest.raises(AddressRefused):
+        await client.get(f"http://{host}:9/")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001"])
