@@ -3,22 +3,20 @@
 Times are wall-clock milliseconds on this machine; compare only figures of one run. Memory is proportional set size.
 """
 
-import json
 import os
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from bench import turns
+from bench.site import CHECKOUT, memory_of, site
+
 ROUNDS = 100
 DISCOVERY = """
 import time, django
@@ -42,6 +40,7 @@ def main() -> None:
                 measure("agent creation", lambda number: create_agent(http, number), limit=100)
                 measure("chat completion", lambda number: chat(http))
                 measure("first token of a stream", lambda number: first_token(http))
+            turns.main(base_url, token, starter)
 
 
 def measure(name: str, call: Callable[[int], float], *, limit: float | None = None) -> None:
@@ -61,30 +60,6 @@ def discovery(home: str) -> float:
     env = {**os.environ, "AGENTSITE_HOME": home, "DJANGO_SETTINGS_MODULE": "agentsite.settings"}
     command = [sys.executable, "-c", DISCOVERY]
     return float(subprocess.run(command, cwd=CHECKOUT, env=env, check=True, capture_output=True, text=True).stdout)
-
-
-@contextmanager
-def site(home: Path) -> Iterator[tuple[str, str, int]]:
-    """A started site: its address, acme's owner key, and the process id of start.py."""
-    command = [sys.executable, "start.py", "--no-local-model", "--port", str(free_port())]
-    env = {**os.environ, "AGENTSITE_HOME": str(home)}
-    with subprocess.Popen(command, cwd=CHECKOUT, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            if not any(line.startswith("Ready: ") for line in process.stdout):
-                sys.exit("start.py did not get ready.")
-            demo = json.loads((home / "demo.json").read_text())
-            yield demo["base_url"], demo["tenants"][0]["api_key"], process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def create_agent(http: httpx.Client, number: int) -> float:
@@ -113,24 +88,6 @@ def timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return (time.perf_counter() - began) * 1000
-
-
-def memory_of(starter: int) -> Iterator[tuple[str, int]]:
-    """Name and kilobytes of the server and of the worker that start.py began."""
-    for pid in children(starter):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        name = "server" if "uvicorn" in command else "worker" if "worker" in command else ""
-        if name:
-            yield name, proportional_set_size(pid)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def proportional_set_size(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""The mock provider that turns are measured against: answers at once, whole or in TOKENS chunks.
+
+python -m bench.provider PORT
+"""
+
+import json
+import sys
+
+from aiohttp import web
+
+TOKENS = 50
+
+
+def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    body = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+_CHUNKS = [_chunk({"role": "assistant", "content": ""}), *[_chunk({"content": " word"})] * TOKENS, _chunk({}, "stop")]
+_USAGE = {"prompt_tokens": 1, "completion_tokens": TOKENS, "total_tokens": TOKENS + 1}
+_MESSAGE = {"role": "assistant", "content": " word" * TOKENS}
+_WHOLE = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "m",
+    "choices": [{"index": 0, "message": _MESSAGE, "finish_reason": "stop"}],
+    "usage": _USAGE,
+}
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    body = await request.json()
+    if not body.get("stream"):
+        return web.json_response(_WHOLE)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for chunk in _CHUNKS:
+        await response.write(chunk)
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+def main() -> None:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", chat)
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=lambda *_: None)
+
+
+if __name__ == "__main__":
+    main()
