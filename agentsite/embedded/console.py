@@ -1,6 +1,7 @@
 """What start.py says, and commands that run behind one line of it."""
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,13 @@ def step(title: str, command: Sequence[str], log: Path, env: Mapping[str, str] |
     with log.open("a+b") as output:
         offset = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=end_with_parent
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+            preexec_fn=end_with_parent,
         )
         code = _wait(process)
         output.seek(offset)
@@ -54,7 +61,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
             except subprocess.TimeoutExpired:
                 say(".", end="")
     except BaseException:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # an installation has children of its own
         process.wait()
         raise
 

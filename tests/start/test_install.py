@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agentsite.embedded import install
+from agentsite.embedded import console, install
 from agentsite.embedded.errors import StartError
 from agentsite.embedded.home import Home
+from tests.start.conftest import processes_of
 
 
 def make_wheel(folder: Path, name: str) -> str:
@@ -131,3 +132,13 @@ def test_uv_is_told_what_pip_knows(home: Home, folder: Path, monkeypatch: pytest
     assert env["UV_INDEX_STRATEGY"] == "unsafe-best-match"
     assert env["UV_HTTP_TIMEOUT"] == "7"
     assert env["UV_CACHE_DIR"].startswith(str(home.path))
+
+
+def test_interrupted_step_ends_with_all_its_processes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "say", lambda text, end="": interrupt() if text == "." else None)
+    with pytest.raises(KeyboardInterrupt):
+        console.step("Waiting", ["sh", "-c", "sleep 60 & sleep 60"], home.log("step"), {"HOME": str(home.path)})
+    assert processes_of(home.path) == []
