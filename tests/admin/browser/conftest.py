@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     name = f"browser_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     with new_database(os.environ["DATABASE_URL"], name) as url:
@@ -108,9 +108,17 @@ class Operator:
         ]
 
 
+@pytest.fixture(scope="module")
+def cookies(chromium: Browser, server: Server) -> Any:
+    """Of one sign-in, for all tests."""
+    with operator_in(chromium, server, "light", None) as operator:
+        operator.sign_in()
+        return operator.page.context.storage_state()
+
+
 @contextmanager
-def operator_in(chromium: Browser, server: Server, look: str) -> Iterator[Operator]:
-    context = chromium.new_context(**LOOKS[look])
+def operator_in(chromium: Browser, server: Server, look: str, cookies: Any) -> Iterator[Operator]:
+    context = chromium.new_context(**LOOKS[look], storage_state=cookies)
     context.set_default_timeout(10_000)
     operator = Operator(context.new_page(), server, look)
     try:
@@ -121,22 +129,19 @@ def operator_in(chromium: Browser, server: Server, look: str) -> Iterator[Operat
 
 
 @pytest.fixture
-def desktop(chromium: Browser, server: Server) -> Iterator[Operator]:
-    with operator_in(chromium, server, "light") as operator:
-        operator.sign_in()
+def desktop(chromium: Browser, server: Server, cookies: Any) -> Iterator[Operator]:
+    with operator_in(chromium, server, "light", cookies) as operator:
         yield operator
 
 
 @pytest.fixture
-def phone(chromium: Browser, server: Server) -> Iterator[Operator]:
-    with operator_in(chromium, server, "phone") as operator:
-        operator.sign_in()
+def phone(chromium: Browser, server: Server, cookies: Any) -> Iterator[Operator]:
+    with operator_in(chromium, server, "phone", cookies) as operator:
         yield operator
 
 
 @pytest.fixture(params=list(LOOKS))
-def operator(request: pytest.FixtureRequest, chromium: Browser, server: Server) -> Iterator[Operator]:
-    """Signed in at each look; a console error or a refused request fails the test."""
-    with operator_in(chromium, server, request.param) as operator:
-        operator.sign_in()
+def operator(request: pytest.FixtureRequest, chromium: Browser, server: Server, cookies: Any) -> Iterator[Operator]:
+    """Signed in, at each look; a console error or a refused request fails the test."""
+    with operator_in(chromium, server, request.param, cookies) as operator:
         yield operator

@@ -223,8 +223,11 @@ def test_axe_with_things_open(desktop: Operator) -> None:
     assert desktop.serious() == []
 
 
-def test_axe_on_the_login(operator: Operator) -> None:
+def test_signing_in(operator: Operator) -> None:
     operator.page.context.clear_cookies()
-    operator.page.goto(operator.server.base_url + "/admin/login/?next=/")
+    operator.page.goto(operator.server.base_url)
     operator.shot("login")
     assert operator.serious() == []
+    operator.sign_in()
+    operator.page.wait_for_url("**/t/acme/admin/")
+    expect(operator.page.get_by_text("Working in Acme as owner")).to_be_visible()
