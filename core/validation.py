@@ -12,6 +12,7 @@ from core.ids import parse_uuid
 
 M = TypeVar("M", bound=BaseModel)
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -48,6 +49,31 @@ def has_large_number(value: Any) -> bool:
         return abs(value) >= 2**63
     held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(has_large_number(item) for item in held)
+
+
+def storable_text(text: str) -> str:
+    """Text that PostgreSQL and JSON take: NUL and halves of surrogate pairs are replaced."""
+    if text.isascii():
+        return text.replace("\0", _REPLACEMENT) if "\0" in text else text
+    return text.replace("\0", _REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def storable(value: Any) -> Any:
+    """`value` as JSON that can be stored and read again; what JSON lacks, and numbers beyond 64 bits, become text."""
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return storable_text(value)
+        case int():
+            return value if -(2**63) <= value < 2**63 else str(value)
+        case float():
+            return value if abs(value) < 2**63 else str(value)
+        case Mapping():
+            return {storable_text(str(key)): storable(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [storable(item) for item in value]
+    return storable_text(str(value))
 
 
 def slug_faults(slug: str, *, reserved: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The one door to language models: deadlines, and retries before the first token, around whichever adapter answers."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -8,11 +9,13 @@ from typing import Any
 
 from django.conf import settings
 
+from core.validation import storable, storable_text
 from llm.exceptions import ProviderError, ProviderRejected, ProviderTimeout
 from llm.providers.base import CompletingAdapter
 from llm.targets import ModelTarget
-from llm.wire import Accumulator, ChatRequest, Completion, Delta
+from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCall, ToolCallDelta
 
+MAX_CALL_ID = 200  # characters
 BACKOFF = 0.2  # seconds, doubled with every attempt, times 0.5 to 1.5
 
 
@@ -87,7 +90,7 @@ class ModelGateway:
                     async with aclosing(target.open().stream(request)) as deltas:
                         while (delta := await clock.next(deltas, first=not started)) is not None:
                             started = True
-                            yield delta
+                            yield _clean(delta)
                     return
                 except ProviderError as error:
                     wait = None if started else _wait(error, attempt, clock.first_token)
@@ -107,7 +110,7 @@ class ModelGateway:
         while True:
             attempt += 1
             try:
-                return await _whole_attempt(request, target, deadline)
+                return _clean_completion(await _whole_attempt(request, target, deadline))
             except ProviderError as error:
                 wait = _wait(error, attempt, deadline)
                 if wait is None:
@@ -133,6 +136,39 @@ async def _whole_attempt(request: ChatRequest, target: ModelTarget, deadline: fl
             return await adapter.complete(request)
     except TimeoutError:
         raise ProviderTimeout("The model did not answer in time.") from None
+
+
+def _clean(delta: Delta) -> Delta:
+    """What a provider says, in characters that can be stored; an id that no column takes is shortened."""
+    for name in ("text", "reasoning", "refusal"):
+        said = getattr(delta, name)
+        if said:
+            setattr(delta, name, storable_text(said))
+    for call in delta.tool_calls or ():
+        _clean_call(call)
+    return delta
+
+
+def _clean_completion(answer: Completion) -> Completion:
+    answer.text, answer.reasoning = storable_text(answer.text), storable_text(answer.reasoning)
+    answer.refusal = storable_text(answer.refusal)
+    for call in answer.tool_calls:
+        _clean_call(call)
+    return answer
+
+
+def _clean_call(call: ToolCall | ToolCallDelta) -> None:
+    call.arguments = storable_text(call.arguments)
+    call.name = storable_text(call.name) if call.name else call.name
+    if call.id:
+        call.id = _short_id(storable_text(call.id))
+    if call.extra_content:
+        call.extra_content = storable(call.extra_content)
+
+
+def _short_id(id: str) -> str:
+    """The same for every fragment of a call."""
+    return id if len(id) <= MAX_CALL_ID else f"call_{hashlib.sha256(id.encode()).hexdigest()}"
 
 
 def _wait(error: ProviderError, attempt: int, deadline: float) -> float | None:
