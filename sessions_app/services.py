@@ -10,7 +10,7 @@ from django.utils import timezone
 from agents.models import Agent, AgentVersion
 from agents.selectors import agent_get
 from core import audit
-from core.errors import Conflict
+from core.errors import Conflict, NotFound
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors import session_find, session_get
 from tenants.permissions import authorize
@@ -60,7 +60,7 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
             session = session_create(actor=actor, agent=str(agent.id), external_id=ref, end_user=end_user)
         except Conflict:  # another request made it meanwhile
             session = session_get(actor=actor, ref=ref or "")
-    locked = ChatSession.objects.select_for_update(of=("self",)).get(id=session.id)
+    locked = _locked(actor, session)
     if locked.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
     return locked
@@ -70,8 +70,7 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
 def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
     """Change `title`, `metadata` or `status`."""
     authorize(actor, "session.edit")
-    found = session_get(actor=actor, ref=ref)
-    session = ChatSession.objects.select_for_update(of=("self",)).select_related("agent").get(id=found.id)
+    session = _locked(actor, session_get(actor=actor, ref=ref))
     before = {name: getattr(session, name) for name in changes}
     if before == changes:
         return session
@@ -84,12 +83,20 @@ def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession
 
 @transaction.atomic
 def session_delete(*, actor: Principal, ref: str) -> None:
-    """Delete a session with its messages and runs."""
+    """Delete a session with its messages and runs; locked, so that no turn of it begins or ends meanwhile."""
     authorize(actor, "session.edit")
-    session = session_get(actor=actor, ref=ref)
+    session = _locked(actor, session_get(actor=actor, ref=ref))
     before = {"external_id": session.external_id, "title": session.title, "messages": session.last_seq}
     audit.record(actor=actor, action="session.delete", target=session, before=before)
     session.delete()
+
+
+def _locked(actor: Principal, session: ChatSession) -> ChatSession:
+    rows = ChatSession.objects.select_for_update(of=("self",)).filter(tenant_id=actor.tenant_id)
+    locked = rows.select_related("agent").filter(id=session.id).first()
+    if locked is None:
+        raise NotFound("The session was deleted.")
+    return locked
 
 
 def messages_append(
