@@ -1,16 +1,24 @@
 """AG-UI `RunAgentInput` as a turn."""
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
 from ag_ui.core import RunAgentInput
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from core.errors import InvalidRequest
 from core.validation import parse
+from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool
 from runs.services import TurnRequest
 
 _SPOKEN = {"system", "developer", "user", "assistant", "tool"}
-_ID_LENGTH = 128
+
+
+class _Said(BaseModel):
+    """What a model can be told, and what the session's columns take."""
+
+    messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)]
+    tools: Annotated[list[ClientTool], Field(max_length=MAX_TOOLS)]
 
 
 def turn_request(data: Any, *, agent: str, source: str, session: str | None = None) -> TurnRequest:
@@ -20,17 +28,19 @@ def turn_request(data: Any, *, agent: str, source: str, session: str | None = No
     """
     given = parse(RunAgentInput, data)
     thread = session or given.thread_id
-    if not 1 <= len(thread) <= _ID_LENGTH:
-        raise InvalidRequest(f"threadId must have 1 to {_ID_LENGTH} characters.", param="threadId")
+    if not re.fullmatch(PRINTABLE, thread):
+        raise InvalidRequest("threadId must have 1 to 128 characters, without control characters.", param="threadId")
     messages = [_message(message) for message in given.messages if message.role in _SPOKEN]
     if not messages:
         raise InvalidRequest("messages must hold what the user says.", param="messages")
+    tools = [_tool(tool) for tool in given.tools or []]
+    parse(_Said, {"messages": messages, "tools": tools})
     return TurnRequest(
         model=agent,
         messages=messages,
         source=source,
         preamble=[_context(given.context)] if given.context else [],
-        client_tools=[_tool(tool) for tool in given.tools or []],
+        client_tools=tools,
         session=thread,
     )
 
@@ -46,6 +56,8 @@ def _message(message: BaseModel) -> dict[str, Any]:
         shaped["tool_calls"] = [
             {"id": call["id"], "type": "function", "function": call["function"]} for call in given["tool_calls"]
         ]
+    elif given["role"] == "assistant":
+        shaped["content"] = shaped["content"] or ""
     return shaped
 
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from core.errors import NotAuthenticated, NotPermitted
+from core.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from core.ids import uuid7
 from core.request_context import RequestContext
 from tenants.authentication import authenticate_api_key, authenticate_ticket
@@ -17,8 +17,13 @@ _TICKET = "ticket."
 
 
 def authenticate(scope: dict[str, Any]) -> Principal:
-    """Raises NotAuthenticated for the credential or the subprotocol, NotPermitted for the origin or the role."""
+    """Raises NotAuthenticated for the credential or the subprotocol, NotPermitted for the origin or the role.
+
+    And InvalidRequest for an address that no session can have.
+    """
     protocols: list[str] = scope.get("subprotocols") or []
+    if "\0" in scope.get("path", ""):
+        raise InvalidRequest("The address contains a NUL character.", code="invalid_character")
     if SUBPROTOCOL not in protocols:
         raise NotAuthenticated(f"Ask for the subprotocol {SUBPROTOCOL}.", code="subprotocol_required")
     headers = _headers(scope)
@@ -43,7 +48,11 @@ def _check_origin(headers: dict[str, str]) -> None:
     origin = headers.get("origin")
     if origin is None or origin in settings.SOCKET_ORIGINS:
         return
-    if urlsplit(origin).netloc != headers.get("host"):
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:
+        netloc = ""
+    if not netloc or netloc != headers.get("host"):
         raise NotPermitted("This origin may not open sockets; SOCKET_ORIGINS lists those that may.", code="origin")
 
 

@@ -15,64 +15,12 @@ from pydantic import (
 )
 
 from core.validation import has_large_number
+from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]{1,128}$"  # no control characters: these ids also travel in headers and paths
 Number = StrictFloat | StrictInt
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class ContentPart(BaseModel):
-    """`text`, `image_url`, `input_audio`, `file` or `refusal`; what else a part has goes to the model as it is."""
-
-    model_config = ConfigDict(extra="allow")
-    type: StrictStr
-
-
-class FunctionCall(_Lenient):
-    name: StrictStr
-    arguments: StrictStr
-
-
-class ToolCall(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    id: StrictStr
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-class ChatMessage(_Lenient):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: StrictStr | Annotated[list[ContentPart], Field(max_length=256)] | None = None
-    name: Annotated[StrictStr, Field(max_length=128)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
-    tool_call_id: Annotated[StrictStr, Field(max_length=200)] | None = None
-    refusal: StrictStr | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> "ChatMessage":
-        if self.role == "tool" and not self.tool_call_id:
-            raise ValueError("A tool message needs tool_call_id.")
-        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
-            raise ValueError("content must be a string or a list of parts.")
-        return self
-
-
-class FunctionDefinition(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-    description: StrictStr | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class ClientTool(_Lenient):
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class StreamOptions(_Lenient):
+class StreamOptions(Lenient):
     include_usage: StrictBool | None = None
 
 
@@ -96,13 +44,13 @@ class ResponseFormat(BaseModel):
         return self
 
 
-class ChatRequest(_Lenient):
+class ChatRequest(Lenient):
     model: Annotated[StrictStr, Field(min_length=1, max_length=255)]
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     metadata: ChatMetadata | None = None
-    tools: Annotated[list[ClientTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[ClientTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: StrictBool | None = None
     response_format: ResponseFormat | None = None
