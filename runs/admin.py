@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
-from core.admin.lists import SinceFilter
+from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import (
     ActionVariant,
     AutocompleteSelectFilter,
@@ -96,8 +96,7 @@ class RunAdmin(EventAdmin):
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         run = run_get(actor=actor_of(request), ref=str(obj.id))
         events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id).order_by("seq")
-        after = request.GET.get("after", "")
-        start = int(after) if after.isdecimal() and len(after) < 9 else 0
+        start = whole_number(request.GET.get("after", ""))
         page = list(events.filter(seq__gt=start)[:ROWS_PER_PAGE])
         marks = events.filter(type__in=_SPAN_EVENTS)[: MOST_SPANS * 2]
         return {

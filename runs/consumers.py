@@ -23,7 +23,6 @@ from runs import agui, runner
 from runs.events import Event, socket_json
 from runs.follow import follow
 from runs.selectors import run_get
-from runs.services import begin_turn
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.stream import RunStream, live
 from sessions_app.models import ChatSession
@@ -119,11 +118,10 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def _run(self, frame: RunFrame) -> None:
         agent = frame.agent if frame.agent else await in_db_thread(self._session_agent)
         asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref)
-        runner.refuse_overload()
-        turn = await in_db_thread(begin_turn, actor=self.actor, request=asked)
+        turn, stream = await runner.begin(actor=self.actor, request=asked)
         assert turn.session is not None  # an agent's turn has one
         self._join(turn.session)
-        runner.start(turn)
+        self._follow(stream)
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from agents.executable import executable_for, run_model
 from core.aio import in_db_thread
@@ -17,23 +18,57 @@ from runs import events
 from runs.exceptions import RunCancelled
 from runs.models import Run
 from runs.selectors import run_get
-from runs.services import Outcome, Turn, finish_turn, run_cancel_request
+from runs.services import Outcome, Turn, TurnRequest, begin_turn, finish_turn, run_cancel_request
 from runs.sink import RunSink
 from runs.stream import RunStream, live
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 _tasks: dict[UUID, asyncio.Task[None]] = {}
+_beginning: set[asyncio.Task[tuple[Turn, RunStream]]] = set()
 _cancelled: set[UUID] = set()
+_ending: set[UUID] = set()  # runs whose end is being stored: nothing stops them any more
+STORE_AGAIN = (0.1, 1.0)  # seconds before another attempt to store a run's end
 
 
-def refuse_overload() -> None:
-    """Raises RateLimited before anything is written when this process has its fill of runs."""
-    if len(_tasks) >= settings.MAX_CONCURRENT_RUNS:
+async def begin(*, actor: Principal, request: TurnRequest) -> tuple[Turn, RunStream]:
+    """Begin a turn and run it. Raises RateLimited, before anything is written, when this process has its fill of runs.
+
+    A caller that is cancelled meanwhile leaves no turn without its run: one with a session goes on, another is stopped.
+    """
+    _refuse_overload()
+    task = asyncio.create_task(_begin(actor, request), name="begin-turn")
+    _beginning.add(task)
+    task.add_done_callback(_beginning.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_left_alone)
+        raise
+
+
+def _refuse_overload() -> None:
+    if len(_tasks) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
         message = (
             f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
         )
         raise RateLimited(message, code="too_many_runs", retry_after=1)
+
+
+async def _begin(actor: Principal, request: TurnRequest) -> tuple[Turn, RunStream]:
+    turn = await in_db_thread(begin_turn, actor=actor, request=request)
+    return turn, start(turn)
+
+
+def _left_alone(task: asyncio.Task[tuple[Turn, RunStream]]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        stop_if_alone(task.result()[1])
+
+
+def stop_if_alone(stream: RunStream) -> None:
+    """A run without a session has nobody but its caller who could read it: it ends with the caller's connection."""
+    if stream.session_id is None:
+        cancel(stream.run_id)
 
 
 def start(turn: Turn) -> RunStream:
@@ -51,30 +86,39 @@ def start(turn: Turn) -> RunStream:
 
 
 def cancel(run_id: UUID) -> bool:
-    """Stop a run of this process: its model call is closed at once. False when it is not running here."""
+    """Stop a run of this process: its model call is closed at once. False when none is under way here."""
     task = _tasks.get(run_id)
-    if task is None or task.done():
+    if task is None or task.done() or run_id in _ending:
         return False
     _cancelled.add(run_id)
-    task.cancel()
+    asyncio.get_running_loop().call_soon(_interrupt, run_id)  # a task that has not begun would end without its end
     return True
+
+
+def _interrupt(run_id: UUID) -> None:
+    task = _tasks.get(run_id)
+    if task is not None and run_id not in _ending:
+        task.cancel()
 
 
 async def stop(*, actor: Principal, ref: str) -> Run:
     """The run as it is once the stop has taken effect."""
     run = await in_db_thread(run_cancel_request, actor=actor, ref=ref)
     stream = live.get(run.id)
-    if stream is not None and cancel(run.id):
+    if stream is not None:
+        cancel(run.id)
         await stream.ended()
     return await in_db_thread(run_get, actor=actor, ref=str(run.id))
 
 
 async def shut_down(grace: float) -> None:
     """Let the runs end by themselves for `grace` seconds, then stop them; each ends with its events stored."""
+    if _beginning:
+        await asyncio.wait(_beginning, timeout=grace)
     if _tasks:
         await asyncio.wait(_tasks.values(), timeout=grace)
-    for task in list(_tasks.values()):
-        task.cancel()
+    for run_id in list(_tasks):
+        _interrupt(run_id)
     if _tasks:
         await asyncio.wait(list(_tasks.values()), timeout=10)
 
@@ -82,29 +126,31 @@ async def shut_down(grace: float) -> None:
 async def _run(turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream)
     with tenant_context(turn.run.tenant_id):
-        error = await _execute(turn, sink)
         try:
+            error = await _execute(turn, sink)
+            _ending.add(turn.run.id)
             await asyncio.shield(_finish(turn, stream, sink, error))
         finally:
             live.remove(stream)
+            _ending.discard(turn.run.id)
             _cancelled.discard(turn.run.id)
 
 
 async def _execute(turn: Turn, sink: RunSink) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
-        async with asyncio.timeout(settings.RUN_TIMEOUT):
+        async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
             await _play(turn, sink)
     except asyncio.CancelledError:
         if turn.run.id in _cancelled:
             return RunCancelled("The run was cancelled.")
         return Unavailable("The server stopped during the run.", code="server_stopping")
-    except TimeoutError:
-        message = f"The run exceeded {settings.RUN_TIMEOUT:g} s; RUN_TIMEOUT raises this limit."
-        return TimedOut(message, code="run_timeout")
     except ApplicationError as error:
         return error
-    except Exception:
+    except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            message = f"The run exceeded {settings.RUN_TIMEOUT:g} s; RUN_TIMEOUT raises this limit."
+            return TimedOut(message, code="run_timeout")
         logger.exception("A run failed", extra={"run_id": str(turn.run.id)})
         return ApplicationError("The run failed on the server. The run id leads to its log.", code="run_failed")
     return None
@@ -137,18 +183,40 @@ def _model_params(turn: Turn) -> dict[str, Any]:
 
 async def _finish(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> None:
     """Store the end, then tell it: who has seen the terminal event finds everything in the database."""
-    partial = sink.partial()
-    sink.close()
-    last = _terminal_event(turn, stream, sink, error)
-    outcome = _outcome(sink, error, partial)
     try:
-        await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last])
+        last = await _store(turn, stream, sink, error)
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
         error = Unavailable("The answer could not be stored.", code="storage_failed")
         last = stream.prepare("RUN_ERROR", {"message": error.message, "code": error.code})
+        await _store_failure(turn, error)
     stream.error = error
     stream.deliver(last)
+
+
+async def _store(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> events.Event:
+    """The terminal event, stored with all before it. A database that fails, or an agent that goes, is tried again."""
+    partial = sink.partial()
+    sink.close()
+    last = _terminal_event(turn, stream, sink, error)
+    outcome = _outcome(sink, error, partial)
+    for wait in STORE_AGAIN:
+        try:
+            await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last])
+            return last
+        except DatabaseError:
+            await asyncio.sleep(wait)
+    await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last])
+    return last
+
+
+async def _store_failure(turn: Turn, error: ApplicationError) -> None:
+    """The run ends as failed, with nothing of what it said."""
+    outcome = Outcome(Run.Status.FAILED, [], None, error_code=error.code, error_message=error.message)
+    try:
+        await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[])
+    except DatabaseError:
+        logger.warning("A run stays open until it expires", extra={"run_id": str(turn.run.id)})
 
 
 def _terminal_event(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> events.Event:

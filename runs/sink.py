@@ -4,9 +4,11 @@ This is the one place where events are born. What follows a run reads them from 
 """
 
 import time
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
+from core.validation import storable, storable_text
 from llm.wire import Accumulator, Delta, ToolCallDelta
 from runs.events import without_nones
 from runs.stream import RunStream
@@ -14,6 +16,8 @@ from templates_app.events import Answer, Custom, Event, StepFinished, StepStarte
 from toolsets.events import ToolResult
 
 Message = dict[str, Any]
+FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
+MAX_TOKENS = 2**31 - 1
 
 
 class Reply:
@@ -134,21 +138,22 @@ class RunSink:
     async def template_event(self, event: Event) -> None:
         match event:
             case StepStarted():
-                self.stream.publish("STEP_STARTED", stepName=event.name)
+                self.stream.publish("STEP_STARTED", stepName=storable_text(event.name))
             case StepFinished():
-                self.stream.publish("STEP_FINISHED", stepName=event.name)
+                self.stream.publish("STEP_FINISHED", stepName=storable_text(event.name))
             case Custom():
-                self.stream.publish("CUSTOM", name=event.name, value=event.value)
+                self.stream.publish("CUSTOM", name=storable_text(event.name), value=storable(event.value))
             case Answer():
                 await self._answer(event)
 
     async def _answer(self, answer: Answer) -> None:
         """A template may answer with text that no model said: it becomes a message of its own."""
-        content = answer.message.get("content") or ""
+        content = _text(answer.message.get("content"))
+        finish_reason = answer.finish_reason if answer.finish_reason in FINISH_REASONS else "stop"
         last = self.messages[-1] if self.messages else {}
         if content and (last.get("role") != "assistant" or last.get("content") != content):
-            await self.open_reply()(Delta(text=content, finish_reason=answer.finish_reason))
-        self.finish_reason = answer.finish_reason
+            await self.open_reply()(Delta(text=content, finish_reason=finish_reason))
+        self.finish_reason = finish_reason
 
     def partial(self) -> Message | None:
         """The text of the answers that a failure or a cancel cut short, without half-made tool calls."""
@@ -164,4 +169,16 @@ class RunSink:
     def tokens(self) -> tuple[int, int]:
         """Prompt and completion tokens of all model calls, as the providers counted them."""
         counted = [reply.tokens() for reply in self._replies]
-        return sum(prompt for prompt, _ in counted), sum(completion for _, completion in counted)
+        return _count(prompt for prompt, _ in counted), _count(completion for _, completion in counted)
+
+
+def _text(content: Any) -> str:
+    """An answer's content as text, of a list its text parts."""
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return storable_text(str(content or ""))
+
+
+def _count(tokens: Iterable[int]) -> int:
+    """Within what the column takes, whatever a provider claims."""
+    return min(max(sum(tokens), 0), MAX_TOKENS)

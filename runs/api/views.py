@@ -16,7 +16,7 @@ from core.api import LIST_PARAMETERS, body_errors, errors_of, list_of, page_limi
 from core.errors import InvalidRequest
 from core.validation import parse
 from llm.selectors import model_names
-from runs import agui, runner, selectors, services, sse
+from runs import agui, runner, selectors, sse
 from runs.api import examples
 from runs.api.chat_request import ChatRequest
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
@@ -65,9 +65,7 @@ class ChatCompletionsView(AsyncApiView):
         `metadata.session_id` continues a session; `metadata.user_id` names your end user.
         """
         body = parse(ChatRequest, request.data)
-        runner.refuse_overload()
-        turn = await in_db_thread(services.begin_turn, actor=self.actor, request=_turn_request(body))
-        stream = runner.start(turn)
+        turn, stream = await runner.begin(actor=self.actor, request=_turn_request(body))
         form = ChatFormat(
             stream,
             model=body.model,
@@ -81,7 +79,7 @@ class ChatCompletionsView(AsyncApiView):
         try:
             return Response(await completion(form), headers=_run_headers(stream))
         finally:
-            _stop_if_tied(stream)
+            runner.stop_if_alone(stream)
 
 
 def _turn_request(body: ChatRequest) -> TurnRequest:
@@ -118,13 +116,7 @@ async def _tied(frames: AsyncGenerator[bytes, None], stream: RunStream) -> Async
             async for frame in source:
                 yield frame
     finally:
-        _stop_if_tied(stream)
-
-
-def _stop_if_tied(stream: RunStream) -> None:
-    """A run without a session has nobody else who could read it: it ends with its connection."""
-    if stream.session_id is None:
-        runner.cancel(stream.run_id)
+        runner.stop_if_alone(stream)
 
 
 class AgentRunView(AsyncApiView):
@@ -138,9 +130,7 @@ class AgentRunView(AsyncApiView):
     async def post(self, request: Request, ref: str) -> Any:
         """Run an agent by AG-UI 1.0: `RunAgentInput` in, events out. `threadId` is the session."""
         asked = agui.turn_request(request.data, agent=ref, source="ag-ui")
-        runner.refuse_overload()
-        turn = await in_db_thread(services.begin_turn, actor=self.actor, request=asked)
-        stream = runner.start(turn)
+        _, stream = await runner.begin(actor=self.actor, request=asked)
         followed = stream.follow(idle=settings.HEARTBEAT_SECONDS)
         return sse.EventStreamResponse(_event_frames(followed), _run_headers(stream))
 

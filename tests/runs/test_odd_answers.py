@@ -1,0 +1,151 @@
+"""Answers that no column takes as they are, and templates that break their contract: every run ends, and is stored."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from core.validation import storable, storable_text
+from llm.gateway import MAX_CALL_ID
+from llm.wire import Delta, Usage
+from runs import runner
+from runs.models import Run
+from runs.sink import MAX_TOKENS, RunSink
+from runs.stream import RunStream, live
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_chat_completions import chat, user
+from tests.runs.test_runs import activate
+
+pytestmark = pytest.mark.django_db
+
+ODD = """
+import asyncio
+import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from templates_app.base import AgentTemplate
+from templates_app.events import Answer, Custom, StepStarted
+
+VALUES = {
+    "date": datetime.datetime(2020, 1, 1),
+    "nan": float("nan"),
+    "big": [1e300, 2**70],
+    "keys": {1: {"a\\0": "b\\0"}},
+    "surrogate": "\\ud800",
+}
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Odd(AgentTemplate):
+    slug = "odd"
+    version = "1.0.0"
+    title = "Odd"
+    description = "Breaks its contract on demand."
+    Config = Config
+
+    async def run(self, context):
+        asked = context.messages[-1]["content"]
+        if asked in VALUES:
+            yield Custom("odd\\0", VALUES[asked])
+        if asked == "step":
+            yield StepStarted("a\\0b")
+        if asked == "parts":
+            yield Answer({"role": "assistant", "content": [{"type": "text", "text": "ok"}]}, "stop")
+            return
+        if asked == "timeout":
+            raise asyncio.TimeoutError("of its own")
+        yield Answer({"role": "assistant", "content": "ok"}, "x" * 100 if asked == "finish" else "stop")
+"""
+
+
+async def odd(owner: Actor, add_template: Any) -> None:
+    add_template("odd", ODD)
+    await activate(owner, {"slug": "odd", "name": "Odd", "template": "odd", "model": "scripted/default"})
+
+
+@pytest.mark.parametrize("asked", ["date", "nan", "big", "keys", "surrogate", "step", "parts", "finish"])
+async def test_what_a_template_says_is_stored(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any, asked: str
+) -> None:
+    await odd(owner, add_template)
+    response = await chat(owner, user(asked), model="odd")
+    assert response.status_code == 200, response.content
+    choice = response.json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("ok", "stop")
+    events = await owner.aget(f"runs/{response['X-Run-Id']}/events")
+    assert events.status_code == 200
+    assert (await owner.aget(f"sessions/{response['X-Session-Id']}/messages")).status_code == 200
+
+
+async def test_a_timeout_of_a_templates_own_is_no_timeout_of_the_run(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any
+) -> None:
+    await odd(owner, add_template)
+    response = await chat(owner, user("timeout"), model="odd")
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "run_failed")
+
+
+async def test_a_nul_of_a_model_is_replaced(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    response = await chat(owner, user('#script [{"say": "a\\u0000b"}]'))
+    assert response.json()["choices"][0]["message"]["content"] == "a\N{REPLACEMENT CHARACTER}b"
+    called = await chat(owner, user('#script [{"tool": "n\\u0000", "args": {"x": "\\u0000"}}, {"say": "k"}]'))
+    assert called.json()["choices"][0]["message"]["content"] == "k"
+
+
+async def test_an_end_that_cannot_be_made_still_ends_the_run(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise TypeError("unforeseen")
+
+    monkeypatch.setattr(runner, "_outcome", fail)
+    async with asyncio.timeout(5):
+        response = await chat(owner, user("hi"))
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
+    run = await Run.objects.aget()
+    assert (run.status, run.error_code, run.last_seq) == ("failed", "storage_failed", 0)
+    assert len(live) == 0
+
+
+def stream() -> RunStream:
+    return RunStream(run_id=uuid4(), tenant_id=uuid4(), session_id=None, thread_id="t")
+
+
+@pytest.mark.parametrize(("claimed", "counted"), [(-5, 0), (2**40, MAX_TOKENS), (7, 7)])
+async def test_token_counts_fit_their_column(claimed: int, counted: int) -> None:
+    sink = RunSink(stream())
+    await sink.open_reply()(Delta(usage=Usage(claimed, claimed), finish_reason="stop"))
+    assert sink.tokens() == (counted, counted)
+
+
+def test_storable() -> None:
+    assert storable_text("für \0 \ud800 🌊") == "für \ufffd \ufffd 🌊"
+    assert storable({"a": (True, None, 1, 2**64, float("inf"), {2})}) == {"a": [True, None, 1, str(2**64), "inf", [2]]}
+    assert MAX_CALL_ID == 200
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDisconnects:
+    async def test_a_caller_that_goes_while_its_turn_begins_leaves_no_turn_without_a_run(
+        self, owner: Actor, scripted: str, in_acme: Tenant
+    ) -> None:
+        for delay in (0.0, 0.002, 0.005, 0.01):
+            for model in ("helper", "scripted/default"):
+                caller = asyncio.create_task(chat(owner, user("hi"), model=model))
+                await asyncio.sleep(delay)
+                caller.cancel()
+                await asyncio.gather(caller, return_exceptions=True)
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if not len(live) and not runner._beginning:
+                break
+        statuses = await sync_to_async(lambda: set(Run.objects.values_list("status", flat=True)))()
+        assert "running" not in statuses
+        assert not runner._tasks
