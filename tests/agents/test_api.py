@@ -230,4 +230,5 @@ def test_roles_and_scopes(acme: Any, body: dict[str, Any]) -> None:
     assert operator.post("agents", body).status_code == 201
     assert operator.patch("agents/helper", {"name": "Other"}).status_code == 200
     assert operator.post("agents/helper/versions/1/restore").status_code == 200
-    assert operator.get("agents").status_code == 403
+    assert operator.get("agents").status_code == 200
+    assert make_actor(acme, "owner", scopes=["chat"]).post("agents", body).status_code == 403
