@@ -13,6 +13,7 @@ from agents.models import Agent, AgentVersion
 from agents.selectors import version_list
 from agents.services import agent_create, agent_delete, agent_restore, agent_status, agent_update
 from core.admin.diff import changes
+from core.admin.lists import whole_number
 from core.admin.parts import (
     MultipleChoicesDropdownFilter,
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -233,7 +234,7 @@ class AgentAdmin(SchemaServiceAdmin):
     def _restore(self, request: HttpRequest, agent_id: Any, actor: Principal) -> None:
         number = request.POST.get("number", "")
         try:
-            agent = agent_restore(actor=actor, ref=str(agent_id), number=int(number) if number.isdecimal() else 0)
+            agent = agent_restore(actor=actor, ref=str(agent_id), number=whole_number(number))
         except ApplicationError as error:
             messages.error(request, error.message)
         else:
@@ -245,5 +246,5 @@ class AgentAdmin(SchemaServiceAdmin):
 
 
 def _number(request: HttpRequest, name: str, known: dict[int, AgentVersion], default: int) -> int:
-    text = request.GET.get(name, "")
-    return int(text) if text.isdecimal() and len(text) < 9 and int(text) in known else default
+    number = whole_number(request.GET.get(name, ""))
+    return number if number in known else default

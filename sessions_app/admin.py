@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from core.admin.lists import SinceFilter
+from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors import message_list, session_get
@@ -48,8 +48,7 @@ class ChatSessionAdmin(EventAdmin):
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         actor = actor_of(request)
         session = session_get(actor=actor, ref=str(obj.id))
-        after = request.GET.get("after", "")
-        start = int(after) if after.isdecimal() and len(after) < 9 else 0
+        start = whole_number(request.GET.get("after", ""))
         page = list(message_list(actor=actor, session=session).filter(seq__gt=start)[:MESSAGES_PER_PAGE])
         last = page[-1].seq if page else session.last_seq
         return {

@@ -107,7 +107,7 @@ class EventAdmin(TenantAdmin):
     search_ids: ClassVar[tuple[str, ...]] = ()
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
-        """A whole id, or one of `search_fields` by its lookup: only what an index answers."""
+        """A whole id, or one of `search_fields` by its lookup, which is exact or a beginning: no search inside text."""
         text = search_term.strip()
         if not text:
             return queryset, False

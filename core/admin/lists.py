@@ -15,6 +15,11 @@ PER_PAGE = 50
 LAST_PAGE = 20
 
 
+def whole_number(text: str) -> int:
+    """A number that somebody put into an address or form; 0 for anything else, and for what no column holds."""
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
+
+
 class CappedPaginator(Paginator):
     """Counts no further than the last page, so that a list costs the same with a thousand rows and with a billion."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from django import forms
 
 from core.admin import schema_fields
+from core.admin.lists import whole_number
 from core.admin.schema_fields import JSONValueField, field_for, resolve
 
 OTHER = "other-keys"
@@ -148,8 +149,7 @@ class SchemaRows:
 
 
 def _count(data: Mapping[str, Any], name: str) -> int:
-    text = str(data.get(name, ""))
-    return min(int(text), MAX_ROWS) if text.isdecimal() and len(text) < 6 else 0
+    return min(whole_number(str(data.get(name, ""))), MAX_ROWS)
 
 
 def title_of(name: str, part: Schema) -> str:

@@ -98,7 +98,7 @@ def test_faults_stand_at_their_fields_and_nothing_is_written(olga: Client, agent
     assert reload(agent).version == agent.version
 
 
-@pytest.mark.parametrize("number", ["99", "", "x", "-1"])
+@pytest.mark.parametrize("number", ["99", "", "x", "-1", "9" * 40, "9" * 5000])
 def test_restoring_what_is_not_there_tells_so(olga: Client, agent: Agent, number: str) -> None:
     response = post(olga, f"agents/agent/{agent.id}/versions/restore/", {"number": number})
     assert "has no version" in text_of(olga.get(response["Location"]))

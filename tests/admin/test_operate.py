@@ -332,3 +332,38 @@ def test_markup_in_names_is_text_everywhere(olga: Client, scripted: str, acme: T
         content = text_of(page(olga, path))
         assert "<img src=x" not in content, path
         assert path.startswith("audit") or "&lt;img src=x" in content, path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("audit/auditevent/", "actor"),
+        ("audit/auditevent/", "action"),
+        ("audit/auditevent/", "object"),
+        ("audit/auditevent/", "since"),
+        ("audit/auditevent/", "q"),
+        ("runs/run/", "status__in"),
+        ("runs/run/", "agent_version__agent__id__exact"),
+        ("runs/run/", "p"),
+        ("agents/agent/", "q"),
+        ("agents/agent/", "nonsense"),
+        ("agents/agent/add/", "template"),
+        ("llm/provider/add/", "kind"),
+        ("search/", "s"),
+        ("autocomplete/", "term"),
+    ],
+)
+@pytest.mark.parametrize("value", ["\0", "\ufffd", "%", "'", "9" * 40, "x" * 5000])
+def test_strange_queries_are_answered(olga: Client, path: str, name: str, value: str) -> None:
+    model = (
+        {"app_label": "agents", "model_name": "agentversion", "field_name": "agent"} if path == "autocomplete/" else {}
+    )
+    assert page(olga, path, **{name: value, **model}).status_code in (200, 302, 400, 403, 404)
+
+
+@pytest.mark.parametrize("ref", ["x", "0" * 36, "%00", "..", "01a1fbf2-8cc7-76e0-96c4-8944be3c3aed"])
+@pytest.mark.parametrize(
+    "kind", ["agents/agent", "runs/run", "sessions_app/chatsession", "llm/provider", "tenants/apikey"]
+)
+def test_strange_ids_lead_back(olga: Client, kind: str, ref: str) -> None:
+    assert page(olga, f"{kind}/{ref}/change/").status_code in (302, 404)

@@ -91,3 +91,8 @@ def test_a_tenant_is_suspended_by_its_service(staff: Client, tenants: list[Tenan
         event = AuditEvent.objects.get(action="tenant.update")
     assert (event.actor_label, event.after["status"]) == ("platform: root", "suspended")
     assert looks(globex) == []
+
+
+@pytest.mark.parametrize("query", ["action=%00", "since=%00", "q=%00", "p=x", "p=99", "e=1"])
+def test_strange_queries_are_answered(staff: Client, tenants: list[Tenant], query: str) -> None:
+    assert get(staff, f"audit/auditevent/?{query}").status_code in (200, 302, 400)
