@@ -18,7 +18,7 @@ def run_tests(home: Home, arguments: Sequence[str]) -> int:
     env = {**os.environ, "AGENTSITE_HOME": str(home.path)}
     _install_javascript(home, env)
     if not shutil.which("chromium"):
-        say("No chromium on PATH, which the browser tests need; on Debian and Ubuntu: apt install chromium")
+        say("No chromium on PATH: the browser tests are left out. On Debian and Ubuntu: apt install chromium")
     return subprocess.run([str(PYTHON), "-m", "pytest", "-n", "2", *arguments], cwd=CHECKOUT, env=env).returncode
 
 
@@ -29,7 +29,7 @@ def _install_javascript(home: Home, env: dict[str, str]) -> None:
         return
     npm = shutil.which("npm")
     if not npm:
-        say("No npm on PATH, which the tests of JavaScript clients need; on Debian and Ubuntu: apt install npm")
+        say("No npm on PATH: the tests of JavaScript clients are left out. On Debian and Ubuntu: apt install npm")
         return
     command = [npm, "ci", "--prefix", str(JAVASCRIPT), "--no-audit", "--no-fund"]
     try:
