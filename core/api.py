@@ -7,8 +7,10 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
+import psycopg
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.http import Http404
 from drf_spectacular.extensions import OpenApiSerializerExtension
@@ -116,6 +118,19 @@ def to_application_error(error: Exception) -> errors.ApplicationError | None:
             return body_too_large()
         case SuspiciousOperation():
             return errors.InvalidRequest("The request was refused.")
+        case DatabaseError() | InterfaceError():
+            return database_error(error)
+    return None
+
+
+def database_error(error: Exception) -> errors.ApplicationError | None:
+    """What a caller may do about a fault of the database; None for a fault of ours."""
+    cause = error.__cause__
+    if isinstance(cause, psycopg.errors.ForeignKeyViolation):
+        return errors.Conflict("Something that this needs was deleted meanwhile. Try again.", code="changed_meanwhile")
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("The database failed", exc_info=error)
+        return errors.Unavailable("The database does not answer now.", code="database_unavailable", retry_after=1)
     return None
 
 
@@ -357,7 +372,7 @@ _REASONS = {
     429: "Too much at once; see Retry-After.",
     500: "The server failed.",
     502: "The model provider failed.",
-    503: "Not available now.",
+    503: "Not available now; see Retry-After.",
     504: "It took too long.",
 }
 
@@ -366,7 +381,7 @@ def errors_of(*statuses: int) -> dict[int, OpenApiResponse]:
     """The schema's error answers: 401 and 403 for every endpoint, and those that this one adds."""
     return {
         status: OpenApiResponse(ErrorResponse, description=_REASONS[status])
-        for status in sorted({400, 401, 403, *statuses})
+        for status in sorted({400, 401, 403, 503, *statuses})
     }
 
 

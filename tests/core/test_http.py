@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.testing import ApplicationCommunicator
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError, ProgrammingError
 
 from agentsite.body_limit import BodyLimit
 from agentsite.middleware import client_ip
@@ -43,13 +44,32 @@ def test_a_body_must_be_clean_json(owner: Actor, settings: Any) -> None:
     assert post(b'{"title": "%s"}' % (b"x" * 200)) == (413, "request_too_large")
 
 
-def test_an_unforeseen_error_shows_nothing(owner: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fault_of(kind: type[Exception], cause: Exception | None = None) -> Exception:
+    fault = kind("connection to 10.0.0.5 as agentsite failed")
+    fault.__cause__ = cause
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (_fault_of(RuntimeError), 500, "internal_error"),
+        (_fault_of(ProgrammingError), 500, "internal_error"),
+        (_fault_of(OperationalError), 503, "database_unavailable"),
+        (_fault_of(IntegrityError), 500, "internal_error"),
+        (_fault_of(IntegrityError, psycopg.errors.ForeignKeyViolation()), 409, "changed_meanwhile"),
+    ],
+)
+def test_an_unforeseen_error_shows_nothing(
+    owner: Actor, monkeypatch: pytest.MonkeyPatch, fault: Exception, status: int, code: str
+) -> None:
     def fail(**_: Any) -> None:
-        raise OperationalError("connection to 10.0.0.5 as agentsite failed")
+        raise fault
 
     monkeypatch.setattr("tenants.selectors.tenant_get", fail)
     response = owner.get("me")
-    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert ("Retry-After" in response) == (status == 503)
     assert "10.0.0.5" not in response.content.decode()
     assert response.json()["error"]["request_id"] == response["X-Request-Id"]
 
