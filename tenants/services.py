@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from core import audit
 from core.errors import Conflict, InvalidRequest, NotPermitted
-from core.ids import uuid7
+from core.ids import NIL, uuid7
 from core.tenant import tenant_context
 from tenants.authentication import forget_api_key, secret_digest
 from tenants.models import ApiKey, Membership, Role, SocketTicket, Tenant, User
@@ -152,6 +152,7 @@ def api_key_create(
     _check_scopes(actor, scopes)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidRequest("expires_at lies in the past.", param="expires_at")
+    _refuse_longer(actor, expires_at)
     key, token = _key_new(actor, name=name, role=role, scopes=sorted(set(scopes)), expires_at=expires_at)
     audit.record(actor=actor, action="api_key.create", target=key, after=_key_facts(key))
     return key, token
@@ -163,6 +164,16 @@ def _check_scopes(actor: Principal, scopes: Sequence[str]) -> None:
         raise InvalidRequest(f"Unknown scope {unknown[0]}; known: {', '.join(SCOPES)}.", param="scopes")
     if actor.scopes and not (scopes and set(scopes) <= actor.scopes):
         raise NotPermitted("A key cannot make a key with scopes that it lacks.", code="scope_missing")
+
+
+def _refuse_longer(actor: Principal, expires_at: datetime | None) -> None:
+    """A key must not give itself more time by a key that outlives it."""
+    if actor.kind != "api_key":
+        return
+    own = ApiKey.objects.filter(tenant_id=actor.tenant_id, id=actor.id or NIL).first()
+    if own is not None and own.expires_at is not None and (expires_at is None or expires_at > own.expires_at):
+        message = f"This key cannot make one that outlives it: give an expires_at up to {own.expires_at.isoformat()}."
+        raise NotPermitted(message, code="expires_too_late")
 
 
 def _key_new(actor: Principal, **fields: Any) -> tuple[ApiKey, str]:
@@ -192,6 +203,10 @@ def api_key_rotate(*, actor: Principal, ref: str, overlap_seconds: int) -> tuple
     _check_scopes(actor, old.scopes)
     if old.revoked_at is not None:
         raise Conflict("The API key was revoked.", code="api_key_revoked")
+    if old.expires_at is not None and old.expires_at <= timezone.now():
+        raise Conflict("The API key has expired: make another.", code="api_key_expired")
+    if actor.id != old.id:
+        _refuse_longer(actor, old.expires_at)
     fields = {"name": old.name, "role": old.role, "scopes": old.scopes, "expires_at": old.expires_at}
     key, token = _key_new(actor, rotated_from=old, **fields)
     end = timezone.now() + timedelta(seconds=overlap_seconds)

@@ -92,6 +92,25 @@ def test_rotation_overlaps(owner: Actor, in_acme: Tenant) -> None:
     assert authenticate_api_key(new["token"])
 
 
+def test_a_key_makes_none_that_outlives_it(acme: Tenant) -> None:
+    end = timezone.now() + timedelta(hours=1)
+    brief = make_actor(acme, "owner", expires_at=end)
+    lasting = create(make_actor(acme, "owner")).json()
+    for later in (None, (end + timedelta(hours=1)).isoformat()):
+        assert error(create(brief, expires_at=later)) == (403, "expires_too_late")
+    assert error(brief.post(f"api-keys/{lasting['id']}/rotate", {})) == (403, "expires_too_late")
+    assert create(brief, expires_at=(end - timedelta(minutes=1)).isoformat()).status_code == 201
+    own = brief.post(f"api-keys/{brief.principal.id}/rotate", {}).json()
+    assert own["expires_at"] == end.isoformat().replace("+00:00", "Z")
+
+
+def test_an_expired_key_is_not_rotated(owner: Actor, in_acme: Tenant) -> None:
+    key = create(owner).json()
+    ApiKey.objects.filter(id=key["id"]).update(expires_at=timezone.now())
+    assert error(owner.post(f"api-keys/{key['id']}/rotate", {})) == (409, "api_key_expired")
+    assert ApiKey.objects.count() == 2
+
+
 def test_revoking_takes_effect_at_once_here_and_within_five_seconds_elsewhere(
     owner: Actor, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
