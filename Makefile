@@ -15,7 +15,7 @@ help: ## list these targets
 run: ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(PYTHON) start.py
 
-test: ## run the whole suite, or a part of it: make test ARGS="tests/llm -k retry"
+test: ## run the whole suite, or a part of it: make test ARGS="tests/llm -k retry"; with coverage: ARGS=--cov
 	$(PYTHON) start.py test $(ARGS)
 
 lint: environment ## check style, types, import contracts, migrations and production settings

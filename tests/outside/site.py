@@ -23,7 +23,7 @@ TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND has_table_privilege(oid, 'SELECT')
 """
-HANDED_DOWN = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+HANDED_DOWN = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG")
 
 
 @dataclass(frozen=True)
