@@ -80,6 +80,8 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("RUN_TIMEOUT", "599", "LLM_TOTAL_TIMEOUT must not exceed RUN_TIMEOUT"),
         ("HEARTBEAT_SECONDS", "15 s", "must be a number of at least 0.05, not '15 s'"),
         ("LLM_ATTEMPTS", "1.5", "must be a whole number of at least 1"),
+        ("LLM_MAX_ANSWER", "0", "must be a whole number of at least 1"),
+        ("LLM_MAX_DELTAS", "16e6", "must be a whole number of at least 1"),
         ("LLM_FIRST_TOKEN_TIMEOUT", "soon", "must be a number of at least 0.1"),
         ("LLM_IDLE_TIMEOUT", "inf", "must be a number of at least 0.1"),
         ("LLM_TOTAL_TIMEOUT", "nan", "must be a number of at least 1"),
