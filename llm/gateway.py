@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from core.validation import storable, storable_text
-from llm.exceptions import ProviderError, ProviderRejected, ProviderTimeout
+from llm.exceptions import BadAnswer, ProviderError, ProviderRejected, ProviderTimeout
 from llm.providers.base import CompletingAdapter
 from llm.targets import ModelTarget
 from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCall, ToolCallDelta
@@ -73,6 +73,23 @@ class _Clock:
             self._task.cancel()
 
 
+class _Size:
+    """How much of an answer there is; a provider without an end must not fill the memory."""
+
+    def __init__(self) -> None:
+        self._characters = 0
+        self._deltas = 0
+
+    def add(self, delta: Delta) -> None:
+        """Raises BadAnswer beyond LLM_MAX_ANSWER characters or LLM_MAX_DELTAS pieces."""
+        self._deltas += 1 + len(delta.tool_calls or ())
+        self._characters += len(delta.text or "") + len(delta.reasoning or "") + len(delta.refusal or "")
+        for call in delta.tool_calls or ():
+            self._characters += len(call.arguments)
+        if self._characters > settings.LLM_MAX_ANSWER or self._deltas > settings.LLM_MAX_DELTAS:
+            raise BadAnswer("The model's answer is longer than is accepted.", retryable=False)
+
+
 class ModelGateway:
     """Raises `llm.exceptions.ProviderError`, `ModelNotFound` or `core.errors.Unavailable`; nothing else."""
 
@@ -82,7 +99,7 @@ class ModelGateway:
         A failure after the first delta is raised and never retried: the caller has shown what came before.
         """
         _refuse_several(request)
-        clock, attempt, started = _Clock(), 0, False
+        clock, size, attempt, started = _Clock(), _Size(), 0, False
         try:
             while True:
                 attempt += 1
@@ -90,6 +107,7 @@ class ModelGateway:
                     async with aclosing(target.open().stream(request)) as deltas:
                         while (delta := await clock.next(deltas, first=not started)) is not None:
                             started = True
+                            size.add(delta)
                             yield _clean(delta)
                     return
                 except ProviderError as error:

@@ -1,6 +1,8 @@
 from agentsite.settings.env import at_least, count
 
 LLM_ATTEMPTS = count("LLM_ATTEMPTS", default=3)  # tries of one model call, before its first token only
+LLM_MAX_ANSWER = count("LLM_MAX_ANSWER", default=16_000_000)  # characters of one answer
+LLM_MAX_DELTAS = count("LLM_MAX_DELTAS", default=250_000)  # pieces of one streamed answer; each is kept until it ends
 # Seconds.
 LLM_FIRST_TOKEN_TIMEOUT = at_least("LLM_FIRST_TOKEN_TIMEOUT", default=60, minimum=0.1)
 LLM_IDLE_TIMEOUT = at_least("LLM_IDLE_TIMEOUT", default=60, minimum=0.1)

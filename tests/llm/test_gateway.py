@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llm.exceptions import ProviderError, ProviderRateLimited, ProviderTimeout
-from llm.gateway import gateway
+from llm.exceptions import BadAnswer, ProviderError, ProviderRateLimited, ProviderTimeout
+from llm.gateway import MAX_CALL_ID, gateway
 from llm.targets import ModelTarget
-from llm.wire import ChatRequest, Delta
+from llm.wire import ChatRequest, Delta, ToolCallDelta
 
 
 def script(*steps: Any) -> ChatRequest:
@@ -37,6 +37,31 @@ async def test_many_short_waits_are_no_silence(scripted: ModelTarget, settings) 
     settings.LLM_IDLE_TIMEOUT = 0.5
     deltas = await collect(script({"repeat": "x", "times": 12, "delay_ms": 50}), scripted)
     assert deltas[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("limit", ["LLM_MAX_ANSWER", "LLM_MAX_DELTAS"])
+async def test_an_answer_without_an_end_is_cut(scripted: ModelTarget, settings, limit: str) -> None:
+    request = script({"repeat": "x", "times": 60})
+    assert len(await collect(request, scripted)) >= 60
+    setattr(settings, limit, 50)
+    with pytest.raises(BadAnswer, match="longer than is accepted"):
+        await collect(request, scripted)
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "a\ud800b"])
+async def test_what_no_database_takes_is_replaced(scripted: ModelTarget, monkeypatch, bad: str) -> None:
+    async def stream(self: Any, request: ChatRequest) -> Any:
+        call = ToolCallDelta(0, "i" * 500, bad, bad, {"sign": bad, "big": 2.0**70})
+        yield Delta(bad, bad, [call], None, None, bad)
+        yield Delta(finish_reason="tool_calls")
+
+    monkeypatch.setattr(type(scripted.open()), "stream", stream)
+    first, _ = await collect(script(), scripted)
+    said = "a\N{REPLACEMENT CHARACTER}b"
+    assert (first.text, first.reasoning, first.refusal) == (said, said, said)
+    call = first.tool_calls[0]
+    assert (call.name, call.arguments, call.extra_content) == (said, said, {"sign": said, "big": str(2.0**70)})
+    assert len(call.id) <= MAX_CALL_ID
 
 
 async def test_the_first_token_s_deadline_spans_the_attempts(scripted: ModelTarget, settings, monkeypatch) -> None:
