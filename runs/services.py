@@ -79,7 +79,37 @@ def begin_turn(*, actor: Principal, request: TurnRequest) -> Turn:
     run = _run_create(actor, request, model=version.model, session=session, version=version)
     messages_append(session=session, messages=new, run_id=run.id, end_user=request.end_user)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets)
-    return Turn(request, run, target, [*request.preamble, *stored, *new], session, version, toolsets)
+    return Turn(
+        request, run, target, [*request.preamble, *with_answered_calls([*stored, *new])], session, version, toolsets
+    )
+
+
+def with_answered_calls(messages: Messages) -> Messages:
+    """Each tool call followed by its answer, as providers insist; a call or an answer without the other is left out.
+
+    A client may go on without answering a call of its tool, or another turn may have come between the two.
+    """
+    answers = {index: message["tool_call_id"] for index, message in enumerate(messages) if message["role"] == "tool"}
+    kept: Messages = []
+    for index, message in enumerate(messages):
+        calls = message.get("tool_calls") or []
+        found = {call["id"]: _answer_after(index, call["id"], answers) for call in calls}
+        if calls and None in found.values():
+            answered = [call for call in calls if found[call["id"]] is not None]
+            message = {name: value for name, value in message.items() if name != "tool_calls"}
+            message |= {"tool_calls": answered} if answered else {}
+        if message["role"] != "tool" and (not calls or message.get("content") or message.get("tool_calls")):
+            kept.append(message)
+            kept += [messages[place] for place in found.values() if place is not None]
+    return kept
+
+
+def _answer_after(index: int, call_id: str, answers: dict[int, str]) -> int | None:
+    """The place of the first unused answer to a call, which it uses up."""
+    place = next((place for place, answered in answers.items() if place > index and answered == call_id), None)
+    if place is not None:
+        del answers[place]
+    return place
 
 
 def _begin_model_call(actor: Principal, request: TurnRequest) -> Turn:

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from asgiref.sync import sync_to_async
 
 from core.validation import storable, storable_text
 from llm.gateway import MAX_CALL_ID
@@ -129,23 +128,3 @@ def test_storable() -> None:
     assert storable_text("für \0 \ud800 🌊") == "für \ufffd \ufffd 🌊"
     assert storable({"a": (True, None, 1, 2**64, float("inf"), {2})}) == {"a": [True, None, 1, str(2**64), "inf", [2]]}
     assert MAX_CALL_ID == 200
-
-
-@pytest.mark.django_db(transaction=True)
-class TestDisconnects:
-    async def test_a_caller_that_goes_while_its_turn_begins_leaves_no_turn_without_a_run(
-        self, owner: Actor, scripted: str, in_acme: Tenant
-    ) -> None:
-        for delay in (0.0, 0.002, 0.005, 0.01):
-            for model in ("helper", "scripted/default"):
-                caller = asyncio.create_task(chat(owner, user("hi"), model=model))
-                await asyncio.sleep(delay)
-                caller.cancel()
-                await asyncio.gather(caller, return_exceptions=True)
-        for _ in range(200):
-            await asyncio.sleep(0.02)
-            if not len(live) and not runner._beginning:
-                break
-        statuses = await sync_to_async(lambda: set(Run.objects.values_list("status", flat=True)))()
-        assert "running" not in statuses
-        assert not runner._tasks

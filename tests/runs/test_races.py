@@ -109,6 +109,22 @@ async def test_a_run_that_ends_while_it_is_cancelled_ends_once(owner: Actor, scr
         assert [event["event"]["type"] in ("RUN_FINISHED", "RUN_ERROR") for event in events].count(True) == 1
 
 
+async def test_a_caller_that_goes_while_its_turn_begins_leaves_no_turn_without_a_run(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    for delay in (0.0, 0.002, 0.005, 0.01):
+        for model in ("helper", "scripted/default"):
+            caller = asyncio.create_task(chat(owner, user("hi"), model=model))
+            await asyncio.sleep(delay)
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
+    for _ in range(200):
+        await asyncio.sleep(0.02)
+        if not runner._beginning and not len(live):
+            break
+    assert not await Run.objects.filter(finished_at=None).aexists()
+
+
 async def test_the_limit_of_runs_counts_turns_that_begin(
     owner: Actor, scripted: str, in_acme: Tenant, settings: Any
 ) -> None:
