@@ -3,8 +3,6 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from audit.models import AuditEvent
-from core.errors import NotFound
-from core.ids import NIL, parse_uuid
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -29,10 +27,3 @@ def event_list(
     if since:
         events = events.filter(created_at__gte=since)
     return events
-
-
-def event_get(*, actor: Principal, ref: str) -> AuditEvent:
-    event = event_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
-    if event is None:
-        raise NotFound("No audit event with this id.")
-    return event
