@@ -5,6 +5,8 @@ database at its first statement).
 import asyncio
 import gc
 import logging
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ from runs import runner
 from templates_app.registry import registry
 
 logger = logging.getLogger(__name__)
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 2.0  # for runs under way; less than the server's own grace for its connections
+_draining: set[asyncio.Task[None]] = set()
 
 
 class Lifespan:
@@ -29,12 +32,40 @@ class Lifespan:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                end_runs_on_signals()
                 await send(await asyncio.to_thread(_start))
             elif message["type"] == "lifespan.shutdown":
-                await runner.shut_down(GRACE_SECONDS)
+                await runner.shut_down(0)
                 await stop_providers()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def end_runs_on_signals() -> None:
+    """The server tells of its end only after its connections have closed, which wait for the runs: end those first.
+
+    Their clients then get the terminal event instead of a cut stream. The server's own handlers stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _draining_first(loop, signal.getsignal(number)))
+
+
+def _draining_first(loop: asyncio.AbstractEventLoop, before: Any) -> Callable[[int, Any], None]:
+    def handle(number: int, frame: Any) -> None:
+        loop.call_soon_threadsafe(_drain)
+        if callable(before):
+            before(number, frame)
+
+    return handle
+
+
+def _drain() -> None:
+    task = asyncio.ensure_future(runner.shut_down(GRACE_SECONDS))
+    _draining.add(task)
+    task.add_done_callback(_draining.discard)
 
 
 def _start() -> dict[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 from contextlib import aclosing
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +19,14 @@ from runs import events
 from runs.exceptions import RunCancelled
 from runs.models import Run
 from runs.selectors import run_get
-from runs.services import Outcome, Turn, TurnRequest, begin_turn, finish_turn, run_cancel_request
+from runs.services import Outcome, Turn, TurnRequest, begin_turn, finish_turn, run_cancel_request, run_end_lost
 from runs.sink import RunSink
 from runs.stream import RunStream, live
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 _tasks: dict[UUID, asyncio.Task[None]] = {}
+_stopping = Event()
 _beginning: set[asyncio.Task[tuple[Turn, RunStream]]] = set()
 _cancelled: set[UUID] = set()
 _ending: set[UUID] = set()  # runs whose end is being stored: nothing stops them any more
@@ -48,6 +50,8 @@ async def begin(*, actor: Principal, request: TurnRequest) -> tuple[Turn, RunStr
 
 
 def _refuse_overload() -> None:
+    if _stopping.is_set():
+        raise Unavailable("The server is stopping; ask again in a moment.", code="server_stopping", retry_after=1)
     if len(_tasks) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
         message = (
             f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
@@ -108,11 +112,14 @@ async def stop(*, actor: Principal, ref: str) -> Run:
     if stream is not None:
         cancel(run.id)
         await stream.ended()
+    elif not run.is_finished:
+        await in_db_thread(run_end_lost, actor=actor, run=run)
     return await in_db_thread(run_get, actor=actor, ref=str(run.id))
 
 
 async def shut_down(grace: float) -> None:
-    """Let the runs end by themselves for `grace` seconds, then stop them; each ends with its events stored."""
+    """Refuse new runs, let the others end for `grace` seconds, then stop them; each ends with its events stored."""
+    _stopping.set()
     if _beginning:
         await asyncio.wait(_beginning, timeout=grace)
     if _tasks:
@@ -185,6 +192,9 @@ async def _finish(turn: Turn, stream: RunStream, sink: RunSink, error: Applicati
     """Store the end, then tell it: who has seen the terminal event finds everything in the database."""
     try:
         last = await _store(turn, stream, sink, error)
+    except RunCancelled as ended:
+        error = ended
+        last = stream.prepare("RUN_ERROR", {"message": error.message, "code": error.code})
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
         error = Unavailable("The answer could not be stored.", code="storage_failed")
@@ -202,11 +212,16 @@ async def _store(turn: Turn, stream: RunStream, sink: RunSink, error: Applicatio
     outcome = _outcome(sink, error, partial)
     for wait in STORE_AGAIN:
         try:
-            await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last])
-            return last
+            return await _store_once(turn, stream, outcome, last)
         except DatabaseError:
             await asyncio.sleep(wait)
-    await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last])
+    return await _store_once(turn, stream, outcome, last)
+
+
+async def _store_once(turn: Turn, stream: RunStream, outcome: Outcome, last: events.Event) -> events.Event:
+    """Raises RunCancelled when the row has ended meanwhile: somebody gave this process up for lost."""
+    if not await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last]):
+        raise RunCancelled("The run was ended from outside.")
     return last
 
 

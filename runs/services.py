@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from agents.models import Agent, AgentVersion
+from agents.models import AgentVersion
 from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import InvalidRequest, NotFound
@@ -15,7 +15,7 @@ from core.ids import uuid7
 from core.validation import storable_text
 from llm.selectors import model_resolve
 from llm.targets import ModelTarget
-from runs.events import Event
+from runs.events import Event, make_event
 from runs.models import FINISHED, Run
 from runs.selectors import run_get
 from sessions_app.models import ChatSession
@@ -246,7 +246,18 @@ def run_cancel_request(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def agent_slug(run: Run) -> str | None:
-    version = run.agent_version
-    agent: Agent | None = version.agent if version else None
-    return agent.slug if agent else None
+@transaction.atomic
+def run_end_lost(*, actor: Principal, run: Run) -> None:
+    """End a cancelled run that no process answers for; if one still does, what it says later is refused."""
+    authorize(actor, "run.cancel")
+    open_runs = Run.objects.select_for_update(of=("self",)).filter(tenant_id=actor.tenant_id, id=run.id)
+    found = open_runs.exclude(status__in=FINISHED).first()
+    if found is None:
+        return
+    last = make_event(1, "RUN_ERROR", {"message": "The run was cancelled.", "code": "run_cancelled"})
+    _store_events(found, [last])
+    found.status = Run.Status.CANCELLED
+    found.error_code, found.error_message = last.data["code"], last.data["message"]
+    found.finished_at = timezone.now()
+    found.last_seq = last.seq
+    found.save(update_fields=["status", "error_code", "error_message", "finished_at", "last_seq"])

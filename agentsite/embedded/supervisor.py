@@ -12,7 +12,7 @@ from agentsite.embedded.console import last_error
 from agentsite.embedded.keeper import end_with_parent
 from agentsite.embedded.postgres import Cluster
 
-STOP_SECONDS = 8.0
+STOP_SECONDS = 12.0
 
 
 class Child:
