@@ -39,7 +39,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a program that is not installed are left out, as `start.py test` says; with TEST_EVERYTHING they fail."""
+    """Tests of a program that is missing are left out, as `start.py test` says; with TEST_EVERYTHING they fail."""
     if os.environ.get("TEST_EVERYTHING"):
         return
     without = {name for name in ("chromium", "node") if shutil.which(name) is None}
