@@ -3,6 +3,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate, validated
+from core.errors import InvalidRequest
 from sessions_app import selectors, services
 from sessions_app.api.serializers import (
     MessageOutput,
@@ -12,6 +13,7 @@ from sessions_app.api.serializers import (
     message_json,
     session_json,
 )
+from sessions_app.models import ChatSession
 from tenants.api.base import ApiView
 
 
@@ -31,6 +33,8 @@ class SessionsView(ApiView):
     def get(self, request: Request) -> Response:
         """Sessions, newest first."""
         wanted = {name: request.GET.get(name, "") for name in ("q", "agent", "status")}
+        if wanted["status"] not in ("", *ChatSession.Status.values):
+            raise InvalidRequest(f"status must be one of {', '.join(ChatSession.Status.values)}.", param="status")
         sessions = selectors.session_list(actor=self.actor, end_user=request.GET.get("user_id", ""), **wanted)
         return paginate(request, sessions, session_json)
 

@@ -35,6 +35,12 @@ def test_a_session_is_made_changed_and_deleted(owner: Actor, scripted: str, in_a
     assert AuditEvent.objects.filter(action="session.delete").exists()
 
 
+def test_an_unknown_status_filters_nothing(owner: Actor) -> None:
+    assert owner.get("sessions", status="open").status_code == 200
+    refused = owner.get("sessions", status="opened")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "status")
+
+
 def test_the_clients_own_id_finds_it(owner: Actor, viewer: Actor, stranger: Actor, scripted: str) -> None:
     assert create(owner, external_id="mine").status_code == 201
     assert owner.get("sessions/mine").json()["external_id"] == viewer.get("sessions/mine").json()["external_id"]
