@@ -170,10 +170,15 @@ class Outcome:
 
 @transaction.atomic
 def finish_turn(*, turn: Turn, outcome: Outcome, events: Sequence[Event]) -> bool:
-    """What was said, what it cost, the events and the run's end. False when the run had ended before."""
+    """What was said, what it cost, the events and the run's end. False when the run had ended before.
+
+    A run that was deleted meanwhile, with its session, has nothing left to store.
+    """
     session = _locked_session(turn)  # before the run, as whoever deletes a session does
     run = Run.objects.select_for_update(of=("self",)).filter(tenant_id=turn.run.tenant_id, id=turn.run.id).first()
-    if run is None or run.status in FINISHED:
+    if run is None:
+        return True
+    if run.status in FINISHED:
         return False
     _store_events(run, events)
     if session is not None:
