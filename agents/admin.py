@@ -12,6 +12,7 @@ from django.urls import path
 from agents.models import Agent, AgentVersion
 from agents.selectors import version_list
 from agents.services import agent_create, agent_delete, agent_restore, agent_status, agent_update
+from agents.validation import check_agent
 from core.admin.diff import changes
 from core.admin.lists import whole_number
 from core.admin.parts import (
@@ -24,6 +25,7 @@ from core.admin.parts import (
     display,
 )
 from core.admin.schema_fields import JSONValueField, TextField
+from core.admin.schema_form import split_path
 from core.errors import ApplicationError
 from llm.selectors import model_names
 from templates_app.registry import registry
@@ -58,7 +60,7 @@ class AgentForm(SchemaServiceForm):
     slug = forms.SlugField(
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="What callers send as the model."
     )
-    status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.ACTIVE)
+    status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.DRAFT)
     template = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
     model = forms.CharField(max_length=255, widget=ModelInput(), help_text="provider/model")
     instructions = TextField(
@@ -120,15 +122,26 @@ class AgentForm(SchemaServiceForm):
     def schema_of(self, choice: str) -> dict[str, Any] | None:
         """Of the pinned version while the template stays, of the highest one when it changes."""
         found = {template.version: template for template in registry.versions(choice)}
-        pinned = self.version.template_version if self.version and choice == self.stored_choice() else None
+        pinned = self._pinned(choice)
         template = found.get(pinned) if pinned else next(iter(found.values()), None)
         return template.config_schema() if template else None
+
+    def _pinned(self, choice: str) -> str | None:
+        return self.version.template_version if self.version and choice == self.stored_choice() else None
 
     def clean_metadata(self) -> dict[str, Any]:
         value = self.cleaned_data["metadata"]
         if value is not None and not isinstance(value, dict):
             raise forms.ValidationError('This must be a JSON object, such as {"team": "support"}.')
         return value or {}
+
+    def add_other_faults(self) -> None:
+        versioned = {"template_version": self._pinned(self.chosen)} if self.version else {}
+        values = {name: value for name, value in self.cleaned_data.items() if name not in ("status", *self.errors)}
+        if self.parts and self.parts.is_valid():
+            values["config"] = self.document_value()
+        for fault in check_agent(actor=self.actor, values={**values, **versioned}).errors:
+            self.add_path_error(split_path(fault["path"]), fault["message"])
 
     def save(self) -> Agent:
         found = dict(self.cleaned_data)

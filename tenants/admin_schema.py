@@ -63,8 +63,13 @@ class SchemaServiceForm(ServiceForm):
             return False
         if self.parts and not self.parts.is_valid():
             self.add_error(None, CORRECT)
-            return False
+            valid = False
+        if not valid:
+            self.add_other_faults()
         return valid
+
+    def add_other_faults(self) -> None:
+        """What the service would find in the fields that are in order, so that all faults are told at once."""
 
     def document_value(self) -> dict[str, Any]:
         return self.parts.value() if self.parts else self.stored_document()
@@ -104,6 +109,7 @@ class SchemaServiceAdmin(ServiceAdmin):
             {
                 "hx-get": request.path,
                 "hx-select": "#schema-form",
+                "hx-select-oob": f"#id_{form.chooser}_helptext",
                 "hx-target": "#schema-form",
                 "hx-swap": "outerHTML",
                 "hx-trigger": "change",

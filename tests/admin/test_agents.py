@@ -105,6 +105,23 @@ def test_restoring_what_is_not_there_tells_so(olga: Client, agent: Agent, number
     assert reload(agent).version == agent.version
 
 
+def test_all_faults_are_told_at_once(olga: Client, scripted: str) -> None:
+    faulty = {**FORM, "config-max_steps": "999", "model": "nope/x", "metadata": "[1]"}
+    content = text_of(post(olga, "agents/agent/add/", faulty))
+    for fault in (
+        "Please correct the errors below.",
+        "Ensure this value is less than or equal to 50.",
+        "There is no provider 'nope'.",
+        "This must be a JSON object",
+    ):
+        assert fault.replace("'", "&#x27;") in content, fault
+    assert content.count('aria-invalid="true"') == 3
+
+
+def test_a_new_agent_is_a_draft_unless_somebody_says_otherwise(olga: Client, scripted: str) -> None:
+    assert '<option value="draft" selected' in text_of(page(olga, "agents/agent/add/"))
+
+
 def test_restore_happens_by_post_only(olga: Client, agent: Agent) -> None:
     assert page(olga, f"agents/agent/{agent.id}/versions/restore/", number="1").status_code == 403
 

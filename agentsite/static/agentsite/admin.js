@@ -131,8 +131,17 @@ function removeRow(button) {
   button.closest(".schema-row").replaceWith(marker);
 }
 
+// A form that came back with faults starts at the first of them.
+function showFirstFault() {
+  const fault = document.querySelector("[aria-invalid=true]:not([type=hidden])") || document.querySelector(".schema-error");
+  if (!fault) return;
+  fault.scrollIntoView({ block: "center" });
+  fault.focus({ preventScroll: true });
+}
+
 window.addEventListener("DOMContentLoaded", () => {
   makeReachable(document);
+  showFirstFault();
   // unfold takes every form row that htmx brings for one of an inline formset, and fails where there is none.
   document.body.addEventListener("htmx:afterSettle", (event) => {
     if (!event.target.dataset?.inlineFormset) event.stopPropagation();
