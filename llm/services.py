@@ -13,6 +13,7 @@ from core.aio import in_db_thread
 from core.crypto import encrypt
 from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
+from core.uses import refuse_if_used
 from llm.models import Provider
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
@@ -67,7 +68,7 @@ def provider_create(
 
 @transaction.atomic
 def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
-    """Raises as `provider_create` does, and NotFound. The kind cannot change: when given, it is compared.
+    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent uses it. The kind cannot change: when given, it is compared.
 
     What changes nothing writes nothing. Health is unknown after a change. A stored secret does not follow the provider
     to another host.
@@ -80,6 +81,8 @@ def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kin
         return provider
     _apply(provider, changes)
     check_provider(_fields(provider, changes.get("api_key")), faults)
+    if provider.slug != old_slug:
+        refuse_if_used("provider", actor.tenant_id, old_slug)
     _save(provider)
     for slug in {old_slug, provider.slug}:
         _forget_on_commit(provider, slug)
@@ -89,9 +92,10 @@ def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kin
 
 @transaction.atomic
 def provider_delete(*, actor: Principal, ref: str) -> None:
-    """Agents that use it stay and say so: their model is then unknown."""
+    """Raises NotFound, and Conflict while an agent uses it."""
     authorize(actor, "provider.edit")
     provider = _locked(actor, ref)
+    refuse_if_used("provider", actor.tenant_id, provider.slug)
     audit.record(actor=actor, action="provider.delete", target=provider, before=_facts(provider))
     _forget_on_commit(provider, provider.slug)
     provider.delete()
@@ -127,7 +131,7 @@ async def _ask(connection: ProviderConnection) -> tuple[bool, str, list[str]]:
         return False, error.message, []
     except TimeoutError:
         return False, f"The provider did not answer within {TEST_SECONDS:.0f} seconds.", []
-    return True, f"The provider answers; it lists {len(models)} models.", models
+    return True, f"The provider answers; it lists {len(models)} model{'' if len(models) == 1 else 's'}.", models
 
 
 @transaction.atomic
