@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class AgentsConfig(AppConfig):
     name = "agents"
     verbose_name = "Agents"
+
+    def ready(self) -> None:
+        from agents.selectors import agents_of_provider
+        from core.uses import register_users
+
+        register_users("provider", agents_of_provider)

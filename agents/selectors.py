@@ -1,5 +1,7 @@
 """Reads of agents; what belongs to another tenant is missing."""
 
+from uuid import UUID
+
 from django.db.models import Q, QuerySet
 
 from agents.exceptions import AgentPaused, agent_not_found, version_not_found
@@ -68,3 +70,9 @@ def version_get(*, actor: Principal, ref: str, number: int) -> AgentVersion:
     if version is None:
         raise version_not_found(ref, number)
     return version
+
+
+def agents_of_provider(tenant_id: UUID, slug: str) -> list[str]:
+    """The agents whose current version answers with a model of the provider."""
+    agents = Agent.objects.filter(tenant_id=tenant_id, version__model__startswith=f"{slug}/")
+    return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]

@@ -1,4 +1,5 @@
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from agentsite import views
@@ -13,6 +14,7 @@ urlpatterns = [
     path("v1/health", views.HealthView.as_view()),
     path("v1/health/ready", views.ReadyView.as_view()),
     path("v1/openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("v1/docs", RedirectView.as_view(pattern_name="docs")),
     path("v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("audit.api.urls")),

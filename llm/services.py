@@ -68,7 +68,9 @@ def provider_create(
 
 @transaction.atomic
 def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
-    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent uses it. The kind cannot change: when given, it is compared.
+    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent uses it.
+
+    The kind cannot change: when given, it is compared.
 
     What changes nothing writes nothing. Health is unknown after a change. A stored secret does not follow the provider
     to another host.

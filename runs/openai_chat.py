@@ -30,6 +30,13 @@ class ChatFormat:
         self.bare = bare  # a model called directly: nothing of ours is added
         self.include_usage = include_usage
         self._calls: dict[str, int] = {}
+        self._speaking = ""  # the message whose text came last
+
+    def _text(self, message_id: str, delta: str) -> str:
+        """An agent may say several messages in one answer, around its tools: a blank line parts them."""
+        apart = "\n\n" if self._speaking not in ("", message_id) else ""
+        self._speaking = message_id
+        return apart + delta
 
     def envelope(self, kind: str) -> dict[str, Any]:
         return {
@@ -58,7 +65,7 @@ class ChatFormat:
         data = event.data
         match event.type:
             case "TEXT_MESSAGE_CONTENT":
-                return {"content": data["delta"]}
+                return {"content": self._text(data["messageId"], data["delta"])}
             case "REASONING_MESSAGE_CONTENT":
                 return {"reasoning_content": data["delta"]}
             case "CUSTOM" if data["name"] == "refusal":

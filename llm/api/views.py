@@ -80,12 +80,12 @@ class ProviderView(ApiView):
         return Response(provider_json(services.provider_update(actor=self.actor, ref=ref, changes=changes)))
 
     @extend_schema(
-        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404, 409)},
         operation_id="providers_delete",
         tags=["providers"],
     )
     def delete(self, request: Request, ref: str) -> Response:
-        """Delete a provider and its secret. Agents that use it stay, and answer that their model is unknown."""
+        """Delete a provider and its secret; 409 while an agent uses it."""
         services.provider_delete(actor=self.actor, ref=ref)
         return Response(status=204)
 

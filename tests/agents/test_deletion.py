@@ -42,3 +42,14 @@ def test_deleting_takes_as_many_queries_for_many_answers(
     with django_assert_max_num_queries(20):
         agent_delete(actor=owner.principal, ref="helper")
     assert Message.objects.count() == 199
+
+
+def test_a_provider_in_use_is_neither_deleted_nor_renamed(owner: Actor, body: dict[str, Any]) -> None:
+    assert owner.post("agents", body).status_code == 201
+    for answer in (owner.delete("providers/scripted"), owner.patch("providers/scripted", {"slug": "other"})):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (409, "provider_in_use")
+        assert "the agent helper" in error["message"]
+    assert owner.patch("agents/helper", {"instructions": "Still answers."}).status_code == 200
+    assert owner.delete("agents/helper").status_code == 204
+    assert owner.delete("providers/scripted").status_code == 204

@@ -148,6 +148,15 @@ async def test_the_agents_tool_runs_on_the_server(owner: Actor, scripted: str, i
         assert types.count(kind) == 1, types
 
 
+async def test_words_before_and_after_a_tool_call_stay_apart(owner: Actor, scripted: str) -> None:
+    steps = script({"say": "I look."}, {"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "Done."})
+    body = orjson.loads((await chat(owner, steps)).content)
+    assert body["choices"][0]["message"]["content"] == "I look.\n\nDone."
+    streamed = await chunks(await chat(owner, steps, stream=True))
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed)
+    assert text == "I look.\n\nDone."
+
+
 async def test_a_clients_tool_call_is_returned(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     steps = script({"tool": "weather", "args": {"city": "Bern"}}, {"say": "cold"})
