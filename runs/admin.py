@@ -108,12 +108,8 @@ class RunAdmin(EventAdmin):
             "rows": rows(run, page),
             "after": start,
             "next_after": page[-1].seq if page and page[-1].seq < run.last_seq else None,
-            "actions_detail": [] if run.is_finished else self._detail_actions(request, str(run.id)),
+            "actions_detail": [] if run.is_finished else self.detail_actions(request, str(run.id)),
         }
-
-    def _detail_actions(self, request: HttpRequest, object_id: str) -> Any:
-        allowed = self.get_actions_detail(request, object_id)
-        return self._get_actions_navigation(self.actions_detail, allowed, object_id)
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return may(request, "run.cancel")

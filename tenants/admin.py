@@ -34,6 +34,7 @@ from tenants.services import (
 )
 
 ROLE_LABELS = {"owner": "primary", "admin": "info", "operator": "info", "member": "success", "viewer": "default"}
+KEY_LABELS = {"active": "success", "expired": "warning", "revoked": "danger"}
 OVERLAPS = [
     ("0", "None: the old key stops at once"),
     ("3600", "One hour"),
@@ -125,11 +126,8 @@ class ApiKeyForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        key = self.instance
         role: Any = self.fields["role"]
-        role.choices = role_choices(self.actor, *([key.role] if key else []))
-        if key:
-            self.initial = {"name": key.name, "role": key.role, "scopes": key.scopes, "expires_at": key.expires_at}
+        role.choices = role_choices(self.actor)
         self.token = ""
 
     def clean_expires_at(self) -> Any:
@@ -147,6 +145,12 @@ class RotateForm(BaseDialogForm):
     overlap_seconds = forms.ChoiceField(
         label="How long both keys work", choices=OVERLAPS, initial="3600", widget=UnfoldAdminSelectWidget()
     )
+
+
+def state_of(key: ApiKey) -> str:
+    if key.revoked_at:
+        return "revoked"
+    return "expired" if key.expires_at and key.expires_at <= timezone.now() else "active"
 
 
 class ApiKeyAdmin(ServiceAdmin):
@@ -181,11 +185,32 @@ class ApiKeyAdmin(ServiceAdmin):
     def scope_list(self, key: ApiKey) -> str:
         return ", ".join(key.scopes) or "all"
 
-    @display(description="State", label={"active": "success", "expired": "warning", "revoked": "danger"})
+    @display(description="State", label=KEY_LABELS)
     def state(self, key: ApiKey) -> str:
-        if key.revoked_at:
-            return "revoked"
-        return "expired" if key.expires_at and key.expires_at <= timezone.now() else "active"
+        return state_of(key)
+
+    def _changeform_view(
+        self, request: HttpRequest, object_id: str | None, form_url: str, extra_context: Any
+    ) -> HttpResponse:
+        if object_id is None or request.method == "POST":
+            return super()._changeform_view(request, object_id, form_url, extra_context)
+        self.require(request, f"{self.perm}.view")
+        key = self.get_or_gone(request, object_id)
+        return key if isinstance(key, HttpResponse) else self._facts(request, key)
+
+    def _facts(self, request: HttpRequest, key: ApiKey) -> TemplateResponse:
+        """Actions are offered while they can work."""
+        state = state_of(key)
+        context = {
+            "title": "API key",
+            "key": key,
+            "state": state,
+            "state_variant": KEY_LABELS[state],
+            "scopes": self.scope_list(key),
+            "usable": state == "active",
+            "actions_detail": self.detail_actions(request, str(key.pk)) if state == "active" else [],
+        }
+        return self.page(request, "operators/api_key.html", key, **context)
 
     def after_save(self, request: HttpRequest, form: Any, saved: Any, add: bool) -> HttpResponse:
         return self._token_page(request, saved, form.token)

@@ -91,6 +91,11 @@ class TenantAdmin(ModelAdmin):
         obj = self.get_object(request, unquote(object_id))
         return obj if obj is not None else self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
 
+    def detail_actions(self, request: HttpRequest, object_id: str) -> Any:
+        """The buttons of `actions_detail` that this person may press, for a page of our own."""
+        allowed = self.get_actions_detail(request, object_id)
+        return self._get_actions_navigation(self.actions_detail, allowed, object_id)
+
     def require(self, request: HttpRequest, permission: str) -> Principal:
         if not may(request, permission):
             raise PermissionDenied

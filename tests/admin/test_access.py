@@ -1,10 +1,12 @@
 """Members, API keys and the audit trail in the pages."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from audit.models import AuditEvent
 from core.tenant import tenant_context
@@ -62,6 +64,22 @@ def test_revoking_ends_a_key(olga: Client, acme: Tenant) -> None:
     refused = post(olga, f"tenants/apikey/{key.id}/rotate/", {"_form_submitted": "on", "overlap_seconds": "0"})
     assert "HX-Redirect" in refused
     assert "The API key was revoked." in text_of(page(olga, f"tenants/apikey/{key.id}/change/"))
+
+
+def test_the_page_of_a_key_shows_facts_and_what_can_still_be_done(olga: Client, key: ApiKey, acme: Tenant) -> None:
+    path = f"tenants/apikey/{key.id}/change/"
+    content = text_of(page(olga, path))
+    for part in (f"ask_{key.prefix}_…", "never", "olga", f"apikey/{key.id}/rotate/", f"apikey/{key.id}/revoke/"):
+        assert part in content, part
+    assert 'name="scopes"' not in content
+    gone = {"expires_at": timezone.now() - timedelta(hours=1)}, {"revoked_at": timezone.now()}
+    for state, values in zip(("expired", "revoked"), gone, strict=True):
+        with tenant_context(acme.id):
+            ApiKey.objects.filter(id=key.id).update(**values)
+        content = text_of(page(olga, path))
+        assert state in content
+        assert "/rotate/" not in content
+        assert "/revoke/" not in content
 
 
 def test_a_key_is_never_edited(olga: Client, key: ApiKey) -> None:
