@@ -19,7 +19,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, log: Path, ready: Callable[[], bool], seconds: float = 30, **options: object
+    command: Sequence[str], *, log: Path, ready: Callable[[], bool], seconds: float = 60, **options: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process once `ready` is true; ended by SIGTERM, whose way out it must find by itself."""
     with log.open("ab") as output:
