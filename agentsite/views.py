@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from agentsite.admin.refusals import is_page, refusal
 from agentsite.health import Component, components
 from core import errors
 from core.request_context import current_request
@@ -59,6 +60,8 @@ def overall(found: list[Component]) -> str:
 def _error(request: HttpRequest, error: errors.ApplicationError) -> HttpResponse:
     if request.path.startswith("/v1/"):
         return JsonResponse(error.body(current_request().request_id), status=error.status)
+    if is_page(request) and error.status in (403, 404):
+        return refusal(request, error.status, error.message)
     return HttpResponse(f"{error.status} {error.message}\n", status=error.status, content_type="text/plain")
 
 
@@ -71,7 +74,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, errors.NotPermitted("Not permitted."))
+    return _error(request, errors.NotPermitted("Your role does not permit this."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

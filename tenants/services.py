@@ -73,12 +73,14 @@ def member_add(
 
 def _user_create(username: str, email: str, password: str | None) -> User:
     user = User(username=username, email=email, is_staff=True)
+    checked = "username"
     try:
         User.username_validator(username)
+        checked = "password"
         if password is not None:
             validate_password(password, user)
     except ValidationError as error:
-        raise InvalidRequest(" ".join(error.messages), code="invalid_user") from None
+        raise InvalidRequest(" ".join(error.messages), code="invalid_user", param=checked) from None
     user.set_password(password)
     try:
         with transaction.atomic():

@@ -15,6 +15,7 @@ from django.middleware.gzip import GZipMiddleware
 from django.urls import get_script_prefix, set_script_prefix
 from django.utils.decorators import sync_and_async_middleware
 
+from agentsite.admin.refusals import refusal
 from core.aio import in_db_thread
 from core.errors import NotPermitted
 from core.tenant import tenant_context
@@ -51,9 +52,9 @@ def _enter(request: Any, slug: str) -> HttpResponseBase | None:
     try:
         request.principal = principal_among(memberships, request.user, slug)
     except NotPermitted as error:
-        status = 404 if error.code == "not_a_member" else 403
-        text = "Nothing is served at this path." if status == 404 else error.message
-        return HttpResponse(f"{status} {text}\n", status=status, content_type="text/plain")
+        if error.code == "not_a_member":
+            return refusal(request, 404, "Nothing is served at this path.")
+        return refusal(request, 403, error.message)
     request.memberships = [m for m in memberships if m.is_open]
     request.tenant = next(m for m in memberships if m.tenant_slug == slug)
     if request.session.get(LAST_TENANT) != slug:

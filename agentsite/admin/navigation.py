@@ -29,7 +29,7 @@ def _item(title: str, icon: str, page: str, permission: str, **more: Any) -> dic
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """Overview · Build · Operate · Access."""
+    """Overview · Build · Operate · Access, and for superusers the way to the platform's site."""
     running = runs_badge(request)
     badge = {"badge": running, "badge_variant": "info"} if running else {}
     return [
@@ -57,7 +57,12 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Audit", "history", "audit_auditevent_changelist", "audit.view"),
             ],
         },
+        *([_platform()] if request.user.is_superuser else []),
     ]
+
+
+def _platform() -> dict[str, Any]:
+    return {"title": "Platform", "items": [{"title": "All tenants", "icon": "apartment", "link": "/platform/"}]}
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """The platform's site: all tenants, for superusers, on the `ops` alias; a look at a tenant's rows is audited there."""
 
-from typing import Any
+from functools import update_wrapper
+from typing import Any, cast
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from agentsite.admin.login import LoginForm
+from agentsite.admin.refusals import refusal
 from audit.admin import ActionFilter
 from audit.models import AuditEvent
 from core import audit
@@ -27,15 +30,28 @@ from tenants.principal import Principal
 from tenants.services import tenant_update
 
 OPS = "ops"
+REFUSED = "The platform's pages are for superusers; you are signed in as somebody else."
 
 
 class PlatformSite(UnfoldAdminSite):
     settings_name = "UNFOLD_PLATFORM"
     index_title = "Platform"
     index_template = "operators/platform.html"
+    login_form = LoginForm
 
     def has_permission(self, request: HttpRequest) -> bool:
         return request.user.is_active and request.user.is_superuser
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        """Who is signed in and no superuser is told so: a login form would not help them."""
+        guarded = super().admin_view(view, cacheable)
+
+        def guard(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.user.is_authenticated and not self.has_permission(request):
+                return refusal(request, 403, REFUSED)
+            return cast(HttpResponse, guarded(request, *args, **kwargs))
+
+        return update_wrapper(guard, guarded)
 
 
 def staff_principal(request: HttpRequest, tenant: Tenant) -> Principal:

@@ -8,6 +8,7 @@ from django.urls import path
 
 from agents.admin import AgentAdmin
 from agents.models import Agent
+from agentsite.admin.login import LoginForm
 from agentsite.admin.overview import live
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
@@ -30,6 +31,7 @@ class OperatorSite(UnfoldAdminSite):
     index_title = "Overview"
     index_template = "operators/overview.html"
     enable_nav_sidebar = True
+    login_form = LoginForm
 
     def has_permission(self, request: HttpRequest) -> bool:
         return request.user.is_active and getattr(request, "principal", None) is not None

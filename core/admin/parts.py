@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import (
 )
 from unfold.dataclasses import SearchResult
 from unfold.enums import ActionVariant
-from unfold.forms import AdminForm, BaseDialogForm
+from unfold.forms import AdminForm, AuthenticationForm, BaseDialogForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -51,6 +51,7 @@ __all__ = [
     "AdminErrorList",
     "AdminForm",
     "AdminSite",
+    "AuthenticationForm",
     "AutocompleteSelectFilter",
     "BaseDialogForm",
     "DropdownFilter",

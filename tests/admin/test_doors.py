@@ -59,6 +59,23 @@ def test_a_stranger_finds_nothing(stan: Client, acme: Tenant, path: str) -> None
     assert page(stan, path).status_code == 404
 
 
+def test_an_unknown_tenant_is_refused_as_a_foreign_one_is(stan: Client, acme: Tenant) -> None:
+    foreign, unknown, role = page(stan, ""), page(stan, "", tenant="nowhere"), page(stan, "nothing/", tenant="globex")
+    assert foreign.content == unknown.content
+    for response in (foreign, unknown, role):
+        assert response.status_code == 404
+        assert "Back to your tenant" in text_of(response)
+        assert "script-src 'self';" in response["Content-Security-Policy"]
+    assert "acme" not in text_of(foreign)
+
+
+def test_what_a_role_may_not_do_is_a_page_that_says_so(vera: Client) -> None:
+    response = page(vera, "agents/agent/add/")
+    assert response.status_code == 403
+    assert "Your role does not permit this." in text_of(response)
+    assert "script-src 'self';" in response["Content-Security-Policy"]
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_nobody_is_led_to_the_login_and_back(client: Client, acme: Tenant, path: str) -> None:
     response = page(client, path)
@@ -76,7 +93,8 @@ def test_signing_in_leads_to_the_page_that_was_asked_for(olga: Client, client: C
 def test_a_wrong_password_says_so(olga: Client, client: Client) -> None:
     response = client.post("/admin/login/?next=/", {"username": "olga", "password": "wrong"})
     assert response.status_code == 200
-    assert "Please enter the correct username" in text_of(response)
+    assert text_of(response).count("errornote") == 1
+    assert "Your username and password did not match." in text_of(response)
 
 
 def test_landing_goes_where_one_last_was(olga: Client) -> None:

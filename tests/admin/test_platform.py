@@ -10,7 +10,7 @@ from core.tenant import tenant_context
 from runs.models import Run
 from tenants.models import Tenant, User
 from tenants.services import tenant_create
-from tests.admin.conftest import browser_of, make_member, text_of
+from tests.admin.conftest import browser_of, make_member, page, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
 PAGES = ["", "tenants/tenant/", "runs/run/", "procrastinate/procrastinatejob/", "audit/auditevent/"]
@@ -56,7 +56,20 @@ def test_staff_open_every_page(staff: Client, tenants: list[Tenant], path: str) 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_tenants_owner_opens_none(tenants: list[Tenant], path: str) -> None:
     owner = browser_of(make_member(tenants[0], "olga", "owner"))
-    assert get(owner, path).status_code == 302
+    response = get(owner, path)
+    assert response.status_code == 403
+    assert "The platform&#x27;s pages are for superusers" in text_of(response)
+    assert 'href="/platform/"' not in text_of(page(owner, ""))
+
+
+def test_nobody_is_led_to_the_login(client: Client, tenants: list[Tenant]) -> None:
+    assert get(client, "")["Location"].startswith("/platform/login/")
+
+
+def test_staff_find_the_platform_from_a_tenant(tenants: list[Tenant]) -> None:
+    user = make_member(tenants[0], "olga", "owner")
+    User.objects.filter(pk=user.pk).update(is_superuser=True)
+    assert 'href="/platform/"' in text_of(page(browser_of(user), ""))
 
 
 def test_lists_reach_every_tenant_and_tell_it(staff: Client, tenants: list[Tenant]) -> None:
