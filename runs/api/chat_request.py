@@ -44,7 +44,7 @@ class ResponseFormat(BaseModel):
         return self
 
 
-class ChatRequest(Lenient):
+class ChatCompletion(Lenient):
     model: Annotated[StrictStr, Field(min_length=1, max_length=255)]
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: StrictBool | None = None

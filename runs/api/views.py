@@ -18,7 +18,7 @@ from core.validation import parse
 from llm.selectors import model_names
 from runs import agui, runner, selectors, sse
 from runs.api import examples
-from runs.api.chat_request import ChatRequest
+from runs.api.chat_request import ChatCompletion
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
 from runs.events import Event
 from runs.follow import follow
@@ -49,7 +49,7 @@ CHAT_ERRORS = body_errors(404, 409, 429, 502, 503, 504)
 
 class ChatCompletionsView(AsyncApiView):
     @extend_schema(
-        request=ChatRequest,
+        request=ChatCompletion,
         responses={
             (200, "application/json"): ChatOutput,
             EVENT_STREAM: event_stream("An OpenAI chunk as JSON, at last `[DONE]`; when `stream` is true."),
@@ -64,7 +64,7 @@ class ChatCompletionsView(AsyncApiView):
 
         `metadata.session_id` continues a session; `metadata.user_id` names your end user.
         """
-        body = parse(ChatRequest, request.data)
+        body = parse(ChatCompletion, request.data)
         turn, stream = await runner.begin(actor=self.actor, request=_turn_request(body))
         form = ChatFormat(
             stream,
@@ -82,7 +82,7 @@ class ChatCompletionsView(AsyncApiView):
             runner.stop_if_alone(stream)
 
 
-def _turn_request(body: ChatRequest) -> TurnRequest:
+def _turn_request(body: ChatCompletion) -> TurnRequest:
     metadata = body.metadata
     return TurnRequest(
         model=body.model,

@@ -1,5 +1,3 @@
-import statistics
-import time
 from typing import Any
 
 import pytest
@@ -210,17 +208,6 @@ def test_creating_takes_a_handful_of_queries(
     owner.get("agents")
     with django_assert_max_num_queries(9):  # provider, toolsets, agent, version, audit; two savepoints of the test
         assert owner.post("agents", {**body, "toolsets": ["clock"]}).status_code == 201
-
-
-def test_creating_an_agent_is_fast(owner: Actor, body: dict[str, Any], clock: Any) -> None:
-    """p50 of the whole request, validation and audit included, below 100 ms."""
-    taken = []
-    for number in range(21):
-        sent = {**body, "slug": f"agent-{number}", "toolsets": ["clock"]}
-        began = time.perf_counter()
-        assert owner.post("agents", sent).status_code == 201
-        taken.append(time.perf_counter() - began)
-    assert statistics.median(taken) < 0.1
 
 
 def test_roles_and_scopes(acme: Any, body: dict[str, Any]) -> None:
