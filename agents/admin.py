@@ -161,6 +161,7 @@ def document_of(version: AgentVersion) -> dict[str, Any]:
 
 class AgentAdmin(SchemaServiceAdmin):
     perm = "agent"
+    heading, noun = "Agents", "agent"
     service_form = AgentForm
     list_display = ("title", "status_label", "template_label", "model_name", "number", "updated_at")
     list_select_related = ("version",)
@@ -205,7 +206,7 @@ class AgentAdmin(SchemaServiceAdmin):
         agent = self.get_or_gone(request, object_id)
         if isinstance(agent, HttpResponse):
             return agent
-        context = {"title": "Try it", "agent": agent, "tenant_slug": actor_of(request).tenant_slug}
+        context = {"title": "Try it", "below": True, "agent": agent, "tenant_slug": actor_of(request).tenant_slug}
         return self.page(request, "operators/try.html", agent, **context)
 
     @action(description="Versions", icon="history", url_path="versions", permissions=["view"])
@@ -225,6 +226,7 @@ class AgentAdmin(SchemaServiceAdmin):
         before, after = by_number.get(against), by_number.get(chosen)
         return {
             "title": "Versions",
+            "below": True,
             "agent": agent,
             "versions": found,
             "chosen": after,

@@ -12,6 +12,10 @@ from core.admin.parts import TextFilter, display
 from tenants.admin_base import EventAdmin
 
 
+def words(name: str) -> str:
+    return name.replace("_", " ").replace("api key", "API key")
+
+
 class ActorFilter(TextFilter):
     title = "actor"
     parameter_name = "actor"
@@ -38,6 +42,7 @@ class ObjectFilter(TextFilter):
 
 class AuditEventAdmin(EventAdmin):
     perm = "audit"
+    heading, noun = "Audit", "audit event"
     view_template = "operators/audit_event.html"
     list_display = ("created_at", "actor", "action", "target", "address")
     list_display_links = ("created_at",)
@@ -50,15 +55,21 @@ class AuditEventAdmin(EventAdmin):
 
     @display(description="Actor", header=True)
     def actor(self, event: AuditEvent) -> list[str]:
-        return [event.actor_label, event.actor_kind.replace("_", " ")]
+        return [event.actor_label, words(event.actor_kind)]
 
     @display(description="Object", header=True)
     def target(self, event: AuditEvent) -> list[str]:
-        return [event.object_label, event.object_type.replace("_", " ")]
+        return [event.object_label, words(event.object_type)]
 
     @display(description="Address")
     def address(self, event: AuditEvent) -> str:
         return event.ip or "—"
 
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        return {"title": "Audit event", "event": obj, "changes": changes(obj.before, obj.after)}
+        return {
+            "title": "Audit event",
+            "event": obj,
+            "object_words": words(obj.object_type),
+            "actor_words": words(obj.actor_kind),
+            "changes": changes(obj.before, obj.after),
+        }

@@ -106,9 +106,10 @@ class ProviderForm(SchemaServiceForm):
 
 class ProviderAdmin(SchemaServiceAdmin):
     perm = "provider"
+    heading, noun = "Providers", "provider"
     service_form = ProviderForm
     document_title = "Settings"
-    list_display = ("slug", "kind_title", "base_url", "health_label", "secret_hint", "health_checked_at")
+    list_display = ("slug", "kind_title", "address", "health_label", "secret_hint", "health_checked_at")
     search_fields = ("slug__startswith",)
     search_help_text = "The beginning of a slug"
     sortable_by = ()
@@ -118,6 +119,10 @@ class ProviderAdmin(SchemaServiceAdmin):
     def kind_title(self, provider: Provider) -> str:
         kind = provider_kind(provider.kind)
         return kind.title if kind else f"{provider.kind} (not installed)"
+
+    @display(description="Base URL")
+    def address(self, provider: Provider) -> str:
+        return provider.base_url or "—"
 
     @display(description="Health", label=HEALTH_LABELS)
     def health_label(self, provider: Provider) -> tuple[str, str]:

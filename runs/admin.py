@@ -55,6 +55,7 @@ def duration(run: Run) -> str:
 
 class RunAdmin(EventAdmin):
     perm = "run"
+    heading, noun = "Runs", "run"
     view_template = "operators/run.html"
     list_display = ("created_at", "status_label", "agent", "model", "source", "took", "first_token", "tokens")
     list_display_links = ("created_at",)

@@ -18,8 +18,9 @@ MESSAGES_PER_PAGE = 100
 
 class ChatSessionAdmin(EventAdmin):
     perm = "session"
+    heading, noun = "Sessions", "session"
     view_template = "operators/session.html"
-    list_display = ("title_shown", "agent_link", "end_user", "last_seq", "status_label", "last_message_at")
+    list_display = ("title_shown", "agent_link", "end_user", "message_count", "status_label", "last_message_at")
     list_display_links = ("title_shown",)
     list_select_related = ("agent",)
     list_filter = (SinceFilter, ("status", MultipleChoicesDropdownFilter), ("agent", AutocompleteSelectFilter))
@@ -40,6 +41,10 @@ class ChatSessionAdmin(EventAdmin):
             return "—"
         link = reverse("admin:agents_agent_change", args=[session.agent_id])
         return format_html('<a class="text-link" href="{}">{}</a>', link, session.agent.slug)
+
+    @display(description="Messages")
+    def message_count(self, session: ChatSession) -> int:
+        return session.last_seq
 
     @display(description="Status", label={"open": "success", "closed": "default"})
     def status_label(self, session: ChatSession) -> tuple[str, str]:

@@ -88,6 +88,7 @@ class MemberForm(ServiceForm):
 
 class MemberAdmin(ServiceAdmin):
     perm = "member"
+    heading, noun = "Members", "member"
     service_form = MemberForm
     list_display = ("person", "role_label", "state", "created_at")
     list_select_related = ("user",)
@@ -157,6 +158,7 @@ class ApiKeyAdmin(ServiceAdmin):
     """Keys are made, rotated and revoked; nothing else about a key changes."""
 
     perm = "api_key"
+    heading, noun = "API keys", "API key"
     service_form = ApiKeyForm
     list_display = ("title", "role_label", "scope_list", "state", "last_used_at", "expires_at", "created_by")
     search_fields = ("name__startswith", "prefix__exact")
@@ -217,7 +219,7 @@ class ApiKeyAdmin(ServiceAdmin):
 
     def _token_page(self, request: HttpRequest, key: ApiKey, token: str) -> TemplateResponse:
         """Shown once, by the answer to the POST itself: the token is stored nowhere, not even in a session."""
-        response = self.page(request, "operators/token.html", key, token=token, title="Copy the key now")
+        response = self.page(request, "operators/token.html", key, token=token, title="Copy the key now", below=True)
         response["Cache-Control"] = "no-store"
         return response
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from core.admin.lists import PER_PAGE, CappedPaginator
+from core.admin.lists import NOT_LATELY, PER_PAGE, CappedPaginator
 from core.admin.parts import AdminErrorList, AdminForm, ModelAdmin, ShowFacets
 from core.admin.schema_form import split_path
 from core.errors import ApplicationError
@@ -37,9 +37,15 @@ def may(request: HttpRequest, permission: str) -> bool:
 
 
 class TenantAdmin(ModelAdmin):
-    """`perm` is the noun of the permission table: `<perm>.view` opens pages, `<perm>.edit` everything else."""
+    """`perm` is the noun of the permission table: `<perm>.view` opens pages, `<perm>.edit` everything else.
+
+    People read `heading` over the list and `noun` for one of its rows.
+    """
 
     perm: ClassVar[str]
+    heading: ClassVar[str]
+    noun: ClassVar[str]
+    empty_value_display = "—"
     actions = None
     list_per_page = PER_PAGE
     list_max_show_all = 0
@@ -106,6 +112,7 @@ class EventAdmin(TenantAdmin):
     """An endless, read-only table: newest first, a capped pager, and a page of its own per row."""
 
     ordering = ("-created_at", "-id")
+    empty_note = NOT_LATELY
     sortable_by = ()
     paginator = CappedPaginator
     view_template: ClassVar[str]
@@ -194,7 +201,7 @@ class ServiceAdmin(TenantAdmin):
 
     def after_save(self, request: HttpRequest, form: ServiceForm, saved: Any, add: bool) -> HttpResponse:
         word = "added" if add else "saved"
-        messages.success(request, f"{str(self.opts.verbose_name).capitalize()} “{saved}” was {word}.")
+        messages.success(request, f"The {self.noun} “{saved}” was {word}.")
         if "_addanother" in request.POST:
             return HttpResponseRedirect(self.url("add"))
         if "_continue" in request.POST:
@@ -230,7 +237,7 @@ class ServiceAdmin(TenantAdmin):
         verb = "Add" if obj is None else "Change" if editable else "View"
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{verb} {self.opts.verbose_name}",
+            "title": f"{verb} {self.noun}",
             "subtitle": str(obj) if obj else None,
             "adminform": adminform,
             "object_id": obj.pk if obj else None,
@@ -257,7 +264,8 @@ class ServiceAdmin(TenantAdmin):
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         try:
-            return cast(HttpResponse, super().delete_view(request, object_id, extra_context))
+            context = {**(extra_context or {}), "model_admin": self}
+            return cast(HttpResponse, super().delete_view(request, object_id, context))
         except ApplicationError as error:
             messages.error(request, error.message)
             return HttpResponseRedirect(self.url("change", unquote(object_id)))

@@ -53,6 +53,7 @@ class ToolsetForm(SchemaServiceForm):
 
 class ToolsetAdmin(SchemaServiceAdmin):
     perm = "toolset"
+    heading, noun = "Toolsets", "toolset"
     service_form = ToolsetForm
     list_display = ("title", "kind_title", "state", "updated_at")
     search_fields = ("slug__startswith", "name__istartswith")

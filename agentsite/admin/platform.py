@@ -1,12 +1,12 @@
 """The platform's site: all tenants, for superusers, on the `ops` alias; a look at a tenant's rows is audited there."""
 
 from functools import update_wrapper
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
 from agentsite.admin.login import LoginForm
 from agentsite.admin.refusals import refusal
@@ -14,7 +14,7 @@ from audit.admin import ActionFilter
 from audit.models import AuditEvent
 from core import audit
 from core.admin.diff import changes
-from core.admin.lists import PER_PAGE, CappedPaginator, SinceFilter
+from core.admin.lists import NOT_LATELY, PER_PAGE, CappedPaginator, SinceFilter
 from core.admin.parts import (
     ModelAdmin,
     MultipleChoicesDropdownFilter,
@@ -69,6 +69,9 @@ class PlatformAdmin(ModelAdmin):
     """Read-only, through `ops`: an object from there is never assigned to one of `default`."""
 
     using = OPS
+    heading: ClassVar[str]
+    noun: ClassVar[str]
+    empty_value_display = "—"
     actions = None
     list_per_page = PER_PAGE
     list_max_show_all = 0
@@ -123,6 +126,7 @@ class TenantRowAdmin(PlatformAdmin):
     """Rows of tenants: the tenants whose rows are shown find that in their audit trail."""
 
     ordering = ("-created_at", "-id")
+    empty_note = NOT_LATELY
     list_select_related = ("tenant",)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -143,6 +147,7 @@ class TenantRowAdmin(PlatformAdmin):
 
 
 class TenantAdmin(PlatformAdmin):
+    heading, noun = "Tenants", "tenant"
     list_display = ("name", "slug", "state", "created_at")
     fields = ("name", "slug", "status", "created_at")
     readonly_fields = ("slug", "created_at")
@@ -173,6 +178,7 @@ class TenantAdmin(PlatformAdmin):
 class PlatformRunAdmin(TenantRowAdmin):
     """States and figures; what was said stays with the tenant."""
 
+    heading, noun = "Runs", "run"
     list_display = ("created_at", "tenant", "status_label", "model", "source", "took", "error_code")
     list_filter = (SinceFilter, ("status", MultipleChoicesDropdownFilter))
     fields = (
@@ -182,13 +188,18 @@ class PlatformRunAdmin(TenantRowAdmin):
         "source",
         "started_at",
         "finished_at",
-        "first_token_ms",
+        "first_token",
         "prompt_tokens",
         "completion_tokens",
         "finish_reason",
         "error_code",
         "error_message",
     )
+    readonly_fields = ("first_token",)
+
+    @display(description="First token")
+    def first_token(self, run: Run) -> str:
+        return "—" if run.first_token_ms is None else f"{run.first_token_ms} ms"
 
     @display(description="Status", label=STATUS_LABELS)
     def status_label(self, run: Run) -> tuple[str, str]:
@@ -200,7 +211,8 @@ class PlatformRunAdmin(TenantRowAdmin):
 
 
 class PlatformAuditAdmin(TenantRowAdmin):
-    list_display = ("created_at", "tenant", "actor_label", "action", "object_label", "ip")
+    heading, noun = "Audit", "audit event"
+    list_display = ("created_at", "tenant", "actor_label", "action", "object_label", "address")
     list_filter = (SinceFilter, ActionFilter)
     fields = (
         "tenant",
@@ -211,9 +223,13 @@ class PlatformAuditAdmin(TenantRowAdmin):
         "object_type",
         "object_id",
         "changed",
-        "ip",
+        "address",
     )
-    readonly_fields = ("changed",)
+    readonly_fields = ("changed", "address")
+
+    @display(description="IP")
+    def address(self, event: AuditEvent) -> str:
+        return event.ip or "—"
 
     @display(description="Changed")
     def changed(self, event: AuditEvent) -> str:
@@ -223,10 +239,40 @@ class PlatformAuditAdmin(TenantRowAdmin):
 class JobAdmin(PlatformAdmin):
     """The queue; arguments may hold what a tenant said, so they are not shown."""
 
-    list_display = ("id", "task_name", "state", "queue_name", "attempts", "scheduled_at")
+    heading, noun = "Jobs", "job"
+    list_display = ("id", "task_name", "state", "queue_name", "attempts", "enqueued", "started")
     list_filter = ("status", "queue_name")
-    fields = ("id", "task_name", "status", "queue_name", "priority", "attempts", "scheduled_at", "lock")
+    fields = (
+        "id",
+        "task_name",
+        "status",
+        "queue_name",
+        "priority",
+        "attempts",
+        "enqueued",
+        "scheduled_at",
+        "started",
+        "lock",
+    )
+    readonly_fields = ("enqueued", "started")
     ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        events = ProcrastinateEvent.objects.using(self.using).filter(job_id=OuterRef("pk"))
+        times = {
+            name: Subquery(events.filter(type=kind).order_by("-id").values("at")[:1])
+            for name, kind in (("deferred_at", "deferred"), ("begun_at", "started"))
+        }
+        jobs: QuerySet[Any] = super().get_queryset(request).annotate(**times)
+        return jobs
+
+    @display(description="Enqueued")
+    def enqueued(self, job: Any) -> Any:
+        return job.deferred_at
+
+    @display(description="Last attempt")
+    def started(self, job: Any) -> Any:
+        return job.begun_at
 
     @display(
         description="Status",

@@ -13,6 +13,7 @@ from core.admin.parts import DropdownFilter
 
 PER_PAGE = 50
 LAST_PAGE = 20
+NOT_LATELY = "Nothing in the last 7 days, which is what this list shows until its time filter says otherwise."
 
 
 def whole_number(text: str) -> int:

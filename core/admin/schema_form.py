@@ -153,7 +153,16 @@ def _count(data: Mapping[str, Any], name: str) -> int:
 
 
 def title_of(name: str, part: Schema) -> str:
-    return str(part.get("title") or re.sub(r"[_-]+", " ", name).capitalize())
+    """The schema's own title, unless that is the one that pydantic makes of the name."""
+    words = re.sub(r"[_-]+", " ", name)
+    title = str(part.get("title") or "")
+    return _sentence(words) if not title or title == words.title() else title
+
+
+def _sentence(words: str) -> str:
+    """`base url` → `Base URL`."""
+    text = re.sub(r"\b(api|http|id|ip|json|url)\b", lambda word: word[0].upper(), words.lower())
+    return text[:1].upper() + text[1:]
 
 
 def split_path(path: str) -> list[str]:

@@ -197,6 +197,27 @@ def test_runs_are_found_by_whole_ids_and_users(vera: Client, talked: Run, text: 
     assert page(vera, "runs/run/", q=text).context_data["cl"].result_count == count
 
 
+def test_pages_say_where_one_is(olga: Client, scripted: str, acme: Tenant) -> None:
+    with tenant_context(acme.id):
+        run, agent = make_run(acme), Agent.objects.get()
+    assert "Audit | Agentsite" in text_of(page(olga, "audit/auditevent/"))
+    assert 'title="Add member"' in text_of(page(olga, "tenants/membership/"))
+    assert "Add member</span>" in text_of(page(olga, "tenants/membership/add/"))
+    content = text_of(page(olga, f"runs/run/{run.id}/change/"))
+    assert '<a href="/t/acme/admin/runs/run/" class="block h-[18px] mr-3" title="Back">' in content
+    for below in (f"agents/agent/{agent.id}/versions/", f"agents/agent/{agent.id}/delete/"):
+        content = text_of(page(olga, below))
+        assert f'<a href="/t/acme/admin/agents/agent/{agent.id}/change/" class="block' in content
+        assert f'class="crumb">{agent}</a>' in content
+
+
+def test_empty_lists_say_what_to_do(olga: Client, vera: Client, acme: Tenant) -> None:
+    assert "Nothing in the last 7 days" in text_of(page(olga, "runs/run/"))
+    assert "No row fits the search and the filters." in text_of(page(olga, "runs/run/", since="all"))
+    assert "Add the first one" in text_of(page(olga, "toolsets/toolset/"))
+    assert "Add " not in text_of(page(vera, "toolsets/toolset/"))
+
+
 def test_filters_narrow(vera: Client, talked: Run, acme: Tenant) -> None:
     with tenant_context(acme.id):
         Run.objects.filter(id=talked.id).update(created_at=timezone.now() - timedelta(days=20))

@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from audit.models import AuditEvent
 from core.tenant import tenant_context
@@ -70,6 +73,15 @@ def test_staff_find_the_platform_from_a_tenant(tenants: list[Tenant]) -> None:
     user = make_member(tenants[0], "olga", "owner")
     User.objects.filter(pk=user.pk).update(is_superuser=True)
     assert 'href="/platform/"' in text_of(page(browser_of(user), ""))
+
+
+def test_a_job_shows_when_it_was_enqueued(staff: Client) -> None:
+    app.configure_task("agentsite.nothing").defer()
+    content = text_of(get(staff, "procrastinate/procrastinatejob/"))
+    assert f"{timezone.now():%Y-%m-%d}" in content
+    assert "Jobs | Agentsite" in content
+    job = ProcrastinateJob.objects.using("ops").get(task_name="agentsite.nothing")
+    assert get(staff, f"procrastinate/procrastinatejob/{job.id}/change/").status_code == 200
 
 
 def test_lists_reach_every_tenant_and_tell_it(staff: Client, tenants: list[Tenant]) -> None:
