@@ -212,7 +212,7 @@ def test_lost_worker_and_database_come_back_and_a_lost_server_ends_it(home: Home
     site = Site(home.path, free_port())
     sites.append(site)
     site.until("Ready")
-    for word in (b"worker", b"keeper.py"):
+    for word in (b"manage.py\0worker", b"keeper.py"):  # PostgreSQL has workers, too
         victim = next(pid for pid in processes_of(home.path) if word in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(victim, signal.SIGKILL)
         site.until("The database" if word == b"keeper.py" else "The worker")
