@@ -135,13 +135,13 @@ function removeRow(button) {
 function showFirstFault() {
   const fault = document.querySelector("[aria-invalid=true]:not([type=hidden])") || document.querySelector(".schema-error");
   if (!fault) return;
-  fault.scrollIntoView({ block: "center" });
+  fault.scrollIntoView({ block: "nearest" });
   fault.focus({ preventScroll: true });
 }
 
+window.addEventListener("load", showFirstFault); // after Django's script, which goes to the first field
 window.addEventListener("DOMContentLoaded", () => {
   makeReachable(document);
-  showFirstFault();
   // unfold takes every form row that htmx brings for one of an inline formset, and fails where there is none.
   document.body.addEventListener("htmx:afterSettle", (event) => {
     if (!event.target.dataset?.inlineFormset) event.stopPropagation();

@@ -127,6 +127,21 @@ def test_a_key_is_issued_and_shown_once(desktop: Operator) -> None:
     assert page.locator("#dialog #token").inner_text() != token
 
 
+def test_a_faulty_form_starts_at_its_first_fault(desktop: Operator) -> None:
+    page = desktop.page
+    desktop.open("agents/agent/add/")
+    page.select_option("[name=template]", "simple")
+    expect(page.locator("#id_template_helptext")).to_contain_text("one call")
+    page.select_option("[name=template]", "conversation")
+    expect(page.locator("[name=config-max_steps]")).to_be_visible()
+    for name, value in (("name", "Web"), ("slug", "web"), ("model", "nope/x"), ("config-max_steps", "999")):
+        page.fill(f"[name={name}]", value)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("[name=model]")).to_be_focused()
+    expect(page.get_by_text("Please correct the errors below.")).to_be_in_viewport()
+    assert page.locator("[aria-invalid=true]").count() == 2
+
+
 def test_the_palette_by_keyboard(desktop: Operator) -> None:
     page = desktop.page
     desktop.open("")
