@@ -22,7 +22,7 @@ from sessions_app.models import ChatSession
 from sessions_app.selectors import history
 from sessions_app.services import messages_append, session_for_turn
 from tenants.permissions import authorize
-from tenants.principal import Principal
+from tenants.principal import Principal, system_principal
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset
 
@@ -51,6 +51,7 @@ class TurnRequest:
 class Turn:
     """A begun turn: everything that its run needs, so that nothing is read while a model is awaited."""
 
+    actor: Principal
     request: TurnRequest
     run: Run
     target: ModelTarget
@@ -80,7 +81,14 @@ def begin_turn(*, actor: Principal, request: TurnRequest) -> Turn:
     messages_append(session=session, messages=new, run_id=run.id, end_user=request.end_user)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets)
     return Turn(
-        request, run, target, [*request.preamble, *with_answered_calls([*stored, *new])], session, version, toolsets
+        actor,
+        request,
+        run,
+        target,
+        [*request.preamble, *with_answered_calls([*stored, *new])],
+        session,
+        version,
+        toolsets,
     )
 
 
@@ -118,7 +126,7 @@ def _begin_model_call(actor: Principal, request: TurnRequest) -> Turn:
         raise InvalidRequest(message, code="session_needs_agent", param="metadata.session_id")
     target = model_resolve(actor=actor, name=request.model)
     run = _run_create(actor, request, model=request.model)
-    return Turn(request, run, target, request.messages)
+    return Turn(actor, request, run, target, request.messages)
 
 
 def new_messages(messages: Messages) -> Messages:
@@ -190,7 +198,14 @@ def finish_turn(*, turn: Turn, outcome: Outcome, events: Sequence[Event]) -> boo
     run.finished_at = timezone.now()
     run.last_seq = events[-1].seq if events else 0
     run.save()
+    _record_end(turn.actor, run)
     return True
+
+
+def _record_end(actor: Principal, run: Run) -> None:
+    tokens = {"prompt_tokens": run.prompt_tokens, "completion_tokens": run.completion_tokens}
+    after = {"status": run.status, "error_code": run.error_code, **tokens}
+    audit.record(actor=actor, action="run.finish", target=run, after=after)
 
 
 def _locked_session(turn: Turn) -> ChatSession | None:
@@ -255,14 +270,26 @@ def run_cancel_request(*, actor: Principal, ref: str) -> Run:
 def run_end_lost(*, actor: Principal, run: Run) -> None:
     """End a cancelled run that no process answers for; if one still does, what it says later is refused."""
     authorize(actor, "run.cancel")
-    open_runs = Run.objects.select_for_update(of=("self",)).filter(tenant_id=actor.tenant_id, id=run.id)
+    _end_unheard(actor, run, Run.Status.CANCELLED, "run_cancelled", "The run was cancelled.")
+
+
+@transaction.atomic
+def run_expire(*, run: Run) -> None:
+    """End a run that is older than any may get: its process died. Call it in the run's tenant."""
+    actor = system_principal(run.tenant_id, "")
+    _end_unheard(actor, run, Run.Status.EXPIRED, "run_lost", "The process that ran it ended.")
+
+
+def _end_unheard(actor: Principal, run: Run, status: str, code: str, message: str) -> None:
+    open_runs = Run.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id, id=run.id)
     found = open_runs.exclude(status__in=FINISHED).first()
     if found is None:
         return
-    last = make_event(1, "RUN_ERROR", {"message": "The run was cancelled.", "code": "run_cancelled"})
+    last = make_event(1, "RUN_ERROR", {"message": message, "code": code})
     _store_events(found, [last])
-    found.status = Run.Status.CANCELLED
-    found.error_code, found.error_message = last.data["code"], last.data["message"]
+    found.status = status
+    found.error_code, found.error_message = code, message
     found.finished_at = timezone.now()
     found.last_seq = last.seq
     found.save(update_fields=["status", "error_code", "error_message", "finished_at", "last_seq"])
+    _record_end(actor, found)

@@ -4,13 +4,13 @@ import asyncio
 import inspect
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
@@ -60,19 +60,20 @@ def django_db_setup(
     with django_db_blocker.unblock():
         for connection in connections.all(initialized_only=True):
             connection.close()
-            if pool := getattr(connection, "pool", None):
-                _drain(pool)
             connection.close_pool()
+        _end_sessions()
         teardown_databases(made, verbosity=0)
 
 
-def _drain(pool: Any) -> None:
+def _end_sessions() -> None:
     """A pool that closes forgets the connections that it is still resetting; they would keep the database in use."""
-    for _ in range(200):
-        stats = pool.get_stats()
-        if stats["pool_available"] == stats["pool_size"]:
-            return
-        time.sleep(0.01)
+    config = connections["owner"].settings_dict
+    login = {"host": config["HOST"], "port": config["PORT"], "user": config["USER"], "password": config["PASSWORD"]}
+    with psycopg.connect(dbname=config["NAME"], autocommit=True, **login) as session:
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
+        )
 
 
 @pytest.fixture(autouse=True)

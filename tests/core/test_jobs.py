@@ -10,6 +10,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from audit.models import AuditEvent
 from core import jobs
 from core.tenant import current_tenant, tenant_context
 from runs.models import Run
@@ -78,3 +79,4 @@ def test_the_platforms_own_jobs_reach_every_tenant() -> None:
         with tenant_context(tenant.id):
             assert SocketTicket.objects.count() == 1
             assert sorted(Run.objects.values_list("status", flat=True)) == ["expired", "running"]
+            assert AuditEvent.objects.get(action="run.finish").after["error_code"] == "run_lost"

@@ -70,7 +70,7 @@ async def test_an_agent_answers_and_everything_is_stored(owner: Actor, scripted:
     ]
     assert found["messages"][1].agent_version_id == run.agent_version_id
     assert [event.seq for event in found["events"]] == list(range(1, run.last_seq + 1))
-    assert {"run.create", "session.create"} <= found["audit"]
+    assert {"run.create", "session.create", "run.finish"} <= found["audit"]
 
 
 async def test_a_streamed_answer_has_openais_grammar(owner: Actor, scripted: str) -> None:
