@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from llm.providers import provider_kinds
 from templates_app.registry import registry
+from toolsets.registry import toolset_kind_faults, toolset_kinds
 
 logger = logging.getLogger(__name__)
 WORKER_SILENT = timedelta(seconds=60)
@@ -25,7 +26,8 @@ class Component(NamedTuple):
 def components() -> list[Component]:
     database = _database()
     worker = _worker() if database.status == "ok" else Component("worker", "degraded", "Unknown without the database.")
-    return [database, worker, _providers(), _templates(), Component("sandbox", "absent", "No template here runs code.")]
+    sandbox = Component("sandbox", "absent", "No template here runs code.")
+    return [database, worker, _providers(), _templates(), _toolsets(), sandbox]
 
 
 def _database() -> Component:
@@ -59,3 +61,10 @@ def _templates() -> Component:
     if broken:
         return Component("templates", "degraded", f"Unhealthy: {', '.join(broken)}.")
     return Component("templates", "ok", f"{len(registry.health())} templates.")
+
+
+def _toolsets() -> Component:
+    broken = [fault.name for fault in toolset_kind_faults()]
+    if broken:
+        return Component("toolsets", "degraded", f"Did not load: {', '.join(broken)}.")
+    return Component("toolsets", "ok", f"{len(toolset_kinds())} kinds.")

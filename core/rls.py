@@ -82,34 +82,6 @@ class EnableRLS(Operation):
             editor.execute(f'ALTER TABLE "{table}" DROP CONSTRAINT "{table}_tenant_key"')
 
 
-class AddCompositeKey(Operation):
-    """Constrain a `TenantForeignKey` that was added to a table after its `EnableRLS`."""
-
-    reversible = True
-    reduces_to_sql = True
-
-    def __init__(self, model_name: str, field_name: str) -> None:
-        self.model_name = model_name
-        self.field_name = field_name
-
-    def deconstruct(self) -> Any:
-        return type(self).__name__, [self.model_name, self.field_name], {}
-
-    def state_forwards(self, app_label: str, state: Any) -> None:
-        """A constraint that Django's model state does not know."""
-
-    def describe(self) -> str:
-        return f"Constrain {self.model_name}.{self.field_name} to its tenant"
-
-    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        model = to_state.apps.get_model(app_label, self.model_name)
-        add_composite_key(schema_editor, model, model._meta.get_field(self.field_name))
-
-    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        model = from_state.apps.get_model(app_label, self.model_name)
-        _drop_composite_key(schema_editor, model, model._meta.get_field(self.field_name))
-
-
 def _tenant_keys(model: Any) -> list[TenantForeignKey]:
     return [field for field in model._meta.local_fields if isinstance(field, TenantForeignKey)]
 

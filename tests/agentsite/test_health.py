@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
+from core.plugins import Fault
 from templates_app.registry import registry
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +36,7 @@ def test_ready_names_every_component(ready: Any) -> None:
         "worker": "degraded",
         "model providers": "ok",
         "templates": "ok",
+        "toolsets": "ok",
         "sandbox": "absent",
     }
 
@@ -73,3 +75,11 @@ def test_a_broken_template_degrades(ready: Any, settings: Any, tmp_path: Any) ->
     finally:
         settings.TEMPLATE_DIRS = []
         registry.reload()
+
+
+def test_a_toolset_kind_that_does_not_load_degrades(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Fault("broken", "plugin", "ImportError")
+    monkeypatch.setattr("agentsite.health.toolset_kind_faults", lambda: [fault])
+    answer = ready()
+    assert states(answer)["toolsets"] == "degraded"
+    assert "broken" in answer.content.decode()
