@@ -13,7 +13,7 @@ from templates_app.events import Event
 from templates_app.exceptions import TemplateInvalid
 from templates_app.versions import parse_version
 
-CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps"})
+CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps", "steering"})
 
 
 class TemplateConfig(BaseModel):
@@ -26,7 +26,8 @@ class AgentTemplate(ABC):
     """One way to answer; the class is stateless and one instance serves all agents and runs.
 
     `capabilities` say what it can use: `tools` (of granted toolsets), `client_tools` (of the caller), `history`,
-    `structured_output` (the caller's response_format), `steps` (it tells its progress).
+    `structured_output` (the caller's response_format), `steps` (it tells its progress), `steering` (it hears
+    what is said while it runs).
     """
 
     slug: ClassVar[str]

@@ -37,7 +37,9 @@ class ConversationTemplate(AgentTemplate):
     description = (
         "Talks with a memory of the last turns and uses tools until it has an answer or reaches its step limit."
     )
-    capabilities: ClassVar[frozenset[str]] = frozenset({"tools", "client_tools", "history", "structured_output"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"tools", "client_tools", "history", "structured_output", "steering"}
+    )
     Config = ConversationConfig
 
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
