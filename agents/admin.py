@@ -11,13 +11,14 @@ from django.urls import path
 
 from agents.models import Agent, AgentVersion
 from agents.selectors import version_list
-from agents.services import agent_create, agent_delete, agent_restore, agent_status, agent_update
-from agents.validation import check_agent
+from agents.services import VERSIONED, agent_create, agent_delete, agent_restore, agent_status, agent_update
+from agents.validation import MAX_RUNS, check_agent
 from core.admin.diff import changes
 from core.admin.lists import whole_number
 from core.admin.parts import (
     MultipleChoicesDropdownFilter,
     UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
@@ -54,6 +55,10 @@ class ModelInput(UnfoldAdminTextInputWidget):
 class AgentForm(SchemaServiceForm):
     chooser = "template"
     document = "config"
+    fieldsets = [
+        (None, ["name", "slug", "status", "template", "model", "instructions", "toolsets"]),
+        ("Under load", ["when_busy", "max_concurrent_runs"]),
+    ]
     last_fields = ["metadata"]
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
@@ -70,6 +75,20 @@ class AgentForm(SchemaServiceForm):
         help_text="What it is told first.",
     )
     toolsets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget())
+    when_busy = forms.ChoiceField(
+        **select(AgentVersion.WhenBusy.choices),
+        initial=AgentVersion.WhenBusy.QUEUE,
+        label="A message to a busy session",
+        help_text="What happens to a message that comes while the agent still answers the one before.",
+    )
+    max_concurrent_runs = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_RUNS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        label="Runs at once",
+        help_text="How many runs of this agent may go on at once, in all sessions; empty: only the tenant's limit.",
+    )
     metadata = JSONValueField(required=False, label="Metadata (JSON)", help_text="Your own notes for programs.")
 
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
@@ -96,7 +115,7 @@ class AgentForm(SchemaServiceForm):
             field.help_text = "There are no toolsets yet."
 
     def _fill(self, version: AgentVersion) -> None:
-        names = ("name", "model", "instructions", "toolsets", "template")
+        names = ("name", "model", "instructions", "toolsets", "when_busy", "max_concurrent_runs")
         self.initial = {name: getattr(version, name) for name in names}
         self.initial |= {"slug": self.instance.slug, "status": self.instance.status}
         self.initial["template"] = self.chosen
@@ -155,8 +174,7 @@ class AgentForm(SchemaServiceForm):
 
 def document_of(version: AgentVersion) -> dict[str, Any]:
     """What a version says, in the order in which people read it."""
-    names = ("name", "template", "template_version", "model", "instructions", "toolsets", "config", "metadata")
-    return {name: getattr(version, name) for name in names}
+    return {name: getattr(version, name) for name in VERSIONED}
 
 
 class AgentAdmin(SchemaServiceAdmin):

@@ -32,6 +32,14 @@ class Agent(TenantModel):
 class AgentVersion(TenantModel):
     """An immutable configuration of an agent; `number` counts from 1 within it."""
 
+    class WhenBusy(models.TextChoices):
+        """What becomes of a message that comes while the session still has a run."""
+
+        QUEUE = "queue", "Queue: it waits for its turn"
+        REJECT = "reject", "Reject: it is refused"
+        INTERRUPT = "interrupt", "Interrupt: the run under way is cancelled"
+        STEER = "steer", "Steer: the running agent hears it at its next step"
+
     agent = TenantForeignKey(Agent, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     name = models.CharField(max_length=120)
@@ -41,6 +49,11 @@ class AgentVersion(TenantModel):
     instructions = models.TextField(blank=True)
     config: Any = models.JSONField(default=dict)
     toolsets: Any = models.JSONField(default=list)
+    # The database has the default too: servers of the release before write versions while this one is rolled out.
+    when_busy = models.CharField(
+        max_length=16, choices=WhenBusy, default=WhenBusy.QUEUE, db_default=WhenBusy.QUEUE.value
+    )
+    max_concurrent_runs = models.PositiveIntegerField(null=True)  # None: only the tenant's limit
     metadata: Any = models.JSONField(default=dict)
     created_by = models.CharField(max_length=200)
     restored_from = models.PositiveIntegerField(null=True)

@@ -17,7 +17,18 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 
 # What a version holds; the slug and the status are the agent's own.
-VERSIONED = ("name", "template", "template_version", "model", "instructions", "config", "toolsets", "metadata")
+VERSIONED = (
+    "name",
+    "template",
+    "template_version",
+    "model",
+    "instructions",
+    "toolsets",
+    "config",
+    "when_busy",
+    "max_concurrent_runs",
+    "metadata",
+)
 
 
 def agent_create(
@@ -31,6 +42,8 @@ def agent_create(
     instructions: str = "",
     config: Mapping[str, Any] | None = None,
     toolsets: list[str] | None = None,
+    when_busy: str = AgentVersion.WhenBusy.QUEUE,
+    max_concurrent_runs: int | None = None,
     metadata: Mapping[str, Any] | None = None,
     status: str = Agent.Status.DRAFT,
 ) -> Agent:
@@ -47,6 +60,8 @@ def agent_create(
         "instructions": instructions,
         "config": dict(config or {}),
         "toolsets": list(toolsets or []),
+        "when_busy": when_busy,
+        "max_concurrent_runs": max_concurrent_runs,
         "metadata": dict(metadata or {}),
     }
     _check_status(status)

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from agents.models import AgentVersion
 from core.errors import NotFound
 from core.validation import config_faults, parse_config, slug_faults
 from llm.models import Provider
@@ -24,6 +25,7 @@ MAX_MODEL = 255
 MAX_INSTRUCTIONS = 100_000  # characters
 MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
 MAX_TOOLSETS = 50
+MAX_RUNS = 10_000  # of one agent at once
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     template = _check_template(report, values)
     if template is not None and "config" in values:
         _check_config(report, template, values["config"])
+    report.errors += _when_busy_faults(values, template) + _limit_faults(values)
     if "model" in values:
         _check_model(report, actor, values["model"])
     if values.get("toolsets"):
@@ -102,6 +105,25 @@ def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, 
     report.errors += faults
     if not faults:
         report.config = parse_config(template.Config, config).model_dump(mode="json", exclude_unset=True)
+
+
+def _when_busy_faults(values: Mapping[str, Any], template: AgentTemplate | None) -> list[Fault]:
+    known = AgentVersion.WhenBusy
+    chosen = values.get("when_busy", known.QUEUE)
+    if chosen not in known.values:
+        return [fault("when_busy", "invalid_choice", f"Choose one of {', '.join(known.values)}.")]
+    if chosen == known.STEER and template is not None and "steering" not in template.capabilities:
+        others = ", ".join(other for other in known.values if other != known.STEER)
+        message = f"The template '{template.slug}' hears nothing while it runs. Choose one of {others}."
+        return [fault("when_busy", "steering_unsupported", message)]
+    return []
+
+
+def _limit_faults(values: Mapping[str, Any]) -> list[Fault]:
+    limit = values.get("max_concurrent_runs")
+    if limit is None or 1 <= limit <= MAX_RUNS:
+        return []
+    return [fault("max_concurrent_runs", "invalid", f"Give a whole number from 1 to {MAX_RUNS}, or none.")]
 
 
 def _check_model(report: Report, actor: Principal, name: str) -> None:

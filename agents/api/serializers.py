@@ -3,8 +3,24 @@ from typing import Any
 from rest_framework import serializers
 
 from agents.models import Agent, AgentVersion
-from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_TOOLSETS
-from core.api import Choice, ErrorDetail, JSONObject, Slug, StrictSerializer, Text
+from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_RUNS, MAX_TOOLSETS
+from core.api import Choice, ErrorDetail, Integer, JSONObject, Slug, StrictSerializer, Text
+
+WHEN_BUSY = (
+    "What happens to a message that comes while the session still has a run. `queue`: it waits for its turn. "
+    "`reject`: 409. `interrupt`: the run under way is cancelled, and what it said is kept. `steer`: the running agent "
+    "hears it at its next step; its template needs the capability `steering`."
+)
+MAX_CONCURRENT_RUNS = "Runs of this agent at once; null: only the tenant's limit."
+
+
+def _when_busy(**options: Any) -> Choice:
+    return Choice(AgentVersion.WhenBusy.choices, required=False, help_text=WHEN_BUSY, **options)
+
+
+def _max_concurrent_runs(**options: Any) -> Integer:
+    options = {"min_value": 1, "max_value": MAX_RUNS, "help_text": MAX_CONCURRENT_RUNS, **options}
+    return Integer(required=False, allow_null=True, **options)
 
 
 def _slugs(**options: Any) -> serializers.ListField:
@@ -22,6 +38,8 @@ class AgentInput(StrictSerializer):
     instructions = Text(max_length=MAX_INSTRUCTIONS, required=False, allow_blank=True, default="")
     config = JSONObject(required=False, default=dict, help_text="By the template's schema.")
     toolsets = _slugs(required=False, default=list, help_text="Slugs of toolsets.")
+    when_busy = _when_busy(default=AgentVersion.WhenBusy.QUEUE.value)
+    max_concurrent_runs = _max_concurrent_runs(default=None)
     metadata = JSONObject(required=False, default=dict, help_text="Your own.")
 
 
@@ -50,6 +68,8 @@ class AgentPatch(StrictSerializer):
     instructions = Text(max_length=MAX_INSTRUCTIONS, required=False, allow_blank=True)
     config = JSONObject(required=False, help_text="Replaced as a whole.")
     toolsets = _slugs(required=False, help_text="Replaced as a whole.")
+    when_busy = _when_busy()
+    max_concurrent_runs = _max_concurrent_runs()
     metadata = JSONObject(required=False, help_text="Replaced as a whole.")
 
 
@@ -68,6 +88,10 @@ class AgentOutput(serializers.Serializer[Agent]):
     instructions = serializers.CharField(source="version.instructions", allow_blank=True)
     config = JSONObject(source="version.config")
     toolsets = serializers.ListField(child=serializers.CharField(), source="version.toolsets")
+    when_busy = serializers.ChoiceField(AgentVersion.WhenBusy.choices, source="version.when_busy", help_text=WHEN_BUSY)
+    max_concurrent_runs = serializers.IntegerField(
+        source="version.max_concurrent_runs", allow_null=True, help_text=MAX_CONCURRENT_RUNS
+    )
     metadata = JSONObject(source="version.metadata")
     version = serializers.IntegerField(source="version.number", help_text="The number of the current version.")
     created_at = serializers.DateTimeField()
@@ -84,6 +108,8 @@ class AgentVersionOutput(serializers.Serializer[AgentVersion]):
     instructions = serializers.CharField(allow_blank=True)
     config = JSONObject()
     toolsets = serializers.ListField(child=serializers.CharField())
+    when_busy = serializers.ChoiceField(AgentVersion.WhenBusy.choices, help_text=WHEN_BUSY)
+    max_concurrent_runs = serializers.IntegerField(allow_null=True, help_text=MAX_CONCURRENT_RUNS)
     metadata = JSONObject()
     restored_from = serializers.IntegerField(allow_null=True)
     created_by = serializers.CharField()

@@ -27,6 +27,7 @@ SPECTACULAR_SETTINGS = {
         "Role": "tenants.models.Role",
         "MemberStatus": "tenants.models.Membership.Status",
         "AgentStatus": "agents.models.Agent.Status",
+        "WhenBusy": "agents.models.AgentVersion.WhenBusy",
         "SessionStatus": "sessions_app.models.ChatSession.Status",
         "MessageRole": "sessions_app.models.Message.Role",
         "MessageStatus": "sessions_app.models.Message.Status",

@@ -21,6 +21,8 @@ FORM: dict[str, Any] = {
     "template": "conversation",
     "model": "scripted/default",
     "instructions": "Plan trips.",
+    "when_busy": "queue",
+    "max_concurrent_runs": "",
     "metadata": "",
     "config-of": "conversation",
     "config-history_turns": "20",
@@ -74,6 +76,32 @@ def test_each_change_is_a_version_that_the_page_compares_and_restores(olga: Clie
     assert (version.number, version.restored_from) == (3, 1)
     assert version.config == {"history_turns": 20, "max_steps": 8}
     assert "Version 1 was restored as version 3." in text_of(olga.get(response["Location"]))
+
+
+def test_what_happens_under_load_is_a_section_of_the_form(olga: Client, agent: Agent) -> None:
+    assert change(olga, agent, when_busy="steer", max_concurrent_runs="12").status_code == 302
+    version = reload(agent).version
+    assert version is not None
+    assert (version.number, version.when_busy, version.max_concurrent_runs) == (2, "steer", 12)
+    compared = text_of(page(olga, f"agents/agent/{agent.id}/versions/"))
+    assert re.search(r"when_busy.*<del>queue</del>.*<ins>steer</ins>", compared, re.DOTALL)
+    assert re.search(r"max_concurrent_runs.*<del>none</del>.*<ins>12</ins>", compared, re.DOTALL)
+    content = text_of(page(olga, f"agents/agent/{agent.id}/change/"))
+    assert "Under load" in content
+    assert '<option value="steer" selected' in content
+    assert 'name="max_concurrent_runs" value="12"' in content
+    assert change(olga, agent, when_busy="steer").status_code == 302
+    assert reload(agent).version.max_concurrent_runs is None  # type: ignore[union-attr]
+
+
+def test_faults_under_load_stand_at_their_fields(olga: Client, agent: Agent) -> None:
+    simple = {"template": "simple", "config-of": "simple", "when_busy": "steer"}
+    assert "The template &#x27;simple&#x27; hears nothing" in text_of(change(olga, agent, **simple))
+    for limit in ("0", "-1", "10001", "1.5", "many"):
+        content = text_of(change(olga, agent, max_concurrent_runs=limit))
+        assert content.count('aria-invalid="true"') == 1, limit
+    assert "Select a valid choice" in text_of(change(olga, agent, when_busy="later"))
+    assert reload(agent).version == agent.version
 
 
 def test_the_stored_values_stand_in_the_form(olga: Client, agent: Agent) -> None:

@@ -51,6 +51,7 @@ def test_what_is_left_out_gets_its_default(owner: Actor, body: dict[str, Any]) -
     least = {name: body[name] for name in ("slug", "name", "template", "model")}
     created = owner.post("agents", least).json()
     assert created.items() >= {"instructions": "", "config": {}, "toolsets": [], "metadata": {}}.items()
+    assert (created["when_busy"], created["max_concurrent_runs"]) == ("queue", None)
 
 
 def test_read(owner: Actor, viewer: Actor, stranger: Actor, agent: dict[str, Any]) -> None:
@@ -162,6 +163,44 @@ def test_restore(owner: Actor, viewer: Actor, stranger: Actor, agent: dict[str, 
     assert owner.post("agents/helper/versions/3/restore").json()["version"] == 3
     assert owner.post("agents/helper/versions/9/restore").status_code == 404
     assert numbers(owner) == [1, 2, 3]
+
+
+UNDER_LOAD = {"when_busy": "interrupt", "max_concurrent_runs": 3}
+
+
+def test_what_happens_under_load_is_versioned(
+    owner: Actor, viewer: Actor, stranger: Actor, agent: dict[str, Any]
+) -> None:
+    assert viewer.patch("agents/helper", UNDER_LOAD).status_code == 403
+    assert stranger.patch(f"agents/{agent['id']}", UNDER_LOAD).status_code == 404
+    changed = owner.patch("agents/helper", UNDER_LOAD).json()
+    assert changed.items() >= {**UNDER_LOAD, "version": 2}.items()
+    assert viewer.get("agents/helper").json() == changed
+    assert viewer.get("agents").json()["data"] == [changed]
+    event = audited(owner)[-1]
+    assert event.before == {"version": 1, "when_busy": "queue", "max_concurrent_runs": None}
+    assert event.after == {"version": 2, **UNDER_LOAD}
+    newest, first = viewer.get("agents/helper/versions").json()["data"]
+    assert newest.items() >= UNDER_LOAD.items()
+    assert first.items() >= {"when_busy": "queue", "max_concurrent_runs": None}.items()
+    assert owner.patch("agents/helper", UNDER_LOAD).json() == changed
+
+
+def test_restoring_brings_back_what_happens_under_load(owner: Actor, body: dict[str, Any]) -> None:
+    created = owner.post("agents", {**body, **UNDER_LOAD}).json()
+    assert created.items() >= UNDER_LOAD.items()
+    replaced = owner.put("agents/helper", body).json()
+    assert (replaced["when_busy"], replaced["max_concurrent_runs"], replaced["version"]) == ("queue", None, 2)
+    restored = owner.post("agents/helper/versions/1/restore").json()
+    assert restored.items() >= {**UNDER_LOAD, "version": 3}.items()
+    freed = owner.patch("agents/helper", {"max_concurrent_runs": None}).json()
+    assert (freed["when_busy"], freed["max_concurrent_runs"], freed["version"]) == ("interrupt", None, 4)
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_an_agents_limit_takes_its_bounds(owner: Actor, body: dict[str, Any], limit: int) -> None:
+    created = owner.post("agents", {**body, "when_busy": "steer", "max_concurrent_runs": limit})
+    assert created.json()["max_concurrent_runs"] == agents_of(owner)[0].version.max_concurrent_runs == limit  # type: ignore[union-attr]
 
 
 def test_delete(owner: Actor, viewer: Actor, agent: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 
 from agents.models import Agent
+from agents.services import agent_create
 from audit.models import AuditEvent
+from core.errors import InvalidRequest
 from llm.models import Provider
 from tests.conftest import Actor
 from tests.templates_app.conftest import AddTemplate, echo
@@ -67,6 +69,20 @@ def test_every_fault_is_told_at_once_and_nothing_is_written(owner: Actor, clock:
         ({"toolsets": [7]}, "toolsets.0", "invalid"),
         ({"toolsets": "clock"}, "toolsets", "not_a_list"),
         ({"config": {"max_steps": 51}}, "config.max_steps", "less_than_equal"),
+        ({"when_busy": "later"}, "when_busy", "invalid_choice"),
+        ({"when_busy": "Queue"}, "when_busy", "invalid_choice"),
+        ({"when_busy": ""}, "when_busy", "invalid_choice"),
+        ({"when_busy": 1}, "when_busy", "invalid_choice"),
+        ({"when_busy": ["queue"]}, "when_busy", "invalid_choice"),
+        ({"when_busy": None}, "when_busy", "null"),
+        ({"max_concurrent_runs": 0}, "max_concurrent_runs", "min_value"),
+        ({"max_concurrent_runs": -1}, "max_concurrent_runs", "min_value"),
+        ({"max_concurrent_runs": 10_001}, "max_concurrent_runs", "max_value"),
+        ({"max_concurrent_runs": 2**63 - 1}, "max_concurrent_runs", "max_value"),
+        ({"max_concurrent_runs": "5"}, "max_concurrent_runs", "invalid"),
+        ({"max_concurrent_runs": 5.0}, "max_concurrent_runs", "invalid"),
+        ({"max_concurrent_runs": True}, "max_concurrent_runs", "invalid"),
+        ({"max_concurrent_runs": [5]}, "max_concurrent_runs", "invalid"),
     ],
 )
 def test_each_rule(owner: Actor, body: dict[str, Any], change: dict[str, Any], path: str, code: str) -> None:
@@ -131,6 +147,30 @@ def test_tools_for_a_template_that_uses_none_are_a_warning(owner: Actor, body: d
     sent = {**body, "template": "simple", "config": {}, "toolsets": ["clock"]}
     report = owner.post("agents/validate", sent).json()
     assert (report["valid"], [fault["code"] for fault in report["warnings"]]) == (True, ["tools_unused"])
+
+
+def test_only_a_template_that_hears_can_be_steered(owner: Actor, viewer: Actor, body: dict[str, Any]) -> None:
+    plain = {**body, "template": "simple", "config": {}}
+    assert faults(owner.post("agents", {**plain, "when_busy": "steer"})) == {"when_busy": "steering_unsupported"}
+    report = viewer.post("agents/validate", {**plain, "when_busy": "steer"}).json()
+    (found,) = report["errors"]
+    assert (found["path"], found["code"]) == ("when_busy", "steering_unsupported")
+    assert "'simple'" in found["message"]
+    assert not Agent.objects.exists()
+    owner.post("agents", plain)
+    assert faults(owner.patch("agents/helper", {"when_busy": "steer"})) == {"when_busy": "steering_unsupported"}
+    assert owner.put("agents/helper", {**body, "when_busy": "steer"}).json()["when_busy"] == "steer"
+    away = {"template": "simple", "config": {}}
+    assert faults(owner.patch("agents/helper", away)) == {"when_busy": "steering_unsupported"}
+    assert owner.patch("agents/helper", {**away, "when_busy": "reject"}).status_code == 200
+
+
+def test_a_service_checks_what_no_endpoint_checked(owner: Actor, body: dict[str, Any]) -> None:
+    for change in ({"when_busy": "later"}, {"max_concurrent_runs": 0}, {"max_concurrent_runs": 10_001}):
+        with pytest.raises(InvalidRequest) as refused:
+            agent_create(actor=owner.principal, **{**body, **change})
+        assert refused.value.param == next(iter(change))
+    assert not Agent.objects.exists()
 
 
 def test_an_unhealthy_template_says_why(owner: Actor, body: dict[str, Any], add_template: AddTemplate) -> None:
