@@ -34,6 +34,7 @@ class Tenant(models.Model):
     slug = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
+    max_concurrent_runs = models.PositiveIntegerField(null=True)  # None: the setting TENANT_CONCURRENT_RUNS
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

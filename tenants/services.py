@@ -1,7 +1,7 @@
 """Writes to tenants, members, API keys and socket tickets."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from tenants.permissions import SCOPES, authorize, outranks
 from tenants.principal import Principal, system_principal
 from tenants.selectors import api_key_get, member_get
 
+MAX_TENANT_RUNS = 100_000  # of one tenant at once
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -39,16 +40,31 @@ def tenant_create(*, slug: str, name: str) -> Tenant:
 
 
 @transaction.atomic
-def tenant_update(*, actor: Principal, name: str | None = None, status: str | None = None) -> Tenant:
-    """A platform operation: rename, suspend or reopen the actor's tenant."""
+def tenant_update(*, actor: Principal, changes: Mapping[str, Any]) -> Tenant:
+    """A platform operation: change name, status or max_concurrent_runs of the actor's tenant.
+
+    Raises InvalidRequest for a limit that is no whole number from 1 to MAX_TENANT_RUNS, nor None.
+    """
     authorize(actor, "tenant.edit")
+    _check_limit(changes.get("max_concurrent_runs"))
     tenant = Tenant.objects.select_for_update().get(id=actor.tenant_id)
-    before = {"name": tenant.name, "status": tenant.status}
-    tenant.name, tenant.status = name or tenant.name, status or tenant.status
-    tenant.save(update_fields=["name", "status", "updated_at"])
-    after = {"name": tenant.name, "status": tenant.status}
+    before = _tenant_facts(tenant)
+    after = {name: changes.get(name, value) for name, value in before.items()}
+    for name, value in after.items():
+        setattr(tenant, name, value)
+    tenant.save(update_fields=[*after, "updated_at"])
     audit.record(actor=actor, action="tenant.update", target=tenant, before=before, after=after)
     return tenant
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and not 1 <= limit <= MAX_TENANT_RUNS:
+        message = f"Give a whole number from 1 to {MAX_TENANT_RUNS}, or none."
+        raise InvalidRequest(message, param="max_concurrent_runs")
+
+
+def _tenant_facts(tenant: Tenant) -> dict[str, Any]:
+    return {name: getattr(tenant, name) for name in ("name", "status", "max_concurrent_runs")}
 
 
 @transaction.atomic

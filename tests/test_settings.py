@@ -76,6 +76,7 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("MAX_BODY_BYTES", "1MB", "must be a whole number of at least 1, not '1MB'"),
         ("MAX_JSON_DEPTH", "0", "must be a whole number of at least 1"),
         ("MAX_CONCURRENT_RUNS", "many", "must be a whole number of at least 1"),
+        ("TENANT_CONCURRENT_RUNS", "0", "must be a whole number of at least 1, not '0'"),
         ("RUN_TIMEOUT", "0", "must be a number of at least 1, not '0'"),
         ("RUN_TIMEOUT", "599", "LLM_TOTAL_TIMEOUT must not exceed RUN_TIMEOUT"),
         ("HEARTBEAT_SECONDS", "15 s", "must be a number of at least 0.05, not '15 s'"),

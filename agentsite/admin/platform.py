@@ -3,6 +3,8 @@
 from functools import update_wrapper
 from typing import Any, ClassVar, cast
 
+from django import forms
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +21,7 @@ from core.admin.parts import (
     ModelAdmin,
     MultipleChoicesDropdownFilter,
     ShowFacets,
+    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSite,
     display,
 )
@@ -27,7 +30,7 @@ from runs.admin import STATUS_LABELS, duration
 from runs.models import Run
 from tenants.models import Tenant
 from tenants.principal import Principal
-from tenants.services import tenant_update
+from tenants.services import MAX_TENANT_RUNS, tenant_update
 
 OPS = "ops"
 REFUSED = "The platform's pages are for superusers; you are signed in as somebody else."
@@ -146,10 +149,22 @@ class TenantRowAdmin(PlatformAdmin):
         return super().change_view(request, object_id, form_url, extra_context)  # type: ignore[no-any-return]
 
 
+class TenantForm(forms.ModelForm):
+    max_concurrent_runs = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_TENANT_RUNS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        label="Runs at once",
+        help_text=f"Of all its agents together; empty: the platform's default, {settings.TENANT_CONCURRENT_RUNS}.",
+    )
+
+
 class TenantAdmin(PlatformAdmin):
     heading, noun = "Tenants", "tenant"
+    form = TenantForm
     list_display = ("name", "slug", "state", "created_at")
-    fields = ("name", "slug", "status", "created_at")
+    fields = ("name", "slug", "status", "max_concurrent_runs", "created_at")
     readonly_fields = ("slug", "created_at")
     search_fields = ("slug__startswith", "name__istartswith")
     ordering = ("slug",)
@@ -160,7 +175,7 @@ class TenantAdmin(PlatformAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         actor = staff_principal(request, obj)
         with tenant_context(obj.id):
-            tenant_update(actor=actor, **{name: form.cleaned_data[name] for name in form.changed_data})
+            tenant_update(actor=actor, changes={name: form.cleaned_data[name] for name in form.changed_data})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

@@ -3,6 +3,8 @@ from agentsite.settings.env import at_least, count, words
 HEARTBEAT_SECONDS = at_least("HEARTBEAT_SECONDS", default=15, minimum=0.05)  # comment line on a silent event stream
 RUN_TIMEOUT = at_least("RUN_TIMEOUT", default=900, minimum=1)  # seconds, from start to end of a run
 MAX_CONCURRENT_RUNS = count("MAX_CONCURRENT_RUNS", default=500)  # per server process
+# Per tenant, on all servers together, where the tenant has no limit of its own.
+TENANT_CONCURRENT_RUNS = count("TENANT_CONCURRENT_RUNS", default=200)
 SOCKET_RECHECK_SECONDS = 4.0  # a revoked credential closes its sockets within 5 s
 # Further template folders, scanned like templates_app/kinds.
 TEMPLATE_DIRS = words("TEMPLATE_DIRS")

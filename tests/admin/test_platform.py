@@ -118,6 +118,32 @@ def test_a_tenant_is_suspended_by_its_service(staff: Client, tenants: list[Tenan
     assert looks(globex) == []
 
 
+def test_a_tenants_limit_is_set_and_taken_away(staff: Client, tenants: list[Tenant]) -> None:
+    acme, globex = tenants
+    path, form = f"/platform/tenants/tenant/{acme.id}/change/", {"name": "Acme", "status": "active"}
+    assert "the platform's default, 200." in text_of(staff.get(path))
+    for sent, stored in (("1", 1), ("100000", 100_000), ("", None)):
+        response = staff.post(path, {**form, "max_concurrent_runs": sent})
+        assert response.status_code == 302, text_of(response)
+        found = [Tenant.objects.using("ops").get(id=tenant.id).max_concurrent_runs for tenant in tenants]
+        assert found == [stored, None]
+    with tenant_context(acme.id):
+        events = AuditEvent.objects.filter(action="tenant.update").order_by("created_at", "id")
+        limits = [(event.before["max_concurrent_runs"], event.after["max_concurrent_runs"]) for event in events]
+    assert limits == [(None, 1), (1, 100_000), (100_000, None)]
+    assert {event.actor_label for event in events} == {"platform: root"}
+    assert looks(globex) == []
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "100001", "1.5", "many"])
+def test_a_wrong_limit_is_told_at_its_field(staff: Client, tenants: list[Tenant], limit: str) -> None:
+    form = {"name": "Other", "status": "active", "max_concurrent_runs": limit}
+    response = staff.post(f"/platform/tenants/tenant/{tenants[0].id}/change/", form)
+    assert response.status_code == 200
+    assert list(response.context["adminform"].form.errors) == ["max_concurrent_runs"]
+    assert Tenant.objects.using("ops").get(id=tenants[0].id).name == "Acme"
+
+
 @pytest.mark.parametrize("query", ["action=%00", "since=%00", "q=%00", "p=x", "p=99", "e=1"])
 def test_strange_queries_are_answered(staff: Client, tenants: list[Tenant], query: str) -> None:
     assert get(staff, f"audit/auditevent/?{query}").status_code in (200, 302, 400)
