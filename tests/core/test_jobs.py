@@ -1,4 +1,4 @@
-"""Jobs: enqueued with the transaction, run in their tenant, fair between tenants."""
+"""Jobs: enqueued with the transaction, run in their tenant, fair between tenants, rescued from dead workers."""
 
 import asyncio
 from datetime import timedelta
@@ -6,14 +6,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app, procrastinate_app
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.periodic import PeriodicRegistry
 
 from audit.models import AuditEvent
-from core import jobs
+from core import jobs, tasks
 from core.aio import in_db_thread
 from core.tenant import current_tenant, tenant_context
 from runs.models import Run
@@ -143,6 +144,60 @@ def test_a_small_tenant_overtakes_a_backlog() -> None:
     assert len(ran) == 3 * jobs.STEP + 1
 
 
+def strand(*, heartbeat: timedelta) -> None:
+    """Leave the jobs that wait to a worker that reported so long ago."""
+    with connection.cursor() as cursor:
+        seen = timezone.now() - heartbeat
+        cursor.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (%s) RETURNING id", [seen])
+        (worker,) = cursor.fetchone()
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE status = 'todo'", [worker])
+
+
+rescue = async_to_sync(tasks.rescue_jobs)
+
+
+@committed
+def test_a_dead_workers_job_is_run_by_another() -> None:
+    jobs.enqueue("test.platform")
+    strand(heartbeat=timedelta(seconds=tasks.STALLED_SECONDS + 1))
+    asyncio.run(work_off())
+    assert ran == []
+    rescue()
+    asyncio.run(work_off())
+    assert (ran, statuses()) == ([None], [("succeeded", 2)])
+
+
+@pytest.mark.django_db
+def test_a_live_workers_job_is_left_to_it() -> None:
+    jobs.enqueue("test.platform")
+    strand(heartbeat=timedelta(seconds=tasks.STALLED_SECONDS - 5))
+    rescue()
+    assert statuses() == [("doing", 0)]
+
+
+@pytest.mark.django_db
+def test_a_job_that_kills_its_workers_fails_in_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    jobs.enqueue("test.platform")
+    for restart in range(jobs.MAX_RESTARTS):
+        strand(heartbeat=timedelta(minutes=1))
+        rescue()
+        assert statuses() == [("todo", restart + 1)]
+    strand(heartbeat=timedelta(minutes=1))
+    rescue()
+    assert statuses() == [("failed", jobs.MAX_RESTARTS + 1)]
+    assert "test.platform) failed: no worker lived" in caplog.text
+
+
+@committed
+def test_what_waits_again_already_is_not_rescued() -> None:
+    jobs.enqueue("test.platform", once="x")
+    jobs.enqueue("test.platform", once="y")
+    strand(heartbeat=timedelta(minutes=1))
+    jobs.enqueue("test.platform", once="x")
+    rescue()
+    assert statuses() == [("aborted", 1), ("todo", 1), ("todo", 0)]
+
+
 @committed
 def test_a_job_that_outlasts_its_worker_is_queued_again() -> None:
     began = asyncio.Event()
@@ -161,6 +216,34 @@ def test_a_job_that_outlasts_its_worker_is_queued_again() -> None:
     jobs.enqueue("test.endless")
     asyncio.run(stop_it())
     assert statuses() == [("todo", 1)]
+
+
+def ended(status: str, age: timedelta) -> int:
+    """The id of a job that ended so long ago and was enqueued long before."""
+    now = timezone.now()
+    job = "INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('default', 'x', %s) RETURNING id"
+    event = "INSERT INTO procrastinate_events (job_id, type, at) VALUES (%s, %s, %s)"
+    with connection.cursor() as cursor:
+        cursor.execute(job, [status])
+        (number,) = cursor.fetchone()
+        cursor.executemany(event, [(number, "deferred", now - timedelta(days=99)), (number, status, now - age)])
+    return int(number)
+
+
+@pytest.mark.django_db
+def test_jobs_that_ended_long_ago_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "BATCH", 2)
+    day, kept = timedelta(days=1), []
+    for status, age in (("succeeded", 1), ("failed", 14), ("cancelled", 14), ("aborted", 14)):
+        kept.append(ended(status, age * day - timedelta(hours=1)))
+        for _ in range(3):
+            ended(status, age * day + timedelta(hours=1))
+    jobs.enqueue("test.platform")
+    tasks.tidy_jobs()
+    left = ProcrastinateJob.objects.order_by("id")
+    assert [job.id for job in left if job.status != "todo"] == kept
+    assert left.count() == len(kept) + 1
+    assert set(ProcrastinateEvent.objects.values_list("job_id", flat=True)) == {job.id for job in left}
 
 
 @committed
