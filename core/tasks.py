@@ -15,13 +15,13 @@ STALLED_SECONDS = 30.0  # without a worker's heartbeat, which comes every 10 s
 KEPT = ((1, ["succeeded"]), (14, ["failed", "cancelled", "aborted"]))  # days that a job stays after its end
 BATCH = 1000  # rows deleted in one transaction
 _DELETE = """
-    DELETE FROM procrastinate_jobs WHERE id IN (
+    DELETE FROM procrastinate_jobs WHERE id = ANY (ARRAY(
         SELECT id FROM procrastinate_jobs AS job
         WHERE (SELECT max(at) FROM procrastinate_events WHERE job_id = job.id) < now() - make_interval(days => %s)
             AND status::text = ANY(%s)
         LIMIT %s
-    )
-"""
+    ))
+"""  # ARRAY: with a plain IN, PostgreSQL compares each row of the table with each of the batch
 
 
 @job("core.rescue_jobs", platform=True, cron="* * * * * */30")
