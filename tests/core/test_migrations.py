@@ -22,6 +22,7 @@ def test_up_down_up() -> None:
     try:
         for app in reversed(OURS[1:]):
             call_command("migrate", app, "zero", database="owner", verbosity=0)
+        call_command("migrate", "core", "0001", database="owner", verbosity=0)
         assert not tables() & {"agent", "run", "tenant", "audit_event", "message"}
     finally:
         call_command("migrate", database="owner", verbosity=0)
