@@ -8,6 +8,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from llm.providers import provider_kinds
+from runs import runner
 from templates_app.registry import registry
 from toolsets.registry import toolset_kind_faults, toolset_kinds
 
@@ -27,7 +28,13 @@ def components() -> list[Component]:
     database = _database()
     worker = _worker() if database.status == "ok" else Component("worker", "degraded", "Unknown without the database.")
     sandbox = Component("sandbox", "absent", "No template here runs code.")
-    return [database, worker, _providers(), _templates(), _toolsets(), sandbox]
+    return [_server(), database, worker, _providers(), _templates(), _toolsets(), sandbox]
+
+
+def _server() -> Component:
+    if runner.is_stopping():
+        return Component("server", "down", "It is stopping and takes no new runs.")
+    return Component("server", "ok", "It takes runs.")
 
 
 def _database() -> Component:

@@ -5,9 +5,11 @@ database at its first statement).
 import asyncio
 import gc
 import logging
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -32,7 +34,7 @@ class Lifespan:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                end_runs_on_signals()
+                drain_on_signals()
                 await send(await asyncio.to_thread(_start))
             elif message["type"] == "lifespan.shutdown":
                 await runner.shut_down(0)
@@ -41,10 +43,11 @@ class Lifespan:
                 return
 
 
-def end_runs_on_signals() -> None:
-    """The server tells of its end only after its connections have closed, which wait for the runs: end those first.
+def drain_on_signals() -> None:
+    """At the first signal new runs are refused and the readiness probe fails; the server hears of it after the drain.
 
-    Their clients then get the terminal event instead of a cut stream. The server's own handlers stay.
+    So whoever balances the load has time to look elsewhere, and the clients of runs are told where these go on. A
+    second signal reaches the server at once. The server's own handlers stay.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -55,17 +58,20 @@ def end_runs_on_signals() -> None:
 
 def _draining_first(loop: asyncio.AbstractEventLoop, before: Any) -> Callable[[int, Any], None]:
     def handle(number: int, frame: Any) -> None:
-        loop.call_soon_threadsafe(_drain)
-        if callable(before):
-            before(number, frame)
+        end = partial(before, number, frame) if callable(before) else partial(os.kill, os.getpid(), number)
+        if runner.is_stopping():
+            end()
+        else:
+            loop.call_soon_threadsafe(_drain, end)
 
     return handle
 
 
-def _drain() -> None:
+def _drain(end: Callable[[], object]) -> None:
     task = asyncio.ensure_future(runner.shut_down(GRACE_SECONDS))
     _draining.add(task)
     task.add_done_callback(_draining.discard)
+    task.add_done_callback(lambda _: end())
 
 
 def _start() -> dict[str, str]:

@@ -86,12 +86,12 @@ def slug_faults(slug: str, *, reserved: Collection[str] = ()) -> list[dict[str, 
     return []
 
 
-def parse(model: type[M], data: Any) -> M:
-    """`data` as `model`. Raises InvalidRequest with every fault at once."""
+def parse(model: type[M], data: Any, *, prefix: str = "") -> M:
+    """`data` as `model`. Raises InvalidRequest with every fault at once; `prefix` is where `data` was found."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise invalid(pydantic_faults(error)) from None
+        raise invalid(pydantic_faults(error, prefix)) from None
 
 
 def config_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class RunAdmin(EventAdmin):
 
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         run = run_get(actor=actor_of(request), ref=str(obj.id))
-        events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id).order_by("seq")
+        events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day).order_by("seq")
         start = whole_number(request.GET.get("after", ""))
         page = list(events.filter(seq__gt=start)[:ROWS_PER_PAGE])
         marks = events.filter(type__in=_SPAN_EVENTS)[: MOST_SPANS * 2]

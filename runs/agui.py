@@ -2,14 +2,16 @@
 
 import re
 from typing import Annotated, Any
+from uuid import UUID
 
 from ag_ui.core import RunAgentInput
 from pydantic import BaseModel, Field
 
+from agents.models import AgentVersion
 from core.errors import InvalidRequest
 from core.validation import parse
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool
-from runs.services import TurnRequest
+from runs.services.turns import TurnRequest
 
 _SPOKEN = {"system", "developer", "user", "assistant", "tool"}
 
@@ -21,10 +23,18 @@ class _Said(BaseModel):
     tools: Annotated[list[ClientTool], Field(max_length=MAX_TOOLS)]
 
 
-def turn_request(data: Any, *, agent: str, source: str, session: str | None = None) -> TurnRequest:
+class _Forwarded(BaseModel):
+    """What of `forwardedProps` is for us; the rest is the frontend's own."""
+
+    when_busy: AgentVersion.WhenBusy | None = None
+
+
+def turn_request(
+    data: Any, *, agent: str, source: str, session: str | None = None, idempotency_key: str | None = None
+) -> TurnRequest:
     """The turn that a client's input asks of an agent, in `session` or else in its `threadId`.
 
-    Raises InvalidRequest with every fault at once. `state` and `forwardedProps` are the frontend's own and not used.
+    Raises InvalidRequest with every fault at once. `state` is the frontend's own and not used.
     """
     given = parse(RunAgentInput, data)
     thread = session or given.thread_id
@@ -42,7 +52,19 @@ def turn_request(data: Any, *, agent: str, source: str, session: str | None = No
         preamble=[_context(given.context)] if given.context else [],
         client_tools=tools,
         session=thread,
+        when_busy=_when_busy(given.forwarded_props),
+        idempotency_key=idempotency_key,
     )
+
+
+def _when_busy(forwarded: Any) -> str | None:
+    given = parse(_Forwarded, forwarded if isinstance(forwarded, dict) else {}, prefix="forwardedProps")
+    return given.when_busy.value if given.when_busy else None
+
+
+def resume_elsewhere(run_id: UUID, after: int) -> dict[str, Any]:
+    """The last thing that a stopping server says of a run that goes on: follow it again after the seq `after`."""
+    return {"type": "CUSTOM", "name": "resume", "value": {"run_id": str(run_id), "after": after}}
 
 
 def _message(message: BaseModel) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from collections.abc import Coroutine
+from contextlib import ExitStack, aclosing
 from typing import Any
 from uuid import UUID
 
@@ -20,18 +20,21 @@ from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
 from runs import agui, runner
-from runs.events import Event, socket_json
+from runs.events import socket_json
+from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.selectors import run_get
+from runs.process import process
+from runs.selectors import open_runs, run_get
+from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
-from runs.stream import RunStream, live
-from sessions_app.models import ChatSession
+from runs.stream import RunKey
 from sessions_app.selectors import session_find
 from tenants.authentication import refreshed
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
+SERVICE_RESTART = 1012
 
 
 class RunFrame(BaseModel):
@@ -39,6 +42,7 @@ class RunFrame(BaseModel):
     type: StrictStr
     input: dict[str, Any]
     agent: StrictStr | None = None
+    idempotency_key: StrictStr | None = None
 
 
 class SinceFrame(BaseModel):
@@ -60,7 +64,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: dict[UUID, asyncio.Task[None]] = {}
-        self.session_id: Any = None
+        self._joined = ExitStack()
+        self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
         set_current_request(facts.request_id, facts.ip)
@@ -74,7 +79,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self.accept(subprotocol=SUBPROTOCOL)
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         if session is not None:
-            self._join(session)
+            await self._join(session.id)
         self._spawn(self._watch_credential())
 
     async def _refuse(self, error: ApplicationError) -> None:
@@ -84,8 +89,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
 
     async def disconnect(self, code: int) -> None:
-        if self.session_id is not None:
-            live.unlisten(self.session_id, self._follow)
+        self._joined.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -110,18 +114,25 @@ class SessionConsumer(AsyncWebsocketConsumer):
             case "since":
                 await self._since(parse(SinceFrame, frame))
             case "cancel":
-                await runner.stop(actor=self.actor, ref=parse(CancelFrame, frame).run_id)
+                self._spawn(self._cancel(parse(CancelFrame, frame)))  # which waits until the run has stopped
             case other:
                 message = "type must be run, since, cancel or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
 
     async def _run(self, frame: RunFrame) -> None:
         agent = frame.agent if frame.agent else await in_db_thread(self._session_agent)
-        asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref)
-        turn, stream = await runner.begin(actor=self.actor, request=asked)
-        assert turn.session is not None  # an agent's turn has one
-        self._join(turn.session)
-        self._follow(stream)
+        key = checked_key(frame.idempotency_key)
+        asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref, idempotency_key=key)
+        run = await runner.begin(actor=self.actor, request=asked)
+        assert run.session_id is not None  # an agent's turn has one
+        await self._join(run.session_id)
+        self._follow(run.key)
+
+    async def _cancel(self, frame: CancelFrame) -> None:
+        try:
+            await runner.stop(actor=self.actor, ref=frame.run_id)
+        except ApplicationError as error:
+            await self._send_error(error)
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)
@@ -137,26 +148,44 @@ class SessionConsumer(AsyncWebsocketConsumer):
         known = self._following.pop(run.id, None)
         if known is not None:
             known.cancel()  # it starts again where the client says
-        events = follow(actor=self.actor, run=run, after=frame.seq)
-        self._following[run.id] = self._spawn(self._forward(events, str(run.id)))
+        self._follow(run.key, frame.seq)
 
-    def _join(self, session: ChatSession) -> None:
+    async def _join(self, session_id: UUID) -> None:
+        """From now on every run of the session is followed, those under way from their beginning."""
         if self.session_id is None:
-            self.session_id = session.id
-            live.listen(session.id, self._follow)
-            for stream in live.of_session(session.id):
-                self._follow(stream)
+            self.session_id = session_id
+            here = await process()
+            self._joined.enter_context(here.session(session_id, self._announced))
+            await self._follow_open()
 
-    def _follow(self, stream: RunStream) -> None:
-        if stream.run_id not in self._following:
-            task = self._spawn(self._forward(stream.follow(), str(stream.run_id)))
-            self._following[stream.run_id] = task
+    def _announced(self, key: RunKey | None) -> None:
+        if key is not None:
+            self._follow(key)
+        else:
+            self._spawn(self._follow_open())
 
-    async def _forward(self, events: AsyncGenerator[Event | None, None], run_id: str) -> None:
-        async with aclosing(events) as source:
-            async for event in source:
-                if event is not None:
-                    await self.send(text_data=socket_json(event, run_id))
+    async def _follow_open(self) -> None:
+        assert self.session_id is not None
+        for run in await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id):
+            self._follow(run.key)
+
+    def _follow(self, key: RunKey, after: int = 0) -> None:
+        if key.run_id not in self._following:
+            self._following[key.run_id] = self._spawn(self._forward(key, after))
+
+    async def _forward(self, key: RunKey, after: int) -> None:
+        run_id = str(key.run_id)
+        try:
+            async with aclosing(follow(key, after=after)) as source:
+                async for event in source:
+                    if event is not None:
+                        await self.send(text_data=socket_json(event, run_id))
+        except RunMoved as moved:
+            told = agui.resume_elsewhere(key.run_id, moved.after)
+            await self.send(text_data=orjson.dumps(told).decode())
+            await self.close(code=SERVICE_RESTART, reason=moved.code)
+        except ApplicationError as error:
+            await self._send_error(error)
 
     async def _watch_credential(self) -> None:
         """Close within 5 s of the key or membership being revoked, lowered or suspended."""

@@ -6,17 +6,30 @@ from typing import Any
 
 import orjson
 
+from core.errors import ApplicationError
+from core.validation import storable
+
 TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
+# What is said piece by piece, and the field that names the message or call that a piece belongs to.
+DELTAS = {
+    "TEXT_MESSAGE_CONTENT": "messageId",
+    "REASONING_MESSAGE_CONTENT": "messageId",
+    "TOOL_CALL_ARGS": "toolCallId",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`at` is milliseconds since 1970; `data` is the AG-UI event and `json` its encoding; `seq` counts from 1."""
+    """`at` is milliseconds since 1970; `data` is the AG-UI event and `json` its encoding; `seq` counts from 1.
+
+    `first` is below `seq` where a stretch of pieces was merged later: the event then stands for all from there on.
+    """
 
     seq: int
     at: int
     data: dict[str, Any]
     json: bytes
+    first: int = 0
 
     @property
     def type(self) -> str:
@@ -28,14 +41,28 @@ class Event:
         return self.type in TERMINAL
 
 
-def make_event(seq: int, type: str, fields: dict[str, Any]) -> Event:
-    at = time.time_ns() // 1_000_000
+def make_event(seq: int, type: str, fields: dict[str, Any], at: int | None = None) -> Event:
+    at = now_ms() if at is None else at
     data = {"type": type, "timestamp": at, **fields}
-    return Event(seq, at, data, orjson.dumps(data, default=str))
+    return Event(seq, at, data, _encoded(data), seq)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _encoded(data: dict[str, Any]) -> bytes:
+    """One value that PostgreSQL refuses would hold up all that is stored with it, so none gets through."""
+    try:
+        json = orjson.dumps(data, default=str)
+    except TypeError:
+        return orjson.dumps(storable(data))
+    return orjson.dumps(storable(data)) if b"\\u0000" in json else json
 
 
 def stored_event(seq: int, data: dict[str, Any]) -> Event:
-    return Event(seq, data["timestamp"], data, orjson.dumps(data))
+    merged = (data.get("metadata") or {}).get("merged")
+    return Event(seq, data["timestamp"], data, orjson.dumps(data), merged["first"] if merged else seq)
 
 
 def without_nones(**fields: Any) -> dict[str, Any]:
@@ -59,7 +86,42 @@ def run_finished(
     return {"threadId": thread_id, "runId": run_id, "result": result, "usage": [usage]}
 
 
+def run_error(error: ApplicationError) -> dict[str, Any]:
+    """The fields of RUN_ERROR; its metadata has what an edge needs to answer with the same error."""
+    metadata = without_nones(
+        status=error.status, type=error.type, param=error.param, details=error.details, retry_after=error.retry_after
+    )
+    return {"message": error.message, "code": error.code, "metadata": metadata}
+
+
+def error_of(event: Event) -> ApplicationError:
+    """The error that a RUN_ERROR tells of."""
+    told = event.data.get("metadata") or {}
+    error = ApplicationError(
+        event.data["message"],
+        code=event.data.get("code"),
+        param=told.get("param"),
+        details=told.get("details"),
+        retry_after=told.get("retry_after"),
+    )
+    error.status, error.type = told.get("status", error.status), told.get("type", error.type)
+    return error
+
+
+def attempt_restarted(attempt: int, keep: int) -> dict[str, Any]:
+    """The fields of the CUSTOM event by which clients drop all events of the run after the seq `keep`."""
+    return {"name": "attempt_restarted", "value": {"attempt": attempt, "keep": keep}}
+
+
+def restart_of(event: Event) -> int | None:
+    """The seq up to which an `attempt_restarted` keeps what was told; None for any other event."""
+    if event.type == "CUSTOM" and event.data["name"] == "attempt_restarted":
+        keep: int = event.data["value"]["keep"]
+        return keep
+    return None
+
+
 def socket_json(event: Event, run_id: str) -> str:
     """An event for a socket, with its place in its run."""
-    metadata = {**event.data.get("metadata", {}), "seq": event.seq, "run_id": run_id}
+    metadata = {**(event.data.get("metadata") or {}), "seq": event.seq, "run_id": run_id}
     return orjson.dumps({**event.data, "metadata": metadata}).decode()

@@ -1,7 +1,35 @@
-from core.errors import ApplicationError
+from core.errors import ApplicationError, Conflict, InvalidRequest, NotFound, Unavailable
 
 
 class RunCancelled(ApplicationError):
     """Somebody stopped the run; not a failure."""
 
     status, type, code = 409, "conflict_error", "run_cancelled"
+
+
+class SessionBusy(Conflict):
+    code = "session_busy"
+
+
+class RunMoved(Unavailable):
+    """This server stops, the run goes on elsewhere: follow it again after the seq `after`."""
+
+    code = "server_stopping"
+
+    def __init__(self, after: int) -> None:
+        super().__init__("The server is stopping; the run goes on. Follow it again, or ask again.", retry_after=1)
+        self.after = after
+
+
+class EventsExpired(NotFound):
+    code = "events_expired"
+
+
+def events_expired(days: int) -> EventsExpired:
+    message = f"The events after this seq are no longer kept: they are removed {days} days after the run began."
+    return EventsExpired(f"{message} EVENT_RETENTION_DAYS on the server keeps them longer.", param="after")
+
+
+def unknown_cursor(after: int, last: int) -> InvalidRequest:
+    message = f"The run has no event {after} yet: its last one is {last}."
+    return InvalidRequest(message, code="unknown_cursor", param="after")

@@ -1,44 +1,138 @@
-"""Follow a run wherever it is: in this process as it happens, else from its stored events."""
+"""Follow a run wherever it runs: what is stored, then what comes, without a gap or a repetition."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
 
-from django.conf import settings
+import psycopg
+from django.db import InterfaceError, OperationalError
 
 from core.aio import in_db_thread
 from core.tenant import tenant_context
-from runs.events import Event
-from runs.models import Run
-from runs.selectors import event_list, run_get
-from runs.stream import live
-from tenants.principal import Principal
+from runs.events import DELTAS, Event, make_event
+from runs.exceptions import RunMoved
+from runs.hub import Mailbox
+from runs.process import Process, process
+from runs.selectors import Page, event_page
+from runs.stream import RunKey
 
-T = TypeVar("T")
-POLL_SECONDS = 1.0
+logger = logging.getLogger(__name__)
+PAGE = 500  # events of one read
+RETRY_SECONDS = 0.5
 
 
-async def follow(*, actor: Principal, run: Run, after: int = 0) -> AsyncGenerator[Event | None, None]:
-    """Every event with a higher `seq` than `after`, in order; ends with the run. None is a sign of life.
+async def follow(key: RunKey, *, after: int = 0, idle: float | None = None) -> AsyncGenerator[Event | None, None]:
+    """Every event with a higher `seq` than `after`, in order; ends with the run. The caller has authorised `run.view`.
 
-    A run of another process is stored as a whole when it ends; until then its row is asked once a second.
+    None whenever nothing came for `idle` seconds. Raises what `selectors.event_page` does, and RunMoved when this
+    process stops before the run does.
     """
-    stream = live.get(run.id)
-    if stream is not None and stream.tenant_id == actor.tenant_id:
-        async with aclosing(stream.follow(after, idle=settings.HEARTBEAT_SECONDS)) as events:
-            async for event in events:
-                yield event
-        return
-    while not run.is_finished:
-        yield None
-        await asyncio.sleep(POLL_SECONDS)
-        run = await _read(actor, run_get, ref=str(run.id))
-    for stored in await _read(actor, event_list, run=run, after=after):
-        yield stored
+    here = await process()
+    last = after
+    with here.hub.mailbox(key) as mailbox:
+        mailbox.seen = after
+        _take_recent(here, mailbox, after)
+        while True:
+            events, ended = await _next(here, mailbox, last)
+            for event in events:
+                yield as_seen_after(event, last)
+                last = mailbox.seen = event.seq
+                if event.is_terminal:
+                    return
+            if ended:
+                return
+            if not events and not mailbox.behind:
+                if mailbox.moved:
+                    raise RunMoved(last)
+                if not await mailbox.changed(idle):
+                    yield None
 
 
-async def _read(actor: Principal, selector: Callable[..., T], **arguments: Any) -> T:
-    """A response is streamed after its view has left the tenant: enter it for the read."""
-    with tenant_context(actor.tenant_id):
-        return await in_db_thread(selector, actor=actor, **arguments)
+def _take_recent(here: Process, mailbox: Mailbox, after: int) -> None:
+    """The last events of a run of this process are at hand; all others are read from the table."""
+    stream = here.live.get(mailbox.key.run_id)
+    if stream is not None and stream.recent and stream.recent[0].seq <= after + 1 <= stream.stored + 1:
+        mailbox.put(list(stream.recent))
+    else:
+        mailbox.behind = True
+
+
+async def _next(here: Process, mailbox: Mailbox, last: int) -> tuple[list[Event], bool]:
+    """The events after the seq `last` that are known by now, and whether the run has no further ones."""
+    if not mailbox.behind:
+        events = [event for event in mailbox.take() if event.seq > last]
+        if not events or events[0].seq == last + 1:
+            return events, False
+    mailbox.behind = False  # before the read: what happens from now on is told again
+    page = await _read(here, mailbox.key, last)
+    whole = len(page.events) < PAGE
+    mailbox.behind = mailbox.behind or not whole
+    return page.events, whole and not page.is_open
+
+
+async def _read(here: Process, key: RunKey, after: int) -> Page:
+    """Waits while the database does not answer: a reader who has begun need not begin again."""
+    while True:
+        try:
+            return await _read_once(here, key, after)
+        except (psycopg.OperationalError, OperationalError, InterfaceError):
+            logger.warning("A run's events cannot be read; its readers wait")
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _read_once(here: Process, key: RunKey, after: int) -> Page:
+    """Asks to be told of further events first. A response is streamed after its view has left the tenant: enter it."""
+    if key.run_id not in here.live:
+        await here.store.watch([key])
+    with tenant_context(key.tenant_id):
+        return await in_db_thread(event_page, key=key, after=after, limit=PAGE)
+
+
+def as_seen_after(event: Event, last: int) -> Event:
+    """A merged event, for somebody who has a part of what was merged, as the snapshot of its message.
+
+    `start` is the character of the message at which `text` begins; it replaces whatever the client has from there on.
+    """
+    merged = (event.data.get("metadata") or {}).get("merged")
+    if merged is None or merged["since"] > last:
+        return event
+    part = DELTAS[event.type]
+    value = {part: event.data[part], "type": event.type, "start": merged["start"], "text": event.data["delta"]}
+    return make_event(event.seq, "CUSTOM", {"name": "message_snapshot", "value": value}, event.at)
+
+
+async def all_events(key: RunKey) -> AsyncGenerator[Event, None]:
+    """The stored events of a run as it is now."""
+    last = 0
+    while True:
+        with tenant_context(key.tenant_id):
+            page = await in_db_thread(event_page, key=key, after=last, limit=PAGE)
+        for event in page.events:
+            yield event
+            last = event.seq
+        if len(page.events) < PAGE:
+            return
+
+
+async def opened(
+    events: AsyncGenerator[Event | None, None], count: int
+) -> tuple[list[Event | None], AsyncGenerator[Event | None, None]]:
+    """The first `count` events, or fewer when nothing comes for a while; and all events, these included."""
+    head: list[Event | None] = []
+    while len(head) < count and (not head or head[-1] is not None):
+        try:
+            head.append(await anext(events))
+        except StopAsyncIteration:
+            break
+    return head, _chained(head, events)
+
+
+async def _chained(
+    head: list[Event | None], rest: AsyncGenerator[Event | None, None]
+) -> AsyncGenerator[Event | None, None]:
+    async with aclosing(rest):
+        for event in head:
+            yield event
+        async for event in rest:
+            yield event

@@ -1,15 +1,26 @@
+import datetime
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from agents.models import AgentVersion
 from core.rls import TenantForeignKey
+from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from tenants.models import TenantModel
 
 
+def utc_today() -> datetime.date:
+    return timezone.now().astimezone(datetime.UTC).date()
+
+
 class Run(TenantModel):
-    """One answer being made, or made: of an agent version in a session, or of a bare model without either."""
+    """One answer being made, or made: of an agent version in a session, or of a bare model without either.
+
+    `day` is the day (UTC) of its creation, by which its events are partitioned. `request` is what was asked, for
+    another attempt and for a replay; `context_seq` is the last message of the session that the model saw.
+    """
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -39,6 +50,11 @@ class Run(TenantModel):
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     last_seq = models.PositiveIntegerField(default=0)
+    day = models.DateField(default=utc_today, editable=False)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    request: Any = models.JSONField(default=dict)
+    context_seq = models.PositiveIntegerField(null=True)
+    compacted_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "run"
@@ -47,6 +63,10 @@ class Run(TenantModel):
             models.Index(fields=["tenant", "-created_at", "-id"], name="run_list"),
             models.Index(fields=["tenant", "session", "-created_at"], name="run_session"),
             models.Index(fields=["tenant", "status", "-created_at"], name="run_status"),
+            models.Index(
+                fields=["tenant", "session", "created_at"], condition=models.Q(finished_at=None), name="run_open"
+            ),
+            models.Index(fields=["finished_at"], condition=models.Q(compacted_at=None), name="run_not_compacted"),
         ]
 
     def __str__(self) -> str:
@@ -56,20 +76,91 @@ class Run(TenantModel):
     def is_finished(self) -> bool:
         return self.status in FINISHED
 
+    @property
+    def outlives_caller(self) -> bool:
+        """May somebody come back for it? Otherwise it ends with its caller's connection."""
+        return self.session_id is not None or bool(self.request.get("idempotency_key"))
+
+    @property
+    def key(self) -> RunKey:
+        return RunKey(self.tenant_id, self.id, self.day)
+
+    @property
+    def thread_id(self) -> str:
+        """AG-UI's name of the conversation: the client's own id of the session, else ours; without one the run's."""
+        if self.session is None:
+            return str(self.id)
+        return self.session.external_id or str(self.session.id)
+
 
 FINISHED = (Run.Status.SUCCEEDED, Run.Status.FAILED, Run.Status.CANCELLED, Run.Status.EXPIRED)
 
 
-class RunEvent(TenantModel):
-    """One AG-UI event of a run; `seq` starts at 1 and has no holes."""
+class RunEvent(models.Model):
+    """One AG-UI event of a run; `seq` starts at 1 and has no holes.
 
-    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    A compacted row stands for several: `data.metadata.merged` says from which `seq` on (runs/services/compact.py).
+    The table is partitioned by `day`: name it in every query. Deleting a run deletes its events, by a trigger.
+    """
+
+    pk = models.CompositePrimaryKey("run_id", "seq", "day")
+    day = models.DateField()
+    tenant_id = models.UUIDField()
+    run_id = models.UUIDField()
     seq = models.PositiveIntegerField()
-    at = models.DateTimeField()
+    fence = models.PositiveIntegerField()
     type = models.CharField(max_length=40)
     data: Any = models.JSONField()
 
     class Meta:
         db_table = "run_event"
         ordering = ["seq"]
-        constraints = [models.UniqueConstraint(fields=["tenant", "run", "seq"], name="run_event_seq")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.seq}"
+
+    @property
+    def at(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.data["timestamp"] / 1000, datetime.UTC)
+
+
+class RunLease(models.Model):
+    """There is one for each run that is not finished: who runs it, and until when that is believed.
+
+    `fence` counts the processes that have had the run; only the holder of the current number may write its events.
+    `last_seq` is the last stored event. A run that waits for its turn has no owner; `lease_until` in the past means
+    that any process may claim it, `-infinity` that it was given up willingly. Others that follow the run say so by
+    `watched_until`: then the owner notifies them.
+    """
+
+    run_id = models.UUIDField(primary_key=True)
+    tenant_id = models.UUIDField()
+    day = models.DateField()
+    status = models.CharField(max_length=16, choices=Run.Status)
+    owner = models.UUIDField(null=True)
+    fence = models.PositiveIntegerField()
+    last_seq = models.PositiveIntegerField()
+    lease_until = models.DateTimeField()
+    watched_until = models.DateTimeField()
+    cancel_requested = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "run_lease"
+
+    def __str__(self) -> str:
+        return str(self.run_id)
+
+
+class IdempotencyKey(TenantModel):
+    """The run that a client's Idempotency-Key began; kept for IDEMPOTENCY_HOURS."""
+
+    key = models.CharField(max_length=255)
+    body_hash = models.BinaryField(max_length=32)
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="idempotency_keys")
+
+    class Meta:
+        db_table = "idempotency_key"
+        constraints = [models.UniqueConstraint(fields=["tenant", "key"], name="idempotency_key_once")]
+
+    def __str__(self) -> str:
+        return self.key

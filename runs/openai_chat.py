@@ -3,34 +3,42 @@
 Tool calls that the server runs by itself stay inside; those of the client's own tools go out.
 """
 
-import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
-from uuid import UUID
 
 import orjson
-from django.conf import settings
 
-from core.errors import ApplicationError
+from core.errors import ApplicationError, NotFound
 from runs import sse
-from runs.events import Event
-from runs.stream import RunStream
+from runs.events import Event, error_of, restart_of
+from runs.models import Run
+from runs.transcript import still_valid
+
+
+class AnswerChanged(ApplicationError):
+    """Another attempt of the run says something else than the chunks that were sent: they cannot be taken back."""
+
+    status, type, code = 503, "unavailable", "attempt_restarted"
 
 
 class ChatFormat:
     """What is the same in every chunk of one answer, and which tools are the client's."""
 
     def __init__(
-        self, stream: RunStream, *, model: str, client_tools: Iterable[str], bare: bool, include_usage: bool = False
+        self, run: Run, *, model: str, client_tools: Iterable[str], bare: bool, include_usage: bool = False
     ) -> None:
-        self.stream = stream
+        self.run = run
         self.model = model
         self.client_tools = frozenset(client_tools)
         self.bare = bare  # a model called directly: nothing of ours is added
         self.include_usage = include_usage
         self._calls: dict[str, int] = {}
+        self._first_call_seq = 0
         self._speaking = ""  # the message whose text came last
+        self._said: list[tuple[int, str, str]] = []  # seq, message and text of what this attempt has said
+        self._sent = ""  # text
+        self._matched: int | None = None  # characters of it that another attempt has said again
 
     def _text(self, message_id: str, delta: str) -> str:
         """An agent may say several messages in one answer, around its tools: a blank line parts them."""
@@ -38,17 +46,40 @@ class ChatFormat:
         self._speaking = message_id
         return apart + delta
 
+    def _unsent(self, text: str) -> str:
+        """What of `text` the client lacks. Raises AnswerChanged when an attempt says something else than before."""
+        if self._matched is None:
+            self._sent += text
+            return text
+        known = self._sent[self._matched : self._matched + len(text)]
+        if not text.startswith(known):
+            message = "The run was started again and answers otherwise; read its answer with GET /v1/runs/{}/events."
+            raise AnswerChanged(message.format(self.run.id))
+        self._matched += len(known)
+        if self._matched == len(self._sent):
+            self._sent, self._matched = self._sent + text[len(known) :], None
+        return text[len(known) :]
+
+    def restart(self, keep: int) -> None:
+        """What was said after the seq `keep` does not count; but the client has it."""
+        if self._calls and self._first_call_seq > keep:
+            raise AnswerChanged("The run was started again after it had called your tools.")
+        self._said = [said for said in self._said if said[0] <= keep]
+        self._speaking = self._said[-1][1] if self._said else ""
+        self._matched = sum(len(text) for _, _, text in self._said)
+        if self._matched == len(self._sent):
+            self._matched = None
+
     def envelope(self, kind: str) -> dict[str, Any]:
         return {
-            "id": f"chatcmpl-{self.stream.run_id.hex}",
+            "id": f"chatcmpl-{self.run.id.hex}",
             "object": kind,
-            "created": self.stream.events[0].at // 1000 if self.stream.events else int(time.time()),
+            "created": int(self.run.created_at.timestamp()),
             "model": self.model,
         }
 
     def metadata(self) -> dict[str, str]:
-        session: UUID | None = self.stream.session_id
-        return {"session_id": self.stream.thread_id, "run_id": str(self.stream.run_id)} if session else {}
+        return {"session_id": self.run.thread_id, "run_id": str(self.run.id)} if self.run.session_id else {}
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -65,12 +96,16 @@ class ChatFormat:
         data = event.data
         match event.type:
             case "TEXT_MESSAGE_CONTENT":
-                return {"content": self._text(data["messageId"], data["delta"])}
+                text = self._text(data["messageId"], data["delta"])
+                self._said.append((event.seq, data["messageId"], text))
+                unsent = self._unsent(text)
+                return {"content": unsent} if unsent else None
             case "REASONING_MESSAGE_CONTENT":
                 return {"reasoning_content": data["delta"]}
             case "CUSTOM" if data["name"] == "refusal":
                 return {"refusal": data["value"]}
             case "TOOL_CALL_START" if self.bare or data["toolCallName"] in self.client_tools:
+                self._first_call_seq = self._first_call_seq or event.seq
                 index = self._calls[data["toolCallId"]] = len(self._calls)
                 function = {"name": data["toolCallName"], "arguments": ""}
                 call = {"index": index, "id": data["toolCallId"], "type": "function", "function": function}
@@ -90,27 +125,40 @@ def usage_of(event: Event) -> dict[str, int]:
     }
 
 
-async def chunks(form: ChatFormat) -> AsyncGenerator[bytes, None]:
+async def chunks(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -> AsyncGenerator[bytes, None]:
     """The SSE frames of a streamed answer. A failure is an `error` event, never a clean finish."""
     yield _frame(form.chunk({"role": "assistant", "content": ""}))
-    async with aclosing(form.stream.follow(idle=settings.HEARTBEAT_SECONDS)) as events:
-        async for event in events:
-            if event is None:
-                yield sse.HEARTBEAT
-                continue
-            delta = form.delta(event)
-            if delta is not None:
-                yield _frame(form.chunk(delta))
-            elif event.is_terminal:
-                for frame in _ending(form, event):
+    try:
+        async with aclosing(events):
+            async for event in events:
+                for frame in _frames(form, event):
                     yield frame
+                if event is not None and event.is_terminal:
+                    return
+        error = _gone()
+    except ApplicationError as failure:
+        error = failure
+    yield sse.frame(orjson.dumps(error.body()), event="error")
+
+
+def _gone() -> ApplicationError:
+    return NotFound("The run was deleted.", code="run_deleted")
+
+
+def _frames(form: ChatFormat, event: Event | None) -> Iterable[bytes]:
+    if event is None:
+        yield sse.HEARTBEAT
+    elif event.is_terminal:
+        yield from _ending(form, event)
+    elif (keep := restart_of(event)) is not None:
+        form.restart(keep)
+    elif (delta := form.delta(event)) is not None:
+        yield _frame(form.chunk(delta))
 
 
 def _ending(form: ChatFormat, event: Event) -> Iterable[bytes]:
     if event.type == "RUN_ERROR":
-        error = form.stream.error or ApplicationError("The run failed.")
-        yield sse.frame(orjson.dumps(error.body()), event="error")
-        return
+        raise error_of(event)
     last = form.chunk({}, finish_reason=event.data["result"]["finishReason"])
     if form.metadata():
         last["metadata"] = form.metadata()
@@ -124,13 +172,16 @@ def _frame(chunk: dict[str, Any]) -> bytes:
     return sse.frame(orjson.dumps(chunk))
 
 
-async def completion(form: ChatFormat) -> dict[str, Any]:
+async def completion(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -> dict[str, Any]:
     """The whole answer. Raises the run's error."""
-    await form.stream.ended()
-    if form.stream.error is not None:
-        raise form.stream.error
-    deltas = [delta for event in form.stream.events if (delta := form.delta(event)) is not None]
-    last = form.stream.events[-1]
+    async with aclosing(events):
+        told = still_valid([event async for event in events if event is not None])
+    last = told[-1] if told else None
+    if last is None or not last.is_terminal:
+        raise _gone()
+    if last.type == "RUN_ERROR":
+        raise error_of(last)
+    deltas = [delta for event in told if (delta := form.delta(event)) is not None]
     choice = {
         "index": 0,
         "message": merged(deltas),

@@ -3,13 +3,14 @@
 import asyncio
 import contextvars
 import logging
-from contextlib import aclosing
-from threading import Event
+from contextlib import aclosing, suppress
+from functools import partial
+from threading import Event as Flag
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from agents.executable import executable_for, run_model
 from core.aio import in_db_thread
@@ -17,162 +18,241 @@ from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from runs import events
 from runs.exceptions import RunCancelled
-from runs.models import Run
+from runs.models import Run, RunLease
+from runs.process import OWNER, Process, process
 from runs.selectors import run_get
-from runs.services import Outcome, Turn, TurnRequest, begin_turn, finish_turn, run_cancel_request, run_end_lost
+from runs.services.begin import Begun, begin_turn
+from runs.services.finish import Finished, Outcome, finish_turn
+from runs.services.lease import lease_release
+from runs.services.stop import run_cancel_request
+from runs.services.take_over import run_take_over
+from runs.services.turns import Turn, TurnRequest
 from runs.sink import RunSink
-from runs.stream import RunStream, live
+from runs.stream import RunKey, RunLost, RunStream
+from runs.transcript import Transcript
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
-_tasks: dict[UUID, asyncio.Task[None]] = {}
-_stopping = Event()
-_beginning: set[asyncio.Task[tuple[Turn, RunStream]]] = set()
-_cancelled: set[UUID] = set()
-_ending: set[UUID] = set()  # runs whose end is being stored: nothing stops them any more
-STORE_AGAIN = (0.1, 1.0)  # seconds before another attempt to store a run's end
+_stopping = Flag()
+_beginning: set[asyncio.Task[Run]] = set()
+STORE_SECONDS = 300  # for which the end of a run is tried to be stored while the database does not answer
+STOP_SECONDS = 5.0  # beyond the lease of a lost run, until a cancel answers with a run that has not stopped yet
 
 
-async def begin(*, actor: Principal, request: TurnRequest) -> tuple[Turn, RunStream]:
-    """Begin a turn and run it. Raises RateLimited, before anything is written, when this process has its fill of runs.
+async def begin(*, actor: Principal, request: TurnRequest) -> Run:
+    """Begin a turn and run it, or find the run of an earlier request with the same Idempotency-Key.
 
-    A caller that is cancelled meanwhile leaves no turn without its run: one with a session goes on, another is stopped.
+    Raises RateLimited, before anything is written, when this process has its fill of runs. A caller that is cancelled
+    meanwhile leaves no turn without its run: one that somebody may come back for goes on, another is stopped.
     """
-    _refuse_overload()
+    here = await process()
+    _refuse_overload(here)
     task = asyncio.create_task(_begin(actor, request), name="begin-turn")
     _beginning.add(task)
     task.add_done_callback(_beginning.discard)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(_left_alone)
+        task.add_done_callback(partial(_left_alone, here))
         raise
 
 
-def _refuse_overload() -> None:
+def _refuse_overload(here: Process) -> None:
     if _stopping.is_set():
         raise Unavailable("The server is stopping; ask again in a moment.", code="server_stopping", retry_after=1)
-    if len(_tasks) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
+    if len(here.tasks) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
         message = (
             f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
         )
         raise RateLimited(message, code="too_many_runs", retry_after=1)
 
 
-async def _begin(actor: Principal, request: TurnRequest) -> tuple[Turn, RunStream]:
-    turn = await in_db_thread(begin_turn, actor=actor, request=request)
-    return turn, start(turn)
+def is_stopping() -> bool:
+    return _stopping.is_set()
 
 
-def _left_alone(task: asyncio.Task[tuple[Turn, RunStream]]) -> None:
+async def _begin(actor: Principal, request: TurnRequest) -> Run:
+    here = await process()
+    begun: Begun = await in_db_thread(begin_turn, actor=actor, request=request, owner=OWNER)
+    if begun.turn is not None:
+        start(here, begun.turn)
+    for run_id in begun.interrupted:
+        _cancel_anywhere(here, run_id)
+    if begun.run.session_id is not None:
+        here.announce(begun.run.session_id, begun.run.key)
+    return begun.run
+
+
+def _left_alone(here: Process, task: asyncio.Task[Run]) -> None:
     if not task.cancelled() and task.exception() is None:
-        stop_if_alone(task.result()[1])
+        here.in_background(leave(task.result()))
 
 
-def stop_if_alone(stream: RunStream) -> None:
-    """A run without a session has nobody but its caller who could read it: it ends with the caller's connection."""
-    if stream.session_id is None:
-        cancel(stream.run_id)
+async def leave(run: Run) -> None:
+    """A caller has gone. A run that nobody can come back for, and nobody else follows, ends."""
+    here = await process()
+    if not run.outlives_caller and not here.hub.followers(run.id):
+        here.cancel(run.id)
 
 
-def start(turn: Turn) -> RunStream:
-    """Begin to run a turn; the stream has all its events from the first."""
+def start(here: Process, turn: Turn) -> asyncio.Task[None]:
+    """Run a turn; who follows the run is shown what it has told already."""
     run = turn.run
-    session = turn.session
-    thread_id = (session.external_id or str(session.id)) if session else str(run.id)
-    stream = RunStream(run_id=run.id, tenant_id=run.tenant_id, session_id=run.session_id, thread_id=thread_id)
-    stream.publish("RUN_STARTED", **events.run_started(thread_id, str(run.id)))
-    live.add(stream)
-    task = asyncio.create_task(_run(turn, stream), name=f"run-{run.id}", context=contextvars.Context())
-    _tasks[run.id] = task
-    task.add_done_callback(lambda _: _tasks.pop(run.id, None))
-    return stream
+    stream = RunStream(
+        run.key,
+        fence=turn.fence,
+        stored=turn.stored,
+        writer=here.writer,
+        on_lost=lambda: here.interrupt(run.id),
+    )
+    stream.recent += turn.told
+    here.live[run.id] = stream
+    here.writer.add(stream)
+    here.hub.deliver(run.id, turn.told)
+    task = asyncio.create_task(_run(here, turn, stream), name=f"run-{run.id}", context=contextvars.Context())
+    here.tasks[run.id] = task
+    return task
 
 
-def cancel(run_id: UUID) -> bool:
-    """Stop a run of this process: its model call is closed at once. False when none is under way here."""
-    task = _tasks.get(run_id)
-    if task is None or task.done() or run_id in _ending:
-        return False
-    _cancelled.add(run_id)
-    asyncio.get_running_loop().call_soon(_interrupt, run_id)  # a task that has not begun would end without its end
-    return True
+async def take_over(*, tenant_id: UUID, run_id: UUID) -> asyncio.Task[None] | None:
+    """Run a run whose turn has come, or whose process is gone; None when there is nothing to run."""
+    here = await process()
+    with tenant_context(tenant_id):
+        found = await in_db_thread(run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER)
+    if isinstance(found, Turn):
+        return start(here, found)
+    here.hub.look(run_id)
+    if found is not None:
+        _ended(here, tenant_id, run_id, found)
+    return None
 
 
-def _interrupt(run_id: UUID) -> None:
-    task = _tasks.get(run_id)
-    if task is not None and run_id not in _ending:
-        task.cancel()
+async def finished(task: asyncio.Task[None]) -> None:
+    """Returns once the run has ended or was given up."""
+    await asyncio.wait([task])
+
+
+def _ended(here: Process, tenant_id: UUID, run_id: UUID, finished: Finished) -> None:
+    if finished.watched:
+        here.writer.tell("r", run_id)
+    if finished.next_run is None:
+        return
+    if _stopping.is_set():
+        here.writer.tell("d", finished.next_run)
+    else:
+        here.in_background(take_over(tenant_id=tenant_id, run_id=finished.next_run))  # else the worker does
+
+
+def _cancel_anywhere(here: Process, run_id: UUID) -> None:
+    here.hub.look(run_id)
+    if run_id in here.live:
+        here.cancel(run_id)
+    else:
+        here.writer.tell("c", run_id)
+        here.writer.tell("r", run_id)
 
 
 async def stop(*, actor: Principal, ref: str) -> Run:
-    """The run as it is once the stop has taken effect."""
+    """The run as it is once the stop has taken effect; a run whose process is gone ends when its lease does."""
+    here = await process()
     run = await in_db_thread(run_cancel_request, actor=actor, ref=ref)
-    stream = live.get(run.id)
-    if stream is not None:
-        cancel(run.id)
-        await stream.ended()
-    elif not run.is_finished:
-        await in_db_thread(run_end_lost, actor=actor, run=run)
+    if not run.is_finished or run.cancel_requested_at is not None:
+        _cancel_anywhere(here, run.id)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settings.RUN_LEASE_SECONDS + STOP_SECONDS):
+            await _until_ended(here, run.key)
     return await in_db_thread(run_get, actor=actor, ref=str(run.id))
 
 
+async def _until_ended(here: Process, key: RunKey) -> None:
+    with here.hub.mailbox(key) as mailbox:
+        if key.run_id not in here.live:
+            await here.store.watch([key])
+        while await in_db_thread(_is_open, key):
+            if not await mailbox.changed(1.0):
+                await take_over(tenant_id=key.tenant_id, run_id=key.run_id)
+
+
+def _is_open(key: RunKey) -> bool:
+    return RunLease.objects.filter(tenant_id=key.tenant_id, run_id=key.run_id).exists()
+
+
 async def shut_down(grace: float) -> None:
-    """Refuse new runs, let the others end for `grace` seconds, then stop them; each ends with its events stored."""
+    """Refuse new runs, let the others end for `grace` seconds, then give them up to other processes.
+
+    Those who follow runs here are told to follow them elsewhere.
+    """
     _stopping.set()
+    here = await process()
     if _beginning:
-        await asyncio.wait(_beginning, timeout=grace)
-    if _tasks:
-        await asyncio.wait(_tasks.values(), timeout=grace)
-    for run_id in list(_tasks):
-        _interrupt(run_id)
-    if _tasks:
-        await asyncio.wait(list(_tasks.values()), timeout=10)
+        await asyncio.wait(set(_beginning), timeout=grace)
+    if here.tasks:
+        await asyncio.wait(set(here.tasks.values()), timeout=grace)
+    here.moving = True
+    for run_id in list(here.tasks):
+        here.interrupt(run_id)
+    if here.tasks:
+        await asyncio.wait(set(here.tasks.values()), timeout=10)
+    here.hub.move_all()
+    await here.writer.told()
 
 
-async def _run(turn: Turn, stream: RunStream) -> None:
-    sink = RunSink(stream)
-    with tenant_context(turn.run.tenant_id):
+async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
+    run = turn.run
+    sink = RunSink(stream, Transcript(turn.kept).messages)
+    with tenant_context(run.tenant_id):
         try:
-            error = await _execute(turn, sink)
-            _ending.add(turn.run.id)
-            await asyncio.shield(_finish(turn, stream, sink, error))
+            error = await _execute(here, turn, sink)
+            here.ending.add(run.id)
+            moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
+            work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
+            await asyncio.shield(work)
         finally:
-            live.remove(stream)
-            _ending.discard(turn.run.id)
-            _cancelled.discard(turn.run.id)
+            here.writer.remove(stream)
+            for held in (here.live, here.tasks):
+                held.pop(run.id, None)
+            here.ending.discard(run.id)
+            here.cancelled.discard(run.id)
+            here.hub.look(run.id)
 
 
-async def _execute(turn: Turn, sink: RunSink) -> ApplicationError | None:
+class _Interrupted(Unavailable):
+    code = "server_stopping"
+
+
+async def _execute(here: Process, turn: Turn, sink: RunSink) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
         async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
             await _play(turn, sink)
     except asyncio.CancelledError:
-        if turn.run.id in _cancelled:
+        if turn.run.id in here.cancelled:
             return RunCancelled("The run was cancelled.")
-        return Unavailable("The server stopped during the run.", code="server_stopping")
+        return _Interrupted("The server stopped during the run.")
+    except RunLost:
+        return _Interrupted("The run is no longer this process's.")
     except ApplicationError as error:
         return error
     except Exception as error:
         if isinstance(error, TimeoutError) and limit.expired():
             message = f"The run exceeded {settings.RUN_TIMEOUT:g} s; RUN_TIMEOUT raises this limit."
             return TimedOut(message, code="run_timeout")
+        if sink.stream.lost:
+            return _Interrupted("The run is no longer this process's.")
         logger.exception("A run failed", extra={"run_id": str(turn.run.id)})
         return ApplicationError("The run failed on the server. The run id leads to its log.", code="run_failed")
     return None
 
 
 async def _play(turn: Turn, sink: RunSink) -> None:
-    request = turn.request
     if turn.version is None:
         await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
     produced = executable_for(turn.version).run(
         report=sink,
         messages=turn.context,
-        params=request.params,
-        client_tools=request.client_tools,
+        params=turn.params,
+        client_tools=turn.client_tools,
         target=turn.target,
         toolsets=turn.toolsets,
         run_id=turn.run.id,
@@ -184,69 +264,87 @@ async def _play(turn: Turn, sink: RunSink) -> None:
 
 
 def _model_params(turn: Turn) -> dict[str, Any]:
-    tools = turn.request.client_tools
-    return {**turn.request.params, **({"tools": tools} if tools else {})}
+    tools = turn.client_tools
+    return {**turn.params, **({"tools": tools} if tools else {})}
 
 
-async def _finish(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> None:
-    """Store the end, then tell it: who has seen the terminal event finds everything in the database."""
+async def _give_up(here: Process, turn: Turn, stream: RunStream) -> None:
+    """All that was said is stored, then any process may have the run."""
     try:
-        last = await _store(turn, stream, sink, error)
-    except RunCancelled as ended:
-        error = ended
-        last = stream.prepare("RUN_ERROR", {"message": error.message, "code": error.code})
-    except Exception:
-        logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
-        error = Unavailable("The answer could not be stored.", code="storage_failed")
-        last = stream.prepare("RUN_ERROR", {"message": error.message, "code": error.code})
-        await _store_failure(turn, error)
-    stream.error = error
-    stream.deliver(last)
+        async with asyncio.timeout(5):
+            await here.writer.flushed(stream)
+            if not stream.lost:
+                await in_db_thread(lease_release, run_id=turn.run.id, fence=turn.fence)
+                here.writer.tell("d", turn.run.id)
+    except (TimeoutError, DatabaseError):
+        logger.warning("A run is not given up; its lease will end", extra={"run_id": str(turn.run.id)})
 
 
-async def _store(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> events.Event:
-    """The terminal event, stored with all before it. A database that fails, or an agent that goes, is tried again."""
+async def _finish(here: Process, turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> None:
+    """Store the end, then tell it: who has seen the terminal event finds everything in the database."""
     partial = sink.partial()
     sink.close()
-    last = _terminal_event(turn, stream, sink, error)
-    outcome = _outcome(sink, error, partial)
-    for wait in STORE_AGAIN:
-        try:
-            return await _store_once(turn, stream, outcome, last)
-        except DatabaseError:
-            await asyncio.sleep(wait)
-    return await _store_once(turn, stream, outcome, last)
-
-
-async def _store_once(turn: Turn, stream: RunStream, outcome: Outcome, last: events.Event) -> events.Event:
-    """Raises RunCancelled when the row has ended meanwhile: somebody gave this process up for lost."""
-    if not await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[*stream.events, last]):
-        raise RunCancelled("The run was ended from outside.")
-    return last
-
-
-async def _store_failure(turn: Turn, error: ApplicationError) -> None:
-    """The run ends as failed, with nothing of what it said."""
-    outcome = Outcome(Run.Status.FAILED, [], None, error_code=error.code, error_message=error.message)
+    await here.writer.settled(stream)
+    if stream.lost:
+        return
+    rest = stream.take()
     try:
-        await in_db_thread(finish_turn, turn=turn, outcome=outcome, events=[])
+        last = _terminal_event(turn, stream, sink, error)
+        told = [*rest, last]
+        finished = await _store(turn, _outcome(sink, error, partial), told)
+    except Exception:
+        logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
+        told, finished = await _store_failure(turn, stream)
+    if finished is not None:
+        here.live.pop(turn.run.id, None)
+        here.hub.deliver(turn.run.id, told)
+        _ended(here, turn.run.tenant_id, turn.run.id, finished)
+
+
+async def _store(turn: Turn, outcome: Outcome, told: list[events.Event]) -> Finished | None:
+    """Tried again while the database does not answer, and when the agent goes meanwhile."""
+    loop = asyncio.get_running_loop()
+    end, wait, faults = loop.time() + STORE_SECONDS, 0.05, 0
+    while True:
+        try:
+            return await in_db_thread(finish_turn, run=turn.run, fence=turn.fence, outcome=outcome, events=told)
+        except DatabaseError as error:
+            faults += not isinstance(error, OperationalError | InterfaceError)
+            if faults > 2 or loop.time() > end:
+                raise
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, 1.0)
+
+
+async def _store_failure(turn: Turn, stream: RunStream) -> tuple[list[events.Event], Finished | None]:
+    """The run ends as failed, with nothing of what it said since the last commit."""
+    error = Unavailable("The answer could not be stored.", code="storage_failed")
+    last = events.make_event(stream.stored + 1, "RUN_ERROR", events.run_error(error))
+    try:
+        return [last], await _store(turn, _failure(error), [last])
     except DatabaseError:
-        logger.warning("A run stays open until it expires", extra={"run_id": str(turn.run.id)})
+        logger.warning("A run stays open until its lease ends", extra={"run_id": str(turn.run.id)})
+        return [last], None
+
+
+def _failure(error: ApplicationError) -> Outcome:
+    return Outcome(Run.Status.FAILED, [], None, error_code=error.code, error_message=error.message)
 
 
 def _terminal_event(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> events.Event:
+    seq = stream.stored + len(stream.take()) + 1
     if error is not None:
-        return stream.prepare("RUN_ERROR", {"message": error.message, "code": error.code})
+        return events.make_event(seq, "RUN_ERROR", events.run_error(error))
     prompt, completion = sink.tokens()
     fields = events.run_finished(
-        stream.thread_id,
+        turn.run.thread_id,
         str(turn.run.id),
         finish_reason=sink.finish_reason or "stop",
         model=turn.run.model,
         prompt_tokens=prompt,
         completion_tokens=completion,
     )
-    return stream.prepare("RUN_FINISHED", fields)
+    return events.make_event(seq, "RUN_FINISHED", fields)
 
 
 def _outcome(sink: RunSink, error: ApplicationError | None, partial: dict[str, Any] | None) -> Outcome:

@@ -1,11 +1,17 @@
 """Reads of runs and their stored events; what belongs to another tenant is missing."""
 
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
 from django.db.models import QuerySet
 
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
-from runs.models import Run, RunEvent
+from runs.exceptions import events_expired, unknown_cursor
+from runs.models import Run, RunEvent, RunLease
+from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -13,7 +19,7 @@ from tenants.principal import Principal
 
 def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySet[Run]:
     authorize(actor, "run.view")
-    runs = Run.objects.filter(tenant_id=actor.tenant_id).select_related("agent_version__agent")
+    runs = Run.objects.filter(tenant_id=actor.tenant_id).select_related("agent_version__agent", "session")
     return runs.filter(session_id=session.id) if session else runs
 
 
@@ -24,8 +30,48 @@ def run_get(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def event_list(*, actor: Principal, run: Run, after: int = 0, limit: int | None = None) -> list[Event]:
-    """The stored events of a run with a higher `seq` than `after`, in order."""
+def open_runs(*, actor: Principal, session_id: UUID) -> list[Run]:
+    """The runs of a session that are not finished, in the order of their beginnings."""
+    return list(run_list(actor=actor).filter(session_id=session_id, finished_at=None).order_by("created_at", "id"))
+
+
+class Page(NamedTuple):
+    """Stored events in order; `is_open` when more may come, because the run is not finished."""
+
+    events: list[Event]
+    is_open: bool
+
+
+def event_page(*, key: RunKey, after: int, limit: int) -> Page:
+    """The stored events of a run that follow the seq `after`; the caller has authorised `run.view`, in the tenant.
+
+    Raises EventsExpired when some that follow are no longer kept, and InvalidRequest for a seq that never was.
+    """
+    leases = RunLease.objects.filter(tenant_id=key.tenant_id, run_id=key.run_id)
+    reached = leases.values_list("last_seq", flat=True).first()  # before the events: a run's last ones end its lease
+    rows = RunEvent.objects.filter(tenant_id=key.tenant_id, run_id=key.run_id, day=key.day, seq__gt=after)
+    events = [stored_event(seq, data) for seq, data in rows.order_by("seq").values_list("seq", "data")[:limit]]
+    if not events:
+        _check_cursor(key, after, reached)
+    elif events[0].first > after + 1:
+        raise events_expired(settings.EVENT_RETENTION_DAYS)
+    return Page(events, reached is not None)
+
+
+def _check_cursor(key: RunKey, after: int, reached: int | None) -> None:
+    last = reached
+    if last is None:
+        runs = Run.objects.filter(tenant_id=key.tenant_id, id=key.run_id)
+        last = runs.values_list("last_seq", flat=True).first()
+        if last is None:
+            raise NotFound("The run was deleted.", code="run_deleted")
+        if after < last:
+            raise events_expired(settings.EVENT_RETENTION_DAYS)
+    if after > last:
+        raise unknown_cursor(after, last)
+
+
+def event_list(*, actor: Principal, run: Run, after: int = 0, limit: int = 1000) -> list[Event]:
+    """The stored events of a run that follow the seq `after`, in order; raises what `event_page` does."""
     authorize(actor, "run.view")
-    rows = RunEvent.objects.filter(tenant_id=actor.tenant_id, run_id=run.id, seq__gt=after).order_by("seq")
-    return [stored_event(row.seq, row.data) for row in (rows[:limit] if limit else rows)]
+    return event_page(key=run.key, after=after, limit=limit).events

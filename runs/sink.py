@@ -30,10 +30,12 @@ class Reply:
         self._id = str(uuid4())
         self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
+        self._pieces = 0
         self.ended = False
 
     async def __call__(self, delta: Delta) -> None:
         self._said.add(delta)
+        self._pieces += 1
         if delta.reasoning:
             self._enter("reasoning")
             self._stream.publish("REASONING_MESSAGE_CONTENT", messageId=self._reasoning_id, delta=delta.reasoning)
@@ -46,6 +48,7 @@ class Reply:
             self._tool_call(fragment)
         if delta.finish_reason:
             self._end(delta.finish_reason)
+        await self._stream.room()
 
     @property
     def _reasoning_id(self) -> str:
@@ -94,16 +97,22 @@ class Reply:
         return self._said.completion().text
 
     def tokens(self) -> tuple[int, int]:
-        usage = self._said.completion().usage
-        return (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        """As the provider counted; of an answer that was cut short before that, an estimate of what was said."""
+        said = self._said.completion()
+        if said.usage:
+            return said.usage.prompt_tokens, said.usage.completion_tokens
+        return 0, 0 if self.ended else max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
 
 
 class RunSink:
-    """`messages` are the complete ones so far, in OpenAI's shape; `partial` is what a stop cut short."""
+    """`messages` are the complete ones so far, in OpenAI's shape, those `kept` of an earlier attempt included.
 
-    def __init__(self, stream: RunStream) -> None:
+    `partial` is what a stop cut short.
+    """
+
+    def __init__(self, stream: RunStream, kept: Iterable[Message] = ()) -> None:
         self.stream = stream
-        self.messages: list[Message] = []
+        self.messages: list[Message] = list(kept)
         self.first_token_ms: int | None = None
         self.finish_reason = ""
         self._started = time.monotonic()
@@ -134,6 +143,7 @@ class RunSink:
             role="tool",
             metadata=without_nones(ms=result.ms, error=True if result.is_error else None),
         )
+        await self.stream.room()
 
     async def template_event(self, event: Event) -> None:
         match event:
@@ -145,6 +155,7 @@ class RunSink:
                 self.stream.publish("CUSTOM", name=storable_text(event.name), value=storable(event.value))
             case Answer():
                 await self._answer(event)
+        await self.stream.room()
 
     async def _answer(self, answer: Answer) -> None:
         """A template may answer with text that no model said: it becomes a message of its own."""

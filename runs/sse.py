@@ -18,6 +18,11 @@ def frame(data: bytes, *, id: int | None = None, event: str | None = None) -> by
     return head + b"data: " + data + b"\n\n"
 
 
+def retry(milliseconds: int) -> bytes:
+    """How long a browser waits before it connects again."""
+    return b"retry: %d\n\n" % milliseconds
+
+
 class EventStreamResponse(StreamingHttpResponse):
     """Closes its frames' generator as soon as the client has gone, instead of when it is collected."""
 

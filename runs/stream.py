@@ -1,101 +1,126 @@
-"""A run under way in this process: its events so far, and everybody who follows them.
+"""A run under way in this process: what it says, on its way into the event log."""
 
-Followers read one shared list, each at its own pace, so a slow one holds up nobody and nothing is sent twice.
-"""
-
-import asyncio
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from core.errors import ApplicationError
-from runs.events import Event, make_event
+from runs.events import DELTAS, Event, make_event, now_ms
 
-Listener = Callable[["RunStream"], None]
+if TYPE_CHECKING:
+    from datetime import date
+
+    from runs.writer import Writer
+
+RECENT = 64  # stored events that a follower who comes now need not read from the table
+MAX_PENDING = 65_536  # characters that a run may have said and not stored; then it waits
+
+
+class RunKey(NamedTuple):
+    """What finds a run's events."""
+
+    tenant_id: UUID
+    run_id: UUID
+    day: "date"
+
+
+class RunLost(Exception):
+    """Another process has the run now, or it was deleted: nothing of this one is stored any more."""
+
+
+class _Draft:
+    """An event that is not numbered yet; pieces of the same message join it until it is taken."""
+
+    __slots__ = ("at", "belongs_to", "fields", "pieces", "type")
+
+    def __init__(self, type: str, fields: dict[str, Any]) -> None:
+        self.at = now_ms()
+        self.type = type
+        self.fields = fields
+        name = DELTAS.get(type)
+        self.belongs_to = fields[name] if name else None
+        self.pieces = [fields["delta"]] if name else []
+
+    def event(self, seq: int) -> Event:
+        if len(self.pieces) > 1:
+            self.fields["delta"] = "".join(self.pieces)
+        return make_event(seq, self.type, self.fields, self.at)
 
 
 class RunStream:
-    def __init__(self, *, run_id: UUID, tenant_id: UUID, session_id: UUID | None, thread_id: str) -> None:
-        self.run_id = run_id
-        self.tenant_id = tenant_id
-        self.session_id = session_id
-        self.thread_id = thread_id
-        self.events: list[Event] = []
-        self.error: ApplicationError | None = None
-        self._finished = False
-        self._changed = asyncio.Event()
+    """`stored` is the seq of the last event in the log. Followers never see an event that is not stored."""
 
-    def prepare(self, type: str, fields: dict[str, Any]) -> Event:
-        """The next event, not yet seen by anybody: `deliver` it before another is prepared."""
-        return make_event(len(self.events) + 1, type, fields)
+    def __init__(self, key: RunKey, *, fence: int, stored: int, writer: "Writer", on_lost: Callable[[], None]) -> None:
+        self.key = key
+        self.fence = fence
+        self.stored = stored
+        self.lost = False
+        self.size = 0  # characters that are not stored
+        self.waited_for = True  # its next event is the first that says something: followers wait for it
+        self.recent: deque[Event] = deque(maxlen=RECENT)
+        self._drafts: list[_Draft] = []
+        self._taken: list[Event] = []
+        self._writer = writer
+        self._on_lost = on_lost
 
-    def deliver(self, event: Event) -> None:
-        self.events.append(event)
-        self._finished = event.is_terminal
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    def publish(self, type: str, **fields: Any) -> Event:
-        event = self.prepare(type, fields)
-        self.deliver(event)
-        return event
-
-    async def follow(self, after: int = 0, idle: float | None = None) -> AsyncGenerator[Event | None, None]:
-        """Every event with a higher `seq` than `after`, in order, until the terminal one.
-
-        None whenever nothing came for `idle` seconds.
-        """
-        index = after
-        while True:
-            while index < len(self.events):
-                yield self.events[index]
-                index += 1
-            if self._finished:
+    def publish(self, type: str, **fields: Any) -> None:
+        """Hand an event to the writer. Await `room` between many of them."""
+        name = DELTAS.get(type)
+        self._grow(len(fields["delta"]) if name else 200 + len(str(fields.get("content", ""))))
+        if name and self._drafts:
+            last = self._drafts[-1]
+            if last.type == type and last.belongs_to == fields[name]:
+                last.pieces.append(fields["delta"])
                 return
-            try:
-                async with asyncio.timeout(idle):
-                    await self._changed.wait()
-            except TimeoutError:
-                yield None
+        self._drafts.append(_Draft(type, fields))
+        self._writer.wake(self)
 
-    async def ended(self) -> None:
-        async for _ in self.follow(after=len(self.events)):
-            pass
+    async def room(self) -> None:
+        """Returns once the log has room for more of this run: who reads from a provider waits with it.
 
+        Raises RunLost.
+        """
+        if self.size >= MAX_PENDING or self._writer.is_full:
+            await self._writer.room(self)
+        if self.lost:
+            raise RunLost
 
-class LiveRuns:
-    """The runs of this process, and who wants to hear of new ones of a session."""
+    def take(self) -> list[Event]:
+        """What is not stored yet, numbered; taken again until `landed` or `lose` is called."""
+        first = self.stored + len(self._taken) + 1
+        self._taken += [draft.event(first + place) for place, draft in enumerate(self._drafts)]
+        self._drafts = []
+        return self._taken
 
-    def __init__(self) -> None:
-        self._streams: dict[UUID, RunStream] = {}
-        self._listeners: dict[UUID, set[Listener]] = {}
+    @property
+    def is_taken(self) -> bool:
+        return bool(self._taken)
 
-    def get(self, run_id: UUID) -> RunStream | None:
-        return self._streams.get(run_id)
+    def landed(self, last: int) -> list[Event]:
+        """What was taken is stored now, up to the seq `last`."""
+        count = last - self.stored
+        events, self._taken = self._taken[:count], self._taken[count:]
+        self.stored = last
+        self.recent += events
+        self.waited_for = self.waited_for and not any(event.type in DELTAS for event in events)
+        self._shrink_to(sum(len(piece) for draft in self._drafts for piece in draft.pieces))
+        return events
 
-    def add(self, stream: RunStream) -> None:
-        self._streams[stream.run_id] = stream
-        if stream.session_id is not None:
-            for listener in list(self._listeners.get(stream.session_id, ())):
-                listener(stream)
+    def lose(self) -> None:
+        if not self.lost:
+            self.discard()
+            self._on_lost()
 
-    def remove(self, stream: RunStream) -> None:
-        self._streams.pop(stream.run_id, None)
+    def discard(self) -> None:
+        """Nothing more of this run comes from here."""
+        self.lost = True
+        self._drafts, self._taken = [], []
+        self._shrink_to(0)
 
-    def of_session(self, session_id: UUID) -> list[RunStream]:
-        return [stream for stream in self._streams.values() if stream.session_id == session_id]
+    def _grow(self, characters: int) -> None:
+        self.size += characters
+        self._writer.size += characters
 
-    def listen(self, session_id: UUID, listener: Listener) -> None:
-        self._listeners.setdefault(session_id, set()).add(listener)
-
-    def unlisten(self, session_id: UUID, listener: Listener) -> None:
-        listeners = self._listeners.get(session_id, set())
-        listeners.discard(listener)
-        if not listeners:
-            self._listeners.pop(session_id, None)
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-
-live = LiveRuns()
+    def _shrink_to(self, characters: int) -> None:
+        self._writer.size -= self.size - characters
+        self.size = characters

@@ -1,18 +1,75 @@
+"""Background work on runs; every job is safe to run twice."""
+
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
+from django.db import connections
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from core.jobs import job
-from core.tenant import tenant_context
-from runs.models import Run
-from runs.services import run_expire
+from core.jobs import enqueue, job
+from core.tenant import current_tenant, tenant_context
+from runs import runner
+from runs.models import IdempotencyKey, Run, RunLease, utc_today
+from runs.services.compact import run_compact
+from runs.services.stop import run_expire
+
+DAYS_AHEAD = 7  # for which partitions are made
+BATCH = 200
 
 
-@job("runs.expire_lost", platform=True, cron="* * * * *")
-def expire_lost() -> None:
-    """End the runs whose process died: they are older than any run may get."""
-    oldest = timezone.now() - timedelta(seconds=settings.RUN_TIMEOUT + 60)
-    for run in Run.objects.using("ops").filter(status=Run.Status.RUNNING, created_at__lt=oldest):
-        with tenant_context(run.tenant_id):
-            run_expire(run=run)
+@job("runs.recover", platform=True, cron="* * * * * */5")
+def recover() -> None:
+    """Find the runs whose process is gone, and those whose turn has come and that nobody has begun."""
+    claimable = RunLease.objects.using("ops").filter(lease_until__lt=Now())
+    for tenant_id, run_id in claimable.values_list("tenant_id", "run_id"):
+        with tenant_context(tenant_id):
+            enqueue("runs.take_over", once=f"run {run_id}", run_id=str(run_id))
+
+
+@job("runs.take_over", queue="runs")
+async def take_over(run_id: str) -> None:
+    """Run it here to its end, unless another process has it meanwhile."""
+    tenant_id = current_tenant()
+    assert tenant_id is not None
+    task = await runner.take_over(tenant_id=tenant_id, run_id=UUID(run_id))
+    if task is not None:
+        await runner.finished(task)
+
+
+@job("runs.expire", platform=True, cron="* * * * * */30")
+def expire() -> None:
+    """End the runs that have waited too long for their turn."""
+    oldest = timezone.now() - timedelta(seconds=settings.RUN_QUEUE_TIMEOUT)
+    waiting = Run.objects.using("ops").filter(status=Run.Status.QUEUED, finished_at=None, created_at__lt=oldest)
+    for tenant_id, run_id in waiting.values_list("tenant_id", "id"):
+        with tenant_context(tenant_id):
+            run_expire(tenant_id=tenant_id, run_id=run_id)
+
+
+@job("runs.compact", platform=True, cron="* * * * *")
+def compact() -> None:
+    """Merge the pieces of messages of runs that finished a day ago."""
+    oldest = timezone.now() - timedelta(days=1)
+    ended = Run.objects.using("ops").filter(finished_at__lt=oldest, compacted_at=None).order_by("finished_at")
+    for tenant_id, run_id in ended.values_list("tenant_id", "id")[:BATCH]:
+        with tenant_context(tenant_id):
+            run_compact(tenant_id=tenant_id, run_id=run_id)
+
+
+@job("runs.partitions", platform=True, cron="7 * * * *")
+def partitions() -> None:
+    """Make the partitions of the days to come, and drop those whose events are kept no longer."""
+    today = utc_today()
+    with connections["ops"].cursor() as cursor:
+        for ahead in range(DAYS_AHEAD + 1):
+            cursor.execute("SELECT run_event_add_day(%s)", [today + timedelta(days=ahead)])
+        cursor.execute("SELECT run_event_drop_days(%s)", [today - timedelta(days=settings.EVENT_RETENTION_DAYS)])
+
+
+@job("runs.forget_keys", platform=True, cron="17 * * * *")
+def forget_keys() -> None:
+    """Idempotency-Keys are free again after IDEMPOTENCY_HOURS."""
+    oldest = timezone.now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)
+    IdempotencyKey.objects.using("ops").filter(created_at__lt=oldest).delete()

@@ -48,9 +48,11 @@ def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]
     return messages.select_related("agent_version__agent").order_by("seq")
 
 
-def history(*, session: ChatSession) -> list[dict[str, Any]]:
-    """All messages of a session in OpenAI's shape, as the context of its next turn."""
+def history(*, session: ChatSession, until: int | None = None) -> list[dict[str, Any]]:
+    """The messages of a session in OpenAI's shape, as the context of a turn: all, or those up to the seq `until`."""
     messages = Message.objects.filter(tenant_id=session.tenant_id, session_id=session.id).order_by("seq")
+    if until is not None:
+        messages = messages.filter(seq__lte=until)
     return [openai_message(message) for message in messages]
 
 

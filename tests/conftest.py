@@ -13,7 +13,8 @@ import orjson
 import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections
+from django.conf import settings as django_settings
+from django.db import connections, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import setup_databases, teardown_databases
 
@@ -21,6 +22,7 @@ from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
 from llm.services import provider_create
+from runs.store import Store
 from tenants import authentication
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
@@ -56,6 +58,7 @@ def django_db_setup(
     """The test database is made through `owner`, whichever aliases the tests at hand use."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
+    django_settings.STREAM_DATABASE["NAME"] = connections["owner"].settings_dict["NAME"]
     yield
     with django_db_blocker.unblock():
         for connection in connections.all(initialized_only=True):
@@ -76,6 +79,31 @@ def _end_sessions() -> None:
         )
 
 
+class Rows(list[Any]):
+    async def fetchall(self) -> list[Any]:
+        return self
+
+
+class SharedStore(Store):
+    """The event log's statements, as its role, on the connection that has the test's transaction."""
+
+    async def _execute(self, statements: list[tuple[str, Any]]) -> list[Any]:
+        return await sync_to_async(self._shared, thread_sensitive=True)(statements)
+
+    def _shared(self, statements: list[tuple[str, Any]]) -> list[Any]:
+        with transaction.atomic(), connections["default"].cursor() as cursor:
+            cursor.execute("SET LOCAL ROLE app_stream")
+            answers = [self._answer(cursor, *statement) for statement in statements]
+            cursor.execute("SET LOCAL ROLE app_owner")
+        return answers
+
+    def _answer(self, cursor: Any, sql: str, given: Any) -> Rows:
+        if sql in ("BEGIN", "COMMIT"):
+            return Rows()
+        cursor.execute(sql, given)
+        return Rows(cursor.fetchall() if cursor.description else [])
+
+
 @pytest.fixture(autouse=True)
 def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Database work of async code joins the test's transaction, unless the test is a transactional one."""
@@ -87,6 +115,8 @@ def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         return sync_to_async(unit, thread_sensitive=True)
 
     monkeypatch.setattr(aio, "sync_to_async", here)
+    monkeypatch.setattr("runs.process.Store", SharedStore)
+    monkeypatch.setattr("runs.listener.Listener.start", lambda self: None)
     monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
 
 

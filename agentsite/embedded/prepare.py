@@ -39,9 +39,9 @@ def prepare(arguments: list[str]) -> None:
 
 def _ensure_roles(url: str) -> None:
     """Each login may take the roles that the settings ask of it."""
-    owner, ops = (os.environ.get(f"DATABASE_{name}_URL") or url for name in ("OWNER", "OPS"))
-    for login_url in dict.fromkeys([url, owner, ops]):
-        wanted = {"app_user": url, "app_owner": owner, "app_ops": ops}
+    owner, stream, ops = (os.environ.get(f"DATABASE_{name}_URL") or url for name in ("OWNER", "STREAM", "OPS"))
+    for login_url in dict.fromkeys([url, owner, stream, ops]):
+        wanted = {"app_user": url, "app_owner": owner, "app_stream": stream, "app_ops": ops}
         roles.ensure_roles(login_url, [role for role, role_url in wanted.items() if role_url == login_url])
 
 

@@ -1,5 +1,6 @@
 """The database roles of the project, made where they are missing: `app_owner` migrates, `app_user` serves tenants,
-`app_ops` bypasses row-level security. None can log in; the login takes them by `SET ROLE` and inherits nothing.
+`app_stream` appends to the event log, `app_ops` bypasses row-level security. None can log in; the login takes them by
+`SET ROLE` and inherits nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from agentsite.embedded.postgres import DATABASE, LOGIN, Cluster
 ROLES = {
     "app_owner": "NOLOGIN CREATEDB NOBYPASSRLS",
     "app_user": "NOLOGIN NOBYPASSRLS",
+    "app_stream": "NOLOGIN NOBYPASSRLS",
     "app_ops": "NOLOGIN BYPASSRLS",
 }
 # What to run when the condition holds.
@@ -25,6 +27,7 @@ GRANTS: dict[LiteralString, LiteralString] = {
     ),
     "NOT has_schema_privilege('app_owner', 'public', 'CREATE')": "GRANT USAGE, CREATE ON SCHEMA public TO app_owner",
     "NOT has_schema_privilege('app_user', 'public', 'USAGE')": "GRANT USAGE ON SCHEMA public TO app_user",
+    "NOT has_schema_privilege('app_stream', 'public', 'USAGE')": "GRANT USAGE ON SCHEMA public TO app_stream",
     "NOT has_schema_privilege('app_ops', 'public', 'USAGE')": "GRANT USAGE ON SCHEMA public TO app_ops",
     "has_schema_privilege('app_user', 'public', 'CREATE')": "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
 }

@@ -1,6 +1,7 @@
-"""One PostgreSQL, three roles: `default` serves tenants, `owner` migrates, `ops` (BYPASSRLS) runs the platform.
+"""One PostgreSQL, four roles: `default` serves tenants, `owner` migrates, `ops` (BYPASSRLS) runs the platform, and the
+event log has connections of its own as `stream`, which is no alias of Django's.
 
-Without URLs of their own, `owner` and `ops` log in as `DATABASE_URL` does and take their role by a connection option.
+Without URLs of their own, they log in as `DATABASE_URL` does and take their role by a connection option.
 """
 
 from contextlib import suppress
@@ -36,7 +37,8 @@ def reset_tenant(connection: Any) -> None:
 
 
 def database(role: str, name: str, *, pooled: bool) -> dict[str, Any]:
-    config = parse_url(name, text(name) or _URL or "postgresql://localhost/agentsite")
+    name = name if text(name) else "DATABASE_URL"
+    config = parse_url(name, text(name) or "postgresql://localhost/agentsite")
     options = dict(config.get("OPTIONS") or {})
     options["options"] = f"{options.get('options', '')} -c role=app_{role} -c lock_timeout=5s".strip()
     if pooled:
@@ -52,6 +54,7 @@ def database(role: str, name: str, *, pooled: bool) -> dict[str, Any]:
     }
 
 
+STREAM_DATABASE = database("stream", "DATABASE_STREAM_URL", pooled=False)
 DATABASES = {
     "default": {**database("user", "DATABASE_URL", pooled=True), "SERVES_TENANTS": True, "TEST": {"MIRROR": "owner"}},
     "owner": database("owner", "DATABASE_OWNER_URL", pooled=False),

@@ -1,10 +1,17 @@
 from agentsite.settings.env import at_least, count, words
 
 HEARTBEAT_SECONDS = at_least("HEARTBEAT_SECONDS", default=15, minimum=0.05)  # comment line on a silent event stream
-RUN_TIMEOUT = at_least("RUN_TIMEOUT", default=900, minimum=1)  # seconds, from start to end of a run
+RUN_TIMEOUT = at_least("RUN_TIMEOUT", default=900, minimum=1)  # seconds, from start to end of one attempt of a run
+RUN_QUEUE_TIMEOUT = at_least("RUN_QUEUE_TIMEOUT", default=900, minimum=1)  # seconds that a run may wait for its turn
+RUN_LEASE_SECONDS = at_least("RUN_LEASE_SECONDS", default=15, minimum=1)  # silence after which a run's process is lost
+RUN_ATTEMPTS = count("RUN_ATTEMPTS", default=3)  # of one run, when the processes that run it are lost
 MAX_CONCURRENT_RUNS = count("MAX_CONCURRENT_RUNS", default=500)  # per server process
 # Per tenant, on all servers together, where the tenant has no limit of its own.
 TENANT_CONCURRENT_RUNS = count("TENANT_CONCURRENT_RUNS", default=200)
+SESSION_QUEUE = count("SESSION_QUEUE", default=20)  # runs of one session that may wait for their turn
+IDEMPOTENCY_HOURS = count("IDEMPOTENCY_HOURS", default=24)  # for which an Idempotency-Key is remembered
+EVENT_RETENTION_DAYS = count("EVENT_RETENTION_DAYS", default=30)  # after which a run's events are removed
+SESSION_IDLE_DAYS = count("SESSION_IDLE_DAYS", default=0, minimum=0)  # after which a session is closed; 0: never
 SOCKET_RECHECK_SECONDS = 4.0  # a revoked credential closes its sockets within 5 s
 # Further template folders, scanned like templates_app/kinds.
 TEMPLATE_DIRS = words("TEMPLATE_DIRS")

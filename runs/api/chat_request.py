@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from agents.models import AgentVersion
 from core.validation import has_large_number
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient
 
@@ -25,11 +26,14 @@ class StreamOptions(Lenient):
 
 
 class ChatMetadata(BaseModel):
-    """Ours are `session_id` and `user_id`; others are the caller's own and are not stored."""
+    """Ours are `session_id`, `user_id` and `when_busy`; others are the caller's own and are not stored."""
 
     model_config = ConfigDict(extra="allow")
     session_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
     user_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
+    when_busy: AgentVersion.WhenBusy | None = Field(
+        None, description="What happens while the session has another run; without it the agent's own setting counts."
+    )
 
 
 class ResponseFormat(BaseModel):

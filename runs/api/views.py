@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from ag_ui.core import RunAgentInput
 from django.conf import settings
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -13,24 +14,25 @@ from rest_framework.response import Response
 from agents.selectors import agent_list
 from core.aio import in_db_thread
 from core.api import LIST_PARAMETERS, body_errors, errors_of, list_of, page_limit, paginate
-from core.errors import InvalidRequest
+from core.errors import ApplicationError, InvalidRequest
 from core.validation import parse
 from llm.selectors import model_names
 from runs import agui, runner, selectors, sse
 from runs.api import examples
 from runs.api.chat_request import ChatCompletion
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
-from runs.events import Event
-from runs.follow import follow
+from runs.events import Event, error_of
+from runs.exceptions import RunMoved
+from runs.follow import as_seen_after, follow, opened
 from runs.models import Run
 from runs.openai_chat import ChatFormat, chunks, completion
-from runs.services import TurnRequest
-from runs.stream import RunStream, live
+from runs.services.turns import TurnRequest, checked_key
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))  # a client's own session id may be any text
 EVENT_STREAM = (200, "text/event-stream")
+Followed = AsyncGenerator[Event | None, None]
 
 
 def event_stream(data: str) -> OpenApiResponse:
@@ -65,24 +67,21 @@ class ChatCompletionsView(AsyncApiView):
         `metadata.session_id` continues a session; `metadata.user_id` names your end user.
         """
         body = parse(ChatCompletion, request.data)
-        turn, stream = await runner.begin(actor=self.actor, request=_turn_request(body))
+        run = await runner.begin(actor=self.actor, request=_turn_request(body, idempotency_key(request)))
         form = ChatFormat(
-            stream,
+            run,
             model=body.model,
             client_tools=[tool.function.name for tool in body.tools or []],
-            bare=turn.version is None,
+            bare=run.agent_version_id is None and run.session_id is None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
+        events = _left(run, follow(run.key, idle=settings.HEARTBEAT_SECONDS))
         if body.stream:
-            await _first_word(stream)
-            return sse.EventStreamResponse(_tied(chunks(form), stream), _run_headers(stream))
-        try:
-            return Response(await completion(form), headers=_run_headers(stream))
-        finally:
-            runner.stop_if_alone(stream)
+            return sse.EventStreamResponse(chunks(form, await _begun(events)), _run_headers(run))
+        return Response(await completion(form, events), headers=_run_headers(run))
 
 
-def _turn_request(body: ChatCompletion) -> TurnRequest:
+def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
     metadata = body.metadata
     return TurnRequest(
         model=body.model,
@@ -92,31 +91,42 @@ def _turn_request(body: ChatCompletion) -> TurnRequest:
         client_tools=body.wire_tools(),
         session=metadata.session_id if metadata else None,
         end_user=(metadata.user_id if metadata else None) or "",
+        when_busy=metadata.when_busy.value if metadata and metadata.when_busy else None,
+        idempotency_key=key,
     )
 
 
-async def _first_word(stream: RunStream) -> None:
-    """Wait until the run says something, so that one that fails before is answered by an error status."""
-    async with aclosing(stream.follow(after=1, idle=settings.HEARTBEAT_SECONDS)) as events:
-        await anext(events, None)
-    if stream.error is not None and len(stream.events) == 2:
-        raise stream.error
+def idempotency_key(request: Request) -> str | None:
+    """The header of that name; raises InvalidRequest for one that cannot be stored."""
+    return checked_key(request.headers.get("Idempotency-Key"))
 
 
-def _run_headers(stream: RunStream) -> dict[str, str]:
-    headers = {"X-Run-Id": str(stream.run_id)}
-    if stream.session_id is not None:
-        headers["X-Session-Id"] = quote(stream.thread_id, safe=_HEADER_SAFE)
+async def _begun(events: Followed) -> Followed:
+    """Once the run has said something, so that one that fails before is answered by an error status."""
+    head, everything = await opened(events, 2)
+    failed = next((event for event in head if event is not None and event.type == "RUN_ERROR"), None)
+    if failed is not None:
+        await everything.aclose()
+        await events.aclose()
+        raise error_of(failed)
+    return everything
+
+
+def _run_headers(run: Run) -> dict[str, str]:
+    headers = {"X-Run-Id": str(run.id)}
+    if run.session_id is not None:
+        headers["X-Session-Id"] = quote(run.thread_id, safe=_HEADER_SAFE)
     return headers
 
 
-async def _tied(frames: AsyncGenerator[bytes, None], stream: RunStream) -> AsyncGenerator[bytes, None]:
+async def _left(run: Run, events: Followed) -> Followed:
+    """The events; a run that nobody else can read ends with who reads them."""
     try:
-        async with aclosing(frames) as source:
-            async for frame in source:
-                yield frame
+        async with aclosing(events):
+            async for event in events:
+                yield event
     finally:
-        runner.stop_if_alone(stream)
+        await runner.leave(run)
 
 
 class AgentRunView(AsyncApiView):
@@ -129,16 +139,23 @@ class AgentRunView(AsyncApiView):
     )
     async def post(self, request: Request, ref: str) -> Any:
         """Run an agent by AG-UI 1.0: `RunAgentInput` in, events out. `threadId` is the session."""
-        asked = agui.turn_request(request.data, agent=ref, source="ag-ui")
-        _, stream = await runner.begin(actor=self.actor, request=asked)
-        followed = stream.follow(idle=settings.HEARTBEAT_SECONDS)
-        return sse.EventStreamResponse(_event_frames(followed), _run_headers(stream))
+        key = idempotency_key(request)
+        asked = agui.turn_request(request.data, agent=ref, source="ag-ui", idempotency_key=key)
+        run = await runner.begin(actor=self.actor, request=asked)
+        followed = follow(run.key, idle=settings.HEARTBEAT_SECONDS)
+        return sse.EventStreamResponse(_event_frames(run, followed), _run_headers(run))
 
 
-async def _event_frames(events: AsyncGenerator[Event | None, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events) as source:
-        async for event in source:
-            yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)
+async def _event_frames(run: Run, events: Followed) -> AsyncGenerator[bytes, None]:
+    """A server that stops says after which seq to go on: a client asks for the run's events with it."""
+    try:
+        async with aclosing(events) as source:
+            async for event in source:
+                yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)
+    except RunMoved as moved:
+        yield sse.retry(1000) + sse.frame(orjson.dumps(agui.resume_elsewhere(run.id, moved.after)))
+    except ApplicationError as error:
+        yield sse.frame(orjson.dumps(error.body()), event="error")
 
 
 class RunView(ApiView):
@@ -194,18 +211,17 @@ class RunEventsView(AsyncApiView):
         limit = page_limit(request, maximum=1000, default=100)
         run = await in_db_thread(selectors.run_get, actor=self.actor, ref=ref)
         if streamed:
-            return sse.EventStreamResponse(_event_frames(follow(actor=self.actor, run=run, after=after)))
-        stored = await self._known_events(run, after, limit + 1)
+            _, events = await opened(follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS), 1)
+            return sse.EventStreamResponse(_event_frames(run, events), _run_headers(run))
+        stored = await in_db_thread(selectors.event_list, actor=self.actor, run=run, after=after, limit=limit + 1)
         page, more = stored[:limit], len(stored) > limit
         following = str(page[-1].seq) if more else None
-        data = [{"seq": event.seq, "at": _time(event), "event": event.data} for event in page]
+        data = [_event_json(event, after) for event in page]
         return Response({"object": "list", "data": data, "has_more": more, "next_cursor": following})
 
-    async def _known_events(self, run: Run, after: int, limit: int) -> list[Event]:
-        stream = live.get(run.id)
-        if stream is not None:
-            return stream.events[after : after + limit]
-        return await in_db_thread(selectors.event_list, actor=self.actor, run=run, after=after, limit=limit)
+
+def _event_json(event: Event, after: int) -> dict[str, Any]:
+    return {"seq": event.seq, "at": _time(event), "event": as_seen_after(event, after).data}
 
 
 def _sequence(text: str) -> int:

@@ -32,6 +32,7 @@ def test_ready_names_every_component(ready: Any) -> None:
     answer = ready()
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert states(answer) == {
+        "server": "ok",
         "database": "ok",
         "worker": "degraded",
         "model providers": "ok",

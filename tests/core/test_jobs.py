@@ -18,7 +18,8 @@ from core import jobs, tasks
 from core.aio import in_db_thread
 from core.tenant import current_tenant, tenant_context
 from runs.models import Run
-from runs.tasks import expire_lost
+from runs.services.lease import lease_create
+from runs.tasks import expire
 from tenants.models import SocketTicket, Tenant
 from tenants.tasks import purge_tickets
 
@@ -255,12 +256,14 @@ def test_the_platforms_own_jobs_reach_every_tenant() -> None:
             for age in (timedelta(days=1), -timedelta(days=1)):
                 hash_ = slug.encode() + str(age).encode()
                 SocketTicket.objects.create(tenant=made, secret_hash=hash_[:32], principal={}, expires_at=now - age)
-                run = Run.objects.create(tenant=made, model="m", source="api", actor_kind="x", actor_label="x")
+                who = {"source": "api", "actor_kind": "x", "actor_label": "x"}
+                run = Run.objects.create(tenant=made, model="m", status="queued", **who)
                 Run.objects.filter(id=run.id).update(created_at=now - max(age, timedelta(0)))
+                lease_create(run, None)
     purge_tickets()
-    expire_lost()
+    expire()
     for made in Tenant.objects.using("ops"):
         with tenant_context(made.id):
             assert SocketTicket.objects.count() == 1
-            assert sorted(Run.objects.values_list("status", flat=True)) == ["expired", "running"]
-            assert AuditEvent.objects.get(action="run.finish").after["error_code"] == "run_lost"
+            assert sorted(Run.objects.values_list("status", flat=True)) == ["expired", "queued"]
+            assert AuditEvent.objects.get(action="run.finish").after["error_code"] == "queue_timeout"

@@ -85,7 +85,6 @@ async def test_a_streamed_answer_has_openais_grammar(owner: Actor, scripted: str
     assert all("role" not in chunk["choices"][0]["delta"] for chunk in spoken[1:])
     text = [chunk["choices"][0]["delta"]["content"] for chunk in spoken]
     assert "".join(text) == "You said: hello there"
-    assert len(text) == 5
     assert last["choices"][0]["finish_reason"] == "stop"
     assert last["metadata"]["run_id"] == response["X-Run-Id"]
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 4)

@@ -1,6 +1,7 @@
 """Answers that no column takes as they are, and templates that break their contract: every run ends, and is stored."""
 
 import asyncio
+import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -10,11 +11,14 @@ from core.validation import storable, storable_text
 from llm.gateway import MAX_CALL_ID
 from llm.wire import Delta, Usage
 from runs import runner
+from runs.hub import Hub
 from runs.models import Run
+from runs.process import process
 from runs.sink import MAX_TOKENS, RunSink
-from runs.stream import RunStream, live
+from runs.stream import RunKey, RunStream
+from runs.writer import Writer
 from tenants.models import Tenant
-from tests.conftest import Actor
+from tests.conftest import Actor, SharedStore
 from tests.runs.test_chat_completions import chat, user
 from tests.runs.test_runs import activate
 
@@ -109,12 +113,14 @@ async def test_an_end_that_cannot_be_made_still_ends_the_run(
         response = await chat(owner, user("hi"))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
     run = await Run.objects.aget()
-    assert (run.status, run.error_code, run.last_seq) == ("failed", "storage_failed", 0)
-    assert len(live) == 0
+    assert (run.status, run.error_code, run.last_seq) == ("failed", "storage_failed", 2)
+    assert not (await process()).live
 
 
 def stream() -> RunStream:
-    return RunStream(run_id=uuid4(), tenant_id=uuid4(), session_id=None, thread_id="t")
+    key = RunKey(uuid4(), uuid4(), datetime.date(2026, 1, 1))
+    writer = Writer(SharedStore(), Hub(), lambda run_id: None)
+    return RunStream(key, fence=1, stored=0, writer=writer, on_lost=lambda: None)
 
 
 @pytest.mark.parametrize(("claimed", "counted"), [(-5, 0), (2**40, MAX_TOKENS), (7, 7)])

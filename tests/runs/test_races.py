@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 
 from llm.selectors import _connections
 from runs import runner
-from runs.models import Run
-from runs.stream import live
+from runs.models import Run, RunLease
+from runs.process import Process, process
 from sessions_app.models import ChatSession, Message
 from tenants.models import Tenant
 from tenants.services import ticket_create
@@ -24,14 +24,21 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owne
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
+def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    held: list[Process] = []
+    made = Process.__init__
+    monkeypatch.setattr(Process, "__init__", lambda self: held.append(self) or made(self))  # type: ignore[func-returns-value]
     yield
     _connections.clear()
-    assert not runner._tasks
     assert not runner._beginning
-    assert not runner._cancelled
-    assert not runner._ending
-    assert len(live) == 0
+    for here in held:
+        assert not here.tasks
+        assert not here.live
+        assert not here.cancelled
+        assert not here.ending
+        assert not here.hub.keys()
+        assert here.writer.size == 0
+    assert not RunLease.objects.using("owner").exists()
 
 
 async def remove(actor: Actor, path: str) -> Any:
@@ -120,7 +127,7 @@ async def test_a_caller_that_goes_while_its_turn_begins_leaves_no_turn_without_a
             await asyncio.gather(caller, return_exceptions=True)
     for _ in range(200):
         await asyncio.sleep(0.02)
-        if not runner._beginning and not len(live):
+        if not runner._beginning and not (await process()).live:
             break
     assert not await Run.objects.filter(finished_at=None).aexists()
 

@@ -54,7 +54,7 @@ async def test_agui_context_and_client_tools(owner: Actor, scripted: str) -> Non
 
 
 async def test_the_timeline_of_a_finished_run(owner: Actor, scripted: str) -> None:
-    done = await chat(owner, user("hello there"))
+    done = await chat(owner, script(*[{"say": word, "delay_ms": 30} for word in ("one", "two", "three", "four")]))
     path = f"runs/{done['X-Run-Id']}/events"
     body = (await owner.aget(path)).json()
     assert [row["seq"] for row in body["data"]] == list(range(1, 9))

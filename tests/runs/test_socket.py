@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -81,10 +82,10 @@ async def test_a_run_streams_agui_events(owner: Actor, scripted: str, in_acme: T
     async with socket(owner) as ws:
         await say(ws, {"type": "run", "agent": scripted, "input": run_input("hello there")})
         events = await hear_run(ws)
-    assert [event["type"] for event in events] == [
+    assert [kind for kind, _ in groupby(event["type"] for event in events)] == [
         "RUN_STARTED",
         "TEXT_MESSAGE_START",
-        *["TEXT_MESSAGE_CONTENT"] * 4,
+        "TEXT_MESSAGE_CONTENT",
         "TEXT_MESSAGE_END",
         "RUN_FINISHED",
     ]
@@ -126,11 +127,10 @@ async def test_since_replaces_what_the_socket_follows_already(owner: Actor, scri
         while events[-1]["type"] != "RUN_FINISHED":
             events.append(await hear(ws))
         assert await ws.receive_nothing(timeout=0.1)
-    replayed = events[[event["metadata"]["seq"] for event in events].index(2, 1) :]
     seen = [event["metadata"]["seq"] for event in events]
-    assert seen[-20:] == list(range(seen[-1] - 19, seen[-1] + 1))
+    replayed = seen[len(seen) - 1 - seen[::-1].index(2) :]
+    assert replayed == list(range(2, seen[-1] + 1))
     assert seen.count(seen[-1]) == 1
-    assert replayed
 
 
 async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: Tenant) -> None:

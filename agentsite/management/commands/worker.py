@@ -2,12 +2,19 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from procrastinate import App
 from procrastinate.contrib.django import app
 
+from core.aio import in_db_thread
+from runs import runner
+from runs.process import process
+from runs.tasks import recover
+
+RUNS_SECONDS = 2.0  # for the runs under way when the worker is stopped, before other processes may have them
 GRACE_SECONDS = 10.0  # for the jobs under way when the worker is stopped
 SPARE_THREADS = 16  # beside those of the jobs: event loops look up host names in threads
 
@@ -22,7 +29,14 @@ class Command(BaseCommand):
         parser.add_argument("--runs", type=int, default=100, help="jobs of the queue `runs` at once (100)")
 
     def handle(self, *args: Any, concurrency: int, runs: int, **options: Any) -> None:
-        asyncio.run(work(concurrency, runs))
+        asyncio.run(_serve(concurrency, runs))
+
+
+async def _serve(default: int, runs: int) -> None:
+    """Runs that another process gives up are taken over at once; at a signal, those of this one are given up."""
+    here = await process()
+    here.listener.on["d"] = lambda _: here.in_background(in_db_thread(recover))
+    await work(default, runs, on_stop=[partial(runner.shut_down, RUNS_SECONDS)])
 
 
 async def work(default: int, runs: int, on_stop: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:

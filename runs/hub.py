@@ -1,0 +1,106 @@
+"""Who follows which run in this process. What is stored is put into the mailboxes of its followers directly."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from runs.events import Event
+from runs.stream import RunKey
+
+MAILBOX = 256  # events that a follower may leave unread; with more it reads them from the table instead
+
+
+class Mailbox:
+    """What came for one follower. `behind` says that the table has more than is here."""
+
+    def __init__(self, key: RunKey) -> None:
+        self.key = key
+        self.behind = False
+        self.seen = 0  # the seq that its follower has
+        self.moved = False  # this process stops: follow the run from another
+        self._events: deque[Event] = deque()
+        self._changed = asyncio.Event()
+
+    def put(self, events: Sequence[Event]) -> None:
+        if len(self._events) + len(events) > MAILBOX:
+            self._events.clear()
+            self.behind = True
+        else:
+            self._events.extend(events)
+        self._changed.set()
+
+    def look(self) -> None:
+        """Something happened to the run that only the table can tell."""
+        self.behind = True
+        self._changed.set()
+
+    def move(self) -> None:
+        self.moved = True
+        self._changed.set()
+
+    def take(self) -> list[Event]:
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    async def changed(self, seconds: float | None) -> bool:
+        """False when nothing came for so long."""
+        if not self._changed.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+            except TimeoutError:
+                return False
+        self._changed.clear()
+        return True
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._mailboxes: dict[UUID, set[Mailbox]] = {}
+        self._moved = False
+
+    @contextmanager
+    def mailbox(self, key: RunKey) -> Iterator[Mailbox]:
+        mailbox = Mailbox(key)
+        mailbox.moved = self._moved
+        self._mailboxes.setdefault(key.run_id, set()).add(mailbox)
+        try:
+            yield mailbox
+        finally:
+            others = self._mailboxes[key.run_id]
+            others.discard(mailbox)
+            if not others:
+                del self._mailboxes[key.run_id]
+
+    def deliver(self, run_id: UUID, events: Sequence[Event]) -> None:
+        for mailbox in self._mailboxes.get(run_id, ()):
+            mailbox.put(events)
+
+    def look(self, run_id: UUID) -> None:
+        for mailbox in self._mailboxes.get(run_id, ()):
+            mailbox.look()
+
+    def look_all(self) -> None:
+        for run_id in self._mailboxes:
+            self.look(run_id)
+
+    def move_all(self) -> None:
+        """Send all followers, and those who come now, to another process."""
+        self._moved = True
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.move()
+
+    def keys(self) -> dict[UUID, RunKey]:
+        """The runs that are followed here."""
+        return {run_id: next(iter(mailboxes)).key for run_id, mailboxes in self._mailboxes.items()}
+
+    def behind(self, run_id: UUID, last_seq: int) -> bool:
+        """Has a follower here seen less than is stored?"""
+        return any(mailbox.seen < last_seq for mailbox in self._mailboxes.get(run_id, ()))
+
+    def followers(self, run_id: UUID) -> int:
+        return len(self._mailboxes.get(run_id, ()))

@@ -1,0 +1,117 @@
+"""What this process holds of runs: the log's writer, who follows, who listens; made at an event loop's first use."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any
+from uuid import UUID, uuid4
+
+from runs.hub import Hub
+from runs.listener import Listener
+from runs.store import Store
+from runs.stream import RunKey, RunStream
+from runs.writer import Writer
+
+logger = logging.getLogger(__name__)
+OWNER = uuid4()  # this process, in the leases of its runs
+
+
+Announce = Callable[[RunKey | None], None]
+
+
+class Process:
+    """`live` are the runs of this process; `moving` gives them up."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.hub = Hub()
+        self.live: dict[UUID, RunStream] = {}
+        self.tasks: dict[UUID, asyncio.Task[None]] = {}
+        self.cancelled: set[UUID] = set()
+        self.ending: set[UUID] = set()  # runs whose end is being stored: nothing stops them any more
+        self._background: set[asyncio.Task[None]] = set()
+        self.moving = False
+        self.writer = Writer(self.store, self.hub, self.cancel)
+        self.listener = Listener(self.store, self.hub, self.live.__contains__)
+        self.listener.on |= {"c": self.cancel, "s": self._announced}
+        self._sessions: dict[UUID, set[Announce]] = {}
+
+    def cancel(self, run_id: UUID) -> None:
+        """Stop a run of this process: its model call is closed at once. Nothing happens when it is not here."""
+        if run_id in self.live and run_id not in self.cancelled:
+            self.cancelled.add(run_id)
+            self.interrupt(run_id)
+
+    def interrupt(self, run_id: UUID) -> None:
+        """Soon: a task that has not begun would end without its end."""
+        asyncio.get_running_loop().call_soon(self._interrupt, run_id)
+
+    def _interrupt(self, run_id: UUID) -> None:
+        task = self.tasks.get(run_id)
+        if task is not None and run_id not in self.ending:
+            task.cancel()
+
+    @contextmanager
+    def session(self, session_id: UUID, announce: Announce) -> Iterator[None]:
+        """`announce` hears of every new run of a session; without its key when another process has begun it."""
+        self._sessions.setdefault(session_id, set()).add(announce)
+        try:
+            yield
+        finally:
+            others = self._sessions[session_id]
+            others.discard(announce)
+            if not others:
+                del self._sessions[session_id]
+
+    def announce(self, session_id: UUID, key: RunKey) -> None:
+        for announce in list(self._sessions.get(session_id, ())):
+            announce(key)
+        self.writer.tell("s", session_id)
+
+    def _announced(self, session_id: UUID) -> None:
+        for announce in list(self._sessions.get(session_id, ())):
+            announce(None)
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Outside the caller's context and for as long as it takes; a fault goes to the log."""
+        task = asyncio.create_task(_logged(work), context=Context())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        await self.listener.close()
+        await self.writer.close()
+        await self.store.close()
+
+
+async def _logged(work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        await work
+    except Exception:
+        logger.exception("Background work on runs failed")
+
+
+_processes: dict[asyncio.AbstractEventLoop, tuple[Process, AsyncGenerator[Process, None]]] = {}
+
+
+async def process() -> Process:
+    """The running loop's."""
+    loop = asyncio.get_running_loop()
+    held = _processes.get(loop)
+    if held is None:
+        lifetime = _lifetime(loop)
+        held = _processes[loop] = (await anext(lifetime), lifetime)
+    return held[0]
+
+
+async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Process, None]:
+    """Suspended until the loop ends: a loop closes its unfinished generators, and this one then closes the rest."""
+    held = Process()
+    held.listener.start()
+    try:
+        yield held
+    finally:
+        _processes.pop(loop, None)
+        await held.close()

@@ -1,0 +1,193 @@
+"""How a turn begins: one transaction for everything that must be there before a model is asked."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from agents.models import Agent, AgentVersion
+from agents.selectors import agent_for_chat
+from core import audit
+from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
+from core.ids import uuid7
+from llm.selectors import model_resolve
+from runs import events
+from runs.exceptions import SessionBusy
+from runs.models import IdempotencyKey, Run
+from runs.services.lease import event_append, lease_create
+from runs.services.stop import cancel_request
+from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
+from sessions_app.models import ChatSession
+from sessions_app.services import messages_append, session_for_turn
+from templates_app.registry import registry
+from tenants.models import Tenant
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+CLOSE_TO_LIMIT = 64  # more begins of one tenant than this are never under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """`turn` is None when this process has nothing to run: the run waits for its turn, or was begun before.
+
+    `interrupted` are runs that shall end for this one.
+    """
+
+    run: Run
+    turn: Turn | None = None
+    interrupted: list[UUID] = field(default_factory=list)
+
+
+@transaction.atomic
+def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
+    """Session, user messages, run row and lease. Raises what the client did wrong; then nothing was written."""
+    authorize(actor, "chat.run")
+    run_id = uuid7()
+    repeated = _repeated(actor, request, run_id) if request.idempotency_key else None
+    if repeated is not None:
+        return Begun(repeated)
+    if "/" in request.model:
+        return _begin_model_call(actor, request, run_id, owner)
+    agent = agent_for_chat(actor=actor, ref=request.model)
+    version = agent.version
+    assert version is not None  # an active agent has one
+    model_resolve(actor=actor, name=version.model)
+    session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
+    open_runs = list(Run.objects.filter(tenant_id=actor.tenant_id, session_id=session.id, finished_at=None))
+    new = new_messages(request.messages) if session.last_seq or open_runs else request.messages
+    if not new:
+        message = "The last message must be new: the session has everything up to its last assistant message."
+        raise InvalidRequest(message, code="no_new_message", param="messages")
+    interrupted = _make_way(actor, request, version, open_runs)
+    run = _run_create(actor, request, id=run_id, model=version.model, session=session, version=version)
+    if open_runs:
+        lease_create(run, None)
+        return Begun(run, interrupted=interrupted)
+    _check_limits(actor, agent, version)
+    lease_create(run, owner)
+    return Begun(run, run_start(actor=actor, run=run, messages=new))
+
+
+def run_start(*, actor: Principal, run: Run, messages: list[dict[str, Any]], fence: int = 1) -> Turn:
+    """A run's messages join its session, and it is told to have started; the caller holds its lease and session."""
+    if run.session is not None:
+        messages_append(session=run.session, messages=messages, run_id=run.id, end_user=run.end_user)
+        run.context_seq = run.session.last_seq
+    run.status, run.started_at = Run.Status.RUNNING, timezone.now()
+    run.save(update_fields=["status", "started_at", "context_seq"])
+    started = event_append(
+        run, fence=fence, after=0, type="RUN_STARTED", fields=events.run_started(run.thread_id, str(run.id))
+    )
+    return turn_of(actor=actor, run=run, fence=fence, stored=started.seq, told=[started])
+
+
+def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | None:
+    """The run that the same request has begun before; None for the first, for which repetitions wait."""
+    asked = [request.stored(), request.session, request.end_user, request.source]
+    body_hash = hashlib.sha256(orjson.dumps(asked)).digest()
+    sql = """
+        INSERT INTO idempotency_key (id, tenant_id, key, body_hash, run_id, created_at)
+        VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (tenant_id, key) DO NOTHING
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [uuid7(), actor.tenant_id, request.idempotency_key, body_hash, run_id])
+        if cursor.rowcount:
+            return None
+    keys = IdempotencyKey.objects.select_related("run__session", "run__agent_version__agent")
+    known = keys.get(tenant_id=actor.tenant_id, key=request.idempotency_key)
+    if bytes(known.body_hash) != body_hash:
+        message = "This Idempotency-Key was used for another request; use a new key for each."
+        raise IdempotencyMismatch(message, param="Idempotency-Key")
+    return known.run
+
+
+def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owner: UUID) -> Begun:
+    if request.session:
+        message = "A session needs an agent: give an agent's slug as the model, or leave metadata.session_id out."
+        raise InvalidRequest(message, code="session_needs_agent", param="metadata.session_id")
+    model_resolve(actor=actor, name=request.model)
+    _check_limits(actor)
+    run = _run_create(actor, request, id=run_id, model=request.model)
+    lease_create(run, owner)
+    return Begun(run, run_start(actor=actor, run=run, messages=[]))
+
+
+def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, open_runs: list[Run]) -> list[UUID]:
+    """What becomes of the runs that the session still has; raises SessionBusy or RateLimited when this one must go."""
+    way = request.when_busy or version.when_busy
+    if request.when_busy == "steer" and "steering" not in _capabilities(version):
+        message = f"The agent's template '{version.template}' cannot be steered: use queue, interrupt or reject."
+        raise InvalidRequest(message, code="steering_unsupported", param="when_busy")
+    if not open_runs:
+        return []
+    if way == "reject":
+        message = "The session has a run that is not finished: wait for it, cancel it, or ask with when_busy queue."
+        raise SessionBusy(message, retry_after=1)
+    if way == "interrupt":
+        for run in open_runs:
+            cancel_request(actor=actor, run=run)
+    elif len(open_runs) > settings.SESSION_QUEUE:
+        message = (
+            f"{settings.SESSION_QUEUE} runs of this session wait already; SESSION_QUEUE on the server raises this."
+        )
+        raise RateLimited(message, code="session_queue_full", retry_after=1)
+    return [run.id for run in open_runs] if way == "interrupt" else []
+
+
+def _capabilities(version: AgentVersion) -> frozenset[str]:
+    return registry.get(version.template, version.template_version).capabilities
+
+
+def _check_limits(actor: Principal, agent: Agent | None = None, version: AgentVersion | None = None) -> None:
+    """Raises RateLimited when the tenant or the agent has its fill of runs."""
+    running = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.RUNNING)
+    own = Tenant.objects.values_list("max_concurrent_runs", flat=True).get(id=actor.tenant_id)
+    limit = own or settings.TENANT_CONCURRENT_RUNS
+    _check_limit(actor, running, limit, "The tenant", "the platform's site, or TENANT_CONCURRENT_RUNS, raises this")
+    if agent is not None and version is not None and version.max_concurrent_runs:
+        of_agent = running.filter(agent_version__agent_id=agent.id)
+        _check_limit(actor, of_agent, version.max_concurrent_runs, "The agent", "its max_concurrent_runs raises this")
+
+
+def _check_limit(actor: Principal, running: Any, limit: int, who: str, remedy: str) -> None:
+    """Counted again under a lock when it comes close, so that begins at the same time do not pass it together."""
+    if running.count() < limit - CLOSE_TO_LIMIT:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of {actor.tenant_id}"])
+    if running.count() >= limit:
+        raise RateLimited(f"{who} has {limit} runs at once; {remedy}.", code="too_many_runs", retry_after=1)
+
+
+def _run_create(
+    actor: Principal,
+    request: TurnRequest,
+    *,
+    id: UUID,
+    model: str,
+    session: ChatSession | None = None,
+    version: AgentVersion | None = None,
+) -> Run:
+    run = Run.objects.create(
+        id=id,
+        tenant_id=actor.tenant_id,
+        session=session,
+        agent_version=version,
+        model=model,
+        status=Run.Status.QUEUED,
+        source=request.source,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        end_user=request.end_user,
+        request=request.stored(),
+    )
+    after = {"model": request.model, "source": request.source, "session": str(session.id) if session else None}
+    audit.record(actor=actor, action="run.create", target=run, after=after)
+    return run

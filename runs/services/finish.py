@@ -1,0 +1,110 @@
+"""How a run ends: once, with its last events, its messages and its status in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from core import audit
+from core.validation import storable_text
+from runs.events import Event
+from runs.models import FINISHED, Run, RunEvent
+from runs.services.lease import events_append, lease_end, lease_make_due
+from runs.services.turns import Messages, locked_session, without_open_calls
+from sessions_app.models import ChatSession
+from sessions_app.services import messages_append
+from tenants.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `messages` are complete; `partial` is the text that a stop cut short."""
+
+    status: str
+    messages: Messages
+    partial: dict[str, Any] | None
+    finish_reason: str = ""
+    error_code: str = ""
+    error_message: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_ms: int | None = None
+
+
+class Finished(NamedTuple):
+    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now."""
+
+    watched: bool
+    next_run: UUID | None
+
+
+@transaction.atomic
+def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Event]) -> Finished | None:
+    """Store what was said, the last `events` and the run's end. Safe to repeat when the commit's answer was lost.
+
+    None when the run is no longer this process's, or was deleted meanwhile with its session: then nothing is stored.
+    """
+    session = locked_session(run)
+    found = Run.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id, id=run.id).first()
+    if found is None:
+        return None
+    ended = lease_end(found, fence)
+    if ended is None:
+        return Finished(True, None) if _is_stored(found, fence, events[-1]) else None
+    last_seq, watched = ended
+    events_append(found, fence=fence, after=last_seq, events=list(events))
+    if session is not None:
+        _store_messages(found, session, outcome)
+    _store_outcome(found, outcome, events[-1].seq)
+    audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
+    return Finished(watched, next_in_session(found))
+
+
+def principal_of(run: Run) -> Principal:
+    """Who asked for the run. What it needs was authorised when it began."""
+    return Principal(run.tenant_id, "", run.actor_kind, run.actor_id, run.actor_label, "owner")
+
+
+def next_in_session(run: Run) -> UUID | None:
+    """The run that waits longest in the session may be claimed from now on. The caller has the session's lock."""
+    if run.session_id is None:
+        return None
+    others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, finished_at=None)
+    waiting = others.exclude(id=run.id).order_by("created_at", "id")
+    following = waiting.filter(status=Run.Status.QUEUED).values_list("id", flat=True).first()
+    if following is None or waiting.exclude(status=Run.Status.QUEUED).exists():
+        return None
+    lease_make_due(following)
+    return following
+
+
+def _is_stored(run: Run, fence: int, last: Event) -> bool:
+    events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, seq=last.seq, fence=fence)
+    return run.status in FINISHED and events.exists()
+
+
+def _store_outcome(run: Run, outcome: Outcome, last_seq: int) -> None:
+    for name in ("status", "finish_reason", "prompt_tokens", "completion_tokens", "first_token_ms"):
+        setattr(run, name, getattr(outcome, name))
+    run.error_code = outcome.error_code[:64]
+    run.error_message = storable_text(outcome.error_message)[:500]
+    run.finished_at = timezone.now()
+    run.last_seq = last_seq
+    run.save()
+
+
+def _audited(run: Run) -> dict[str, Any]:
+    tokens = {"prompt_tokens": run.prompt_tokens, "completion_tokens": run.completion_tokens}
+    return {"status": run.status, "error_code": run.error_code, **tokens}
+
+
+def _store_messages(run: Run, session: ChatSession, outcome: Outcome) -> None:
+    messages = [*outcome.messages, *([outcome.partial] if outcome.partial else [])]
+    ended = {Run.Status.SUCCEEDED: "complete", Run.Status.CANCELLED: "cancelled"}.get(outcome.status, "failed")  # type: ignore[call-overload]
+    left_to_client = outcome.finish_reason == "tool_calls" and ended == "complete"
+    messages = [*without_open_calls(messages[:-1]), *messages[-1:]] if left_to_client else without_open_calls(messages)
+    version = run.agent_version  # None: the agent was deleted meanwhile
+    messages_append(session=session, messages=messages, run_id=run.id, agent_version=version, status=ended)

@@ -1,0 +1,63 @@
+"""Runs that are ended by somebody else than the process that runs them."""
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from core import audit
+from core.errors import ApplicationError, NotFound, TimedOut
+from runs import events
+from runs.exceptions import RunCancelled
+from runs.models import Run
+from runs.selectors import run_get
+from runs.services.finish import Finished, Outcome, finish_turn
+from tenants.permissions import authorize
+from tenants.principal import Principal
+
+
+@transaction.atomic
+def run_cancel_request(*, actor: Principal, ref: str) -> Run:
+    """The run shall stop: one that waits for its turn ends here, another by its process; one that ended stays so."""
+    authorize(actor, "run.cancel")
+    found = run_get(actor=actor, ref=ref)
+    rows = Run.objects.select_for_update(of=("self",)).select_related("session")
+    run = rows.filter(tenant_id=actor.tenant_id, id=found.id).first()
+    if run is None:
+        raise NotFound("The run was deleted.")
+    cancel_request(actor=actor, run=run)
+    return run
+
+
+def cancel_request(*, actor: Principal, run: Run) -> None:
+    """As `run_cancel_request`, in the caller's transaction."""
+    if run.is_finished or run.cancel_requested_at is not None:
+        return
+    run.cancel_requested_at = timezone.now()
+    run.save(update_fields=["cancel_requested_at"])
+    audit.record(actor=actor, action="run.cancel", target=run)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE run_lease SET cancel_requested = true WHERE run_id = %s", [run.id])
+    if run.status == Run.Status.QUEUED:
+        run_end(run=run, fence=0, after=0, status=Run.Status.CANCELLED, error=RunCancelled("The run was cancelled."))
+        run.refresh_from_db()
+
+
+def run_end(*, run: Run, fence: int, after: int, status: str, error: ApplicationError, **said: Any) -> Finished | None:
+    """End a run that nobody runs, with an error; `said` are the messages that are known of it."""
+    outcome = Outcome(status, said.get("messages", []), said.get("partial"), "", error.code, error.message)
+    last = events.make_event(after + 1, "RUN_ERROR", events.run_error(error))
+    return finish_turn(run=run, fence=fence, outcome=outcome, events=[last])
+
+
+@transaction.atomic
+def run_expire(*, tenant_id: UUID, run_id: UUID) -> None:
+    """End a run that has waited for its turn for too long; one that has started meanwhile goes on."""
+    rows = Run.objects.select_for_update(of=("self",)).select_related("session")
+    run = rows.filter(tenant_id=tenant_id, id=run_id, status=Run.Status.QUEUED).first()
+    if run is not None:
+        message = f"The run waited {settings.RUN_QUEUE_TIMEOUT:g} s for its turn; RUN_QUEUE_TIMEOUT raises this limit."
+        error = TimedOut(message, code="queue_timeout")
+        run_end(run=run, fence=0, after=0, status=Run.Status.EXPIRED, error=error)

@@ -1,0 +1,106 @@
+"""How a run gets to a process later than it began: its turn has come, or the process that had it is gone."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from core import audit
+from core.errors import ApplicationError, Unavailable
+from runs.events import Event, attempt_restarted, make_event, stored_event
+from runs.exceptions import RunCancelled
+from runs.models import Run, RunEvent
+from runs.services.begin import run_start
+from runs.services.finish import Finished, principal_of
+from runs.services.lease import Claim, events_append, lease_claim, lease_move
+from runs.services.stop import run_end
+from runs.services.turns import Turn, locked_session, new_messages, turn_of
+from runs.transcript import Transcript, still_valid
+
+
+@transaction.atomic
+def run_take_over(
+    *, tenant_id: UUID, run_id: UUID, owner: UUID, checkpoints: Sequence[str] = ()
+) -> Turn | Finished | None:
+    """Claim a run and make it ready to run here; or end it where it cannot go on. None when there is nothing to claim.
+
+    A lost run begins another attempt, after the last of the agent's `checkpoints` that its events know of, else from
+    its start. One that nobody can read any more, that was cancelled, or has had RUN_ATTEMPTS, ends. Call it in the
+    tenant.
+    """
+    rows = Run.objects.select_related("agent_version__agent", "session")
+    run = rows.filter(tenant_id=tenant_id, id=run_id).first()
+    if run is None:
+        return None
+    locked = locked_session(run)
+    if run.session is not None and locked is not None:
+        run.session = locked
+    claim = lease_claim(run, owner)
+    if claim is None:
+        return None
+    run.refresh_from_db(fields=["status", "attempt"])
+    try:
+        with transaction.atomic():
+            return _start(run, claim) if run.status == Run.Status.QUEUED else _restart(run, claim, checkpoints)
+    except ApplicationError as error:
+        return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=Run.Status.FAILED, error=error)
+
+
+def _start(run: Run, claim: Claim) -> Turn:
+    messages = run.request["messages"]
+    new = new_messages(messages) if run.session is not None and run.session.last_seq else messages
+    return run_start(actor=principal_of(run), run=run, messages=new, fence=claim.fence)
+
+
+def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finished | None:
+    told = still_valid(_events(run))
+    verdict = _verdict(run, claim)
+    if verdict is not None:
+        transcript = Transcript(told)
+        status, error = verdict
+        said = {"messages": transcript.messages, "partial": transcript.partial}
+        return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=status, error=error, **said)
+    run.attempt += claim.lost
+    run.save(update_fields=["attempt"])
+    checkpoint = _last_known(told, checkpoints)
+    keep = checkpoint.seq if checkpoint else 1
+    new = _restarted(told, claim.last_seq, run.attempt, keep)
+    events_append(run, fence=claim.fence, after=claim.last_seq, events=new)
+    lease_move(run, new[-1].seq)
+    audit.record(actor=principal_of(run), action="run.restart", target=run, after={"attempt": run.attempt})
+    kept = [event for event in told if event.seq <= keep]
+    resume: Any = checkpoint.data["value"] if checkpoint else None
+    return turn_of(
+        actor=principal_of(run), run=run, fence=claim.fence, stored=new[-1].seq, kept=kept, told=new, resume=resume
+    )
+
+
+def _events(run: Run) -> list[Event]:
+    rows = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day).order_by("seq")
+    return [stored_event(seq, data) for seq, data in rows.values_list("seq", "data")]
+
+
+def _verdict(run: Run, claim: Claim) -> tuple[str, ApplicationError] | None:
+    """Why a run that was lost ends instead of another attempt."""
+    if claim.cancel_requested:
+        return Run.Status.CANCELLED, RunCancelled("The run was cancelled.")
+    lost = Unavailable("The process that ran it ended.", code="run_lost")
+    if not run.outlives_caller:
+        return Run.Status.EXPIRED, lost  # its caller went with the connection, and has nothing to ask again with
+    if claim.lost and run.attempt >= settings.RUN_ATTEMPTS:
+        message = f"The processes that ran it ended {run.attempt} times; RUN_ATTEMPTS raises this limit."
+        return Run.Status.FAILED, Unavailable(message, code="run_lost")
+    return None
+
+
+def _last_known(told: Sequence[Event], checkpoints: Sequence[str]) -> Event | None:
+    marks = [event for event in told if event.type == "CUSTOM" and event.data["name"] == "checkpoint"]
+    return next((event for event in reversed(marks) if event.data["value"] in checkpoints), None)
+
+
+def _restarted(told: Sequence[Event], after: int, attempt: int, keep: int) -> list[Event]:
+    """What the attempt before left open is ended, then clients are told to drop it."""
+    last = [*Transcript(told).endings(), ("CUSTOM", attempt_restarted(attempt, keep))]
+    return [make_event(after + place, type, fields) for place, (type, fields) in enumerate(last, start=1)]

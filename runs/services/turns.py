@@ -1,0 +1,156 @@
+"""A turn: what a client asked, and everything that its run needs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agents.models import AgentVersion
+from core.errors import InvalidRequest
+from llm.selectors import model_resolve
+from llm.targets import ModelTarget
+from runs.events import Event
+from runs.models import Run
+from sessions_app.models import ChatSession
+from sessions_app.selectors import history
+from tenants.principal import Principal
+from toolsets.selectors import granted_toolsets
+from toolsets.toolbox import GrantedToolset
+
+Messages = list[dict[str, Any]]
+MAX_KEY = 255  # characters of an Idempotency-Key
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What a client asks, whatever edge it came in by. `model` is an agent's slug or `provider_slug/model`.
+
+    `messages`, `params` and `client_tools` are in OpenAI's shape; `session` is our id or the client's own.
+    `preamble` goes before the history, for this turn only. `when_busy`, a value of AgentVersion.WhenBusy, says what
+    shall happen while the session has another run; None leaves it to the agent. `idempotency_key` names this turn among
+    its repetitions.
+    """
+
+    model: str
+    messages: Messages
+    source: str
+    params: dict[str, Any] = field(default_factory=dict)
+    client_tools: list[dict[str, Any]] = field(default_factory=list)
+    session: str | None = None
+    end_user: str = ""
+    preamble: Messages = field(default_factory=list)
+    when_busy: str | None = None
+    idempotency_key: str | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """As the run keeps it, for another attempt."""
+        elsewhere = ("source", "session", "end_user")
+        return {name: value for name, value in asdict(self).items() if name not in elsewhere}
+
+
+def checked_key(key: str | None) -> str | None:
+    """A client's Idempotency-Key; raises InvalidRequest for one that cannot be kept."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+        message = f"An Idempotency-Key has 1 to {MAX_KEY} characters, without control characters."
+        raise InvalidRequest(message, param="Idempotency-Key")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that this process runs: everything that is read beforehand, since no connection is held meanwhile.
+
+    `fence` is this process's right to write the run's events, and `stored` the seq of the last one. `told` are the
+    events that are stored and that nobody was shown, `kept` all that still count of the run so far; `resume` is the
+    checkpoint of the agent's state that goes with them.
+    """
+
+    run: Run
+    target: ModelTarget
+    context: Messages
+    fence: int
+    stored: int
+    version: AgentVersion | None = None
+    toolsets: Sequence[GrantedToolset] = ()
+    told: Sequence[Event] = ()
+    kept: Sequence[Event] = ()
+    resume: str | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        params: dict[str, Any] = self.run.request["params"]
+        return params
+
+    @property
+    def client_tools(self) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = self.run.request["client_tools"]
+        return tools
+
+
+def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any) -> Turn:
+    """Reads what the run needs. Raises ApplicationError when its model is no longer there."""
+    version = run.agent_version
+    target = model_resolve(actor=actor, name=run.model)
+    toolsets = granted_toolsets(actor=actor, slugs=version.toolsets) if version else ()
+    return Turn(run, target, _context(run), fence, stored, version, toolsets, **rest)
+
+
+def _context(run: Run) -> Messages:
+    """What the model sees: the session as it was when the run was started."""
+    if run.session is None:
+        messages: Messages = run.request["messages"]
+        return messages
+    stored = history(session=run.session, until=run.context_seq)
+    return [*run.request["preamble"], *with_answered_calls(stored)]
+
+
+def new_messages(messages: Messages) -> Messages:
+    """What follows the last assistant message; the rest is in the session already."""
+    said = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return messages[said[-1] + 1 :] if said else messages
+
+
+def with_answered_calls(messages: Messages) -> Messages:
+    """Each tool call followed by its answer, as providers insist; a call or an answer without the other is left out.
+
+    A client may go on without answering a call of its tool, or another turn may have come between the two.
+    """
+    answers = {index: message["tool_call_id"] for index, message in enumerate(messages) if message["role"] == "tool"}
+    kept: Messages = []
+    for index, message in enumerate(messages):
+        calls = message.get("tool_calls") or []
+        found = {call["id"]: _answer_after(index, call["id"], answers) for call in calls}
+        if calls and None in found.values():
+            answered = [call for call in calls if found[call["id"]] is not None]
+            message = {name: value for name, value in message.items() if name != "tool_calls"}
+            message |= {"tool_calls": answered} if answered else {}
+        if message["role"] != "tool" and (not calls or message.get("content") or message.get("tool_calls")):
+            kept.append(message)
+            kept += [messages[place] for place in found.values() if place is not None]
+    return kept
+
+
+def _answer_after(index: int, call_id: str, answers: dict[int, str]) -> int | None:
+    """The place of the first unused answer to a call, which it uses up."""
+    place = next((place for place, answered in answers.items() if place > index and answered == call_id), None)
+    if place is not None:
+        del answers[place]
+    return place
+
+
+def without_open_calls(messages: Messages) -> Messages:
+    """What a cut run leaves as usable context: a tool call that nobody answered is taken out, its text is kept."""
+    answered = {message["tool_call_id"] for message in messages if message["role"] == "tool"}
+    kept = []
+    for message in messages:
+        calls = message.get("tool_calls") or []
+        if all(call["id"] in answered for call in calls):
+            kept.append(message)
+        elif message.get("content"):
+            kept.append({"role": message["role"], "content": message["content"]})
+    return kept
+
+
+def locked_session(run: Run) -> ChatSession | None:
+    """The run's session, locked until the transaction ends: before the run, as whoever deletes a session does."""
+    sessions = ChatSession.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id)
+    return sessions.filter(id=run.session_id).first() if run.session_id else None

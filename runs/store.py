@@ -1,0 +1,188 @@
+"""The event log's own connection to the database, as the role `app_stream`; every statement serves many tenants.
+
+The setting `app.tenant_ids` names them for the length of one transaction: a setting for each tenant in turn would cost
+as much as all the rest (docs/adr/009-event-log.md).
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+
+from runs.events import Event
+from runs.stream import RunKey
+
+CHANNEL = "agentsite"
+MAX_PAYLOAD = 7_900  # bytes of one notification
+
+# Compare-and-set on the lease guards each run: a process that lost it, a gap or a repetition stores nothing. A row that
+# somebody holds is skipped and tried again, so that it keeps no other run waiting.
+_WRITE = """
+WITH asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int, a int, b int, ev jsonb)
+), free AS (
+    SELECT lease.run_id FROM run_lease lease JOIN asked ON lease.run_id = asked.r FOR UPDATE OF lease SKIP LOCKED
+), held AS (
+    UPDATE run_lease lease SET last_seq = asked.b, lease_until = clock_timestamp() + make_interval(secs => %s)
+    FROM asked JOIN free ON free.run_id = asked.r
+    WHERE lease.run_id = asked.r AND lease.fence = asked.f AND lease.last_seq = asked.a
+    RETURNING lease.*, asked.a, asked.ev
+), stored AS (
+    INSERT INTO run_event (day, tenant_id, run_id, seq, fence, type, data)
+    SELECT day, tenant_id, run_id, a + number, fence, data ->> 'type', data
+    FROM held, jsonb_array_elements(ev) WITH ORDINALITY AS event (data, number)
+)
+SELECT run_id, watched_until > now(), cancel_requested FROM held
+"""
+_RENEW = """
+UPDATE run_lease lease SET lease_until = clock_timestamp() + make_interval(secs => %s)
+FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int)
+WHERE lease.run_id = asked.r AND lease.fence = asked.f
+RETURNING run_id, cancel_requested
+"""
+_LOOK = "SELECT run_id, fence, last_seq FROM run_lease WHERE run_id = ANY (%s)"
+_WATCH = """
+UPDATE run_lease SET watched_until = now() + interval '15 s'
+WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
+"""
+
+
+class Write(NamedTuple):
+    """The events that follow the seq `after` of a run."""
+
+    key: RunKey
+    fence: int
+    after: int
+    events: Sequence[Event]
+
+    @property
+    def last(self) -> int:
+        return self.after + len(self.events)
+
+    def json(self) -> bytes:
+        events = b",".join(event.json for event in self.events)
+        head = f'{{"r":"{self.key.run_id}","f":{self.fence},"a":{self.after},"b":{self.last},"ev":['
+        return head.encode() + events + b"]}"
+
+
+class Held(NamedTuple):
+    """What a statement says of a run that this process has."""
+
+    watched: bool
+    cancelled: bool
+
+
+class Place(NamedTuple):
+    fence: int
+    last_seq: int
+
+
+def stream_parameters() -> dict[str, Any]:
+    """psycopg's parameters for a connection of the event log; a server that went silent is given up after 10 s."""
+    config = settings.STREAM_DATABASE
+    given = {"host": config["HOST"], "port": config["PORT"], "user": config["USER"], "password": config["PASSWORD"]}
+    options = {name: value for name, value in config["OPTIONS"].items() if name != "pool"}
+    patience = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+    known = {name: value for name, value in given.items() if value}
+    return {**known, **patience, **options, "dbname": config["NAME"], "autocommit": True}
+
+
+class Store:
+    """One connection, used by one statement at a time; it is made anew after a failure. Raises psycopg.Error."""
+
+    def __init__(self) -> None:
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._free = asyncio.Lock()
+
+    async def write(self, writes: Sequence[Write]) -> dict[UUID, Held]:
+        """Store the events of the runs whose lease this process holds, and renew it: those are in the answer."""
+        asked = b"[%s]" % b",".join(write.json() for write in writes)
+        arguments = [asked.decode(), settings.RUN_LEASE_SECONDS]
+        rows = await self._run((write.key for write in writes), _WRITE, arguments)
+        return {run_id: Held(watched, cancelled) for run_id, watched, cancelled in rows}
+
+    async def renew(self, held: Iterable[tuple[RunKey, int]]) -> dict[UUID, Held]:
+        """Renew leases, given with their fences; those still held are in the answer."""
+        held = list(held)
+        asked = ",".join(f'{{"r":"{key.run_id}","f":{fence}}}' for key, fence in held)
+        rows = await self._run((key for key, _ in held), _RENEW, [settings.RUN_LEASE_SECONDS, f"[{asked}]"])
+        return {run_id: Held(False, cancelled) for run_id, cancelled in rows}
+
+    async def look(self, keys: Collection[RunKey]) -> dict[UUID, Place]:
+        """Who has the runs, and how far they are; one that is finished or gone is missing."""
+        rows = await self._run(keys, _LOOK, [[key.run_id for key in keys]])
+        return {run_id: Place(fence, last_seq) for run_id, fence, last_seq in rows}
+
+    async def watch(self, keys: Collection[RunKey]) -> dict[UUID, Place]:
+        """Ask the processes that have these runs to notify others; the runs that are not finished."""
+        await self._run(keys, _WATCH, [[key.run_id for key in keys]], answers=False)
+        return await self.look(keys)
+
+    async def notify(self, payload: str) -> None:
+        """Tell the listeners of all processes: in a transaction of its own, since a commit that notifies waits for the
+        others that do. What is told need not outlive a crash.
+        """
+        statements = [
+            ("BEGIN", None),
+            ("SET LOCAL synchronous_commit = off", None),
+            ("SELECT pg_notify(%s, %s)", [CHANNEL, payload]),
+            ("COMMIT", None),
+        ]
+        await self._execute(statements)
+
+    async def _run(self, keys: Iterable[RunKey], sql: str, arguments: list[Any], *, answers: bool = True) -> list[Any]:
+        tenants = ",".join({str(key.tenant_id) for key in keys})
+        statements = [
+            ("BEGIN", None),
+            ("SELECT set_config('app.tenant_ids', %s, true)", [f"{{{tenants}}}"]),
+            (sql, arguments),
+            ("COMMIT", None),
+        ]
+        cursor = (await self._execute(statements))[2]
+        return await cursor.fetchall() if answers else []
+
+    async def _execute(self, statements: list[tuple[str, Any]]) -> list[psycopg.AsyncCursor[Any]]:
+        async with self._free:
+            connection = await self._connected()
+            try:
+                async with connection.pipeline():
+                    return [await connection.execute(sql, given, prepare=self._prepare) for sql, given in statements]
+            except psycopg.Error:
+                await self._recover(connection)
+                raise
+            except BaseException:
+                await self.close()
+                raise
+
+    @property
+    def _prepare(self) -> bool | None:
+        return settings.TENANT_MODE == "session" or None
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(**stream_parameters())
+        return self._connection
+
+    async def _recover(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Leave the failed transaction; a connection that cannot is given up."""
+        with suppress(psycopg.Error):
+            if not connection.broken:
+                await connection.execute("ROLLBACK")
+                return
+        await self.close()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def payloads(kind: str, run_ids: Iterable[UUID]) -> list[str]:
+    """Notifications of `kind`, one letter, that name all the runs: `kind` and 32 hexadecimal digits each."""
+    names = [run_id.hex for run_id in run_ids]
+    most = MAX_PAYLOAD // 33
+    return [f"{kind}{','.join(names[start : start + most])}" for start in range(0, len(names), most)]

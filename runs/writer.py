@@ -1,0 +1,205 @@
+"""The one writer of this process: the events of all its runs share commits, and are shown once they are stored."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+
+from runs.hub import Hub
+from runs.store import Held, Store, Write, payloads
+from runs.stream import MAX_PENDING, RunStream
+
+logger = logging.getLogger(__name__)
+BEAT = 0.010  # seconds between the starts of two commits, unless a reader waits for a run's first word
+MAX_PENDING_ALL = 32 * 1024 * 1024  # characters of all runs that are not stored
+_FAULTS = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+class Writer:
+    """Stores what runs publish until the database has it; while that takes long, `room` makes the runs wait.
+
+    `on_cancel` hears of runs that somebody asked to stop, when a lease says so.
+    """
+
+    def __init__(self, store: Store, hub: Hub, on_cancel: Callable[[UUID], None]) -> None:
+        self.size = 0  # characters that are not stored
+        self._store = store
+        self._hub = hub
+        self._on_cancel = on_cancel
+        self._waiting: dict[RunStream, None] = {}
+        self._streams: set[RunStream] = set()
+        self._news: dict[str, set[UUID]] = {}  # for other processes, by kind
+        self._urgent = asyncio.Event()
+        self._stored = asyncio.Event()  # set, and replaced, after every commit
+        self._started = 0.0
+        self._work: asyncio.Task[None] | None = None
+        self._beat: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= MAX_PENDING_ALL
+
+    def add(self, stream: RunStream) -> None:
+        """Keep the run's lease from now on."""
+        self._streams.add(stream)
+        if self._beat is None or self._beat.done():
+            self._beat = asyncio.create_task(self._keep_leases(), name="run-leases")
+
+    def remove(self, stream: RunStream) -> None:
+        self._streams.discard(stream)
+        self._waiting.pop(stream, None)
+        stream.discard()
+        if not self._streams and self._beat is not None:
+            self._beat.cancel()
+
+    def wake(self, stream: RunStream) -> None:
+        self._waiting[stream] = None
+        if stream.waited_for:
+            self._urgent.set()
+        self._ensure_work()
+
+    def _ensure_work(self) -> None:
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._write_all(), name="event-log")
+
+    def tell(self, kind: str, id: UUID) -> None:
+        """Notify the other processes, soon, of `r` a run with news, `s` a session with a new run, `c` a run that shall
+        stop, `d` a run that may be claimed.
+        """
+        self._news.setdefault(kind, set()).add(id)
+        self._ensure_work()
+
+    async def room(self, stream: RunStream) -> None:
+        while (stream.size >= MAX_PENDING or self.is_full) and not stream.lost:
+            await self._stored.wait()
+
+    async def settled(self, stream: RunStream) -> None:
+        """Returns once nothing of the run is on its way to the database; what it said since then stays with it."""
+        while stream.is_taken:
+            await self._stored.wait()
+        self._waiting.pop(stream, None)
+
+    async def flushed(self, stream: RunStream) -> None:
+        """Returns once all that the run said is stored, or the run is lost."""
+        while (stream in self._waiting or stream.is_taken) and not stream.lost:
+            await self._stored.wait()
+
+    async def told(self) -> None:
+        """Returns once the other processes are notified of all that there was to tell, or that cannot be done."""
+        if self._work is not None:
+            await asyncio.wait([self._work], timeout=2)
+
+    async def close(self) -> None:
+        for task in (self._work, self._beat):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _write_all(self) -> None:
+        while self._waiting or self._news:
+            await self._pace()
+            streams = [stream for stream in self._waiting if not stream.lost]
+            self._waiting = {}
+            try:
+                if streams:
+                    await self._write(streams)
+                await self._notify()
+            except _FAULTS:
+                logger.warning("The event log cannot be written; runs wait", exc_info=True)
+                self._waiting = dict.fromkeys([*streams, *self._waiting])
+                await asyncio.sleep(0.1)
+            stored, self._stored = self._stored, asyncio.Event()
+            stored.set()
+
+    async def _pace(self) -> None:
+        """At once when somebody waits for a first word, else on the beat."""
+        loop = asyncio.get_running_loop()
+        rest = self._started + BEAT - loop.time()
+        if rest > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), rest)
+        self._urgent.clear()
+        self._started = loop.time()
+
+    async def _write(self, streams: Sequence[RunStream]) -> None:
+        writes = {stream: _write_of(stream) for stream in streams}
+        try:
+            held = await self._store.write(list(writes.values()))
+        except psycopg.Error as error:
+            if isinstance(error, _FAULTS):
+                raise
+            await self._write_apart(streams, error)
+            return
+        for stream, write in writes.items():
+            if state := held.get(stream.key.run_id):
+                self._landed(stream, write.last, state)
+        missing = {stream: write for stream, write in writes.items() if stream.key.run_id not in held}
+        if missing:
+            await self._sort_out(missing)
+        self._news.setdefault("r", set()).update(run_id for run_id, state in held.items() if state.watched)
+
+    async def _write_apart(self, streams: Sequence[RunStream], fault: Exception) -> None:
+        """One run says what the database does not take: the others go on without it."""
+        if len(streams) == 1:
+            logger.error(
+                "A run's events cannot be stored", exc_info=fault, extra={"run_id": str(streams[0].key.run_id)}
+            )
+            streams[0].lose()
+            return
+        half = len(streams) // 2
+        await self._write(streams[:half])
+        await self._write(streams[half:])
+
+    def _landed(self, stream: RunStream, last: int, state: Held) -> None:
+        if stream.lost:
+            return
+        self._hub.deliver(stream.key.run_id, stream.landed(last))
+        if state.cancelled:
+            self._on_cancel(stream.key.run_id)
+
+    async def _sort_out(self, missing: Mapping[RunStream, Write]) -> None:
+        """Stored by a commit whose answer was lost, locked by somebody for a moment, or no longer ours."""
+        places = await self._store.look([write.key for write in missing.values()])
+        for stream, write in missing.items():
+            place = places.get(stream.key.run_id)
+            if place is None or place.fence != stream.fence or not write.after <= place.last_seq <= write.last:
+                stream.lose()
+            elif not stream.lost:
+                self._landed(stream, place.last_seq, Held(False, False))
+                if stream.is_taken:
+                    self._waiting[stream] = None
+        self._news.setdefault("r", set()).update(places)
+
+    async def _notify(self) -> None:
+        """After the commit of what it is about."""
+        news, self._news = self._news, {}
+        for kind, ids in news.items():
+            for payload in payloads(kind, ids):
+                await self._store.notify(payload)
+
+    async def _keep_leases(self) -> None:
+        while self._streams:
+            await asyncio.sleep(settings.RUN_LEASE_SECONDS / 3)
+            try:
+                await self._renew()
+            except _FAULTS:
+                logger.warning("Leases of runs cannot be renewed", exc_info=True)
+
+    async def _renew(self) -> None:
+        streams = {stream.key.run_id: stream for stream in self._streams if not stream.lost}
+        held = await self._store.renew([(stream.key, stream.fence) for stream in streams.values()]) if streams else {}
+        for run_id, stream in streams.items():
+            if run_id not in held and stream in self._streams:
+                stream.lose()
+            elif run_id in held and held[run_id].cancelled:
+                self._on_cancel(run_id)
+
+
+def _write_of(stream: RunStream) -> Write:
+    after = stream.stored
+    return Write(stream.key, stream.fence, after, stream.take())
