@@ -119,12 +119,12 @@ def serving(site: Site, kind: str = "uvicorn") -> Iterator[Server]:
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     log = site.home / f"{kind}-{port}.log"
-    command = _command(kind, str(port))
-    with running(command, log=log, ready=lambda: _answers(base_url), env=site.env, cwd=CHECKOUT) as process:
+    command = server_command(kind, str(port))
+    with running(command, log=log, ready=lambda: answers(base_url), env=site.env, cwd=CHECKOUT) as process:
         yield Server(site, kind, base_url, process.pid, log)
 
 
-def _command(kind: str, port: str) -> list[str]:
+def server_command(kind: str, port: str) -> list[str]:
     application = "agentsite.asgi:application"
     if kind == "daphne":
         return [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", port, application]
@@ -132,7 +132,7 @@ def _command(kind: str, port: str) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", port, *options, application]
 
 
-def _answers(base_url: str) -> bool:
+def answers(base_url: str) -> bool:
     try:
         return httpx.get(f"{base_url}/v1/health", timeout=2, trust_env=False).status_code == 200
     except httpx.TransportError:
