@@ -22,7 +22,7 @@ from llm.targets import ModelTarget
 from llm.wire import Accumulator, ChatRequest
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
-from templates_app.context import AgentContext, Message, Reply
+from templates_app.context import AgentContext, Heard, Message, Reply
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
@@ -119,6 +119,7 @@ class Executable:
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,
+        heard: Heard | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
@@ -141,6 +142,7 @@ class Executable:
             run_id=run_id,
             session_id=session_id,
             compiled=shared.compiled,
+            **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}
         with use_binding(target, open_reply=report.open_reply, params=defaults):

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import logging
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from functools import partial
 from threading import Event as Flag
 from typing import Any
@@ -24,6 +24,7 @@ from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.lease import lease_release
+from runs.services.steer import steering_hear
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
@@ -133,6 +134,9 @@ async def finished(task: asyncio.Task[None]) -> None:
 
 
 def _ended(here: Process, tenant_id: UUID, run_id: UUID, finished: Finished) -> None:
+    for other in finished.with_it:
+        here.hub.look(other)
+        here.writer.tell("r", other)
     if finished.watched:
         here.writer.tell("r", run_id)
     if finished.next_run is None:
@@ -202,7 +206,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id):
         try:
-            error = await _execute(here, turn, sink)
+            error = await _execute(here, turn, sink, _Heard(here, turn, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
@@ -220,11 +224,39 @@ class _Interrupted(Unavailable):
     code = "server_stopping"
 
 
-async def _execute(here: Process, turn: Turn, sink: RunSink) -> ApplicationError | None:
+class _Heard:
+    """What users say to the session while the run goes on. The table is asked only when a new run was announced."""
+
+    def __init__(self, here: Process, turn: Turn, sink: RunSink) -> None:
+        self._run = turn.run
+        self._sink = sink
+        self._news = turn.run.attempt > 1
+        self._here = here
+
+    def listening(self) -> AbstractContextManager[None]:
+        session_id = self._run.session_id
+        return self._here.session(session_id, self._announced) if session_id else nullcontext()
+
+    def _announced(self, key: RunKey | None) -> None:
+        self._news = self._news or key is None or key.run_id != self._run.id
+
+    async def __call__(self) -> list[dict[str, Any]]:
+        if not self._news:
+            return []
+        self._news = False
+        found: list[dict[str, Any]] = []
+        for run_id, messages in await in_db_thread(steering_hear, run=self._run):
+            await self._sink.heard(run_id, messages)
+            found += messages
+        return found
+
+
+async def _execute(here: Process, turn: Turn, sink: RunSink, heard: _Heard) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
         async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
-            await _play(turn, sink)
+            with heard.listening():
+                await _play(turn, sink, heard)
     except asyncio.CancelledError:
         if turn.run.id in here.cancelled:
             return RunCancelled("The run was cancelled.")
@@ -244,7 +276,7 @@ async def _execute(here: Process, turn: Turn, sink: RunSink) -> ApplicationError
     return None
 
 
-async def _play(turn: Turn, sink: RunSink) -> None:
+async def _play(turn: Turn, sink: RunSink, heard: _Heard) -> None:
     if turn.version is None:
         await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
@@ -257,6 +289,7 @@ async def _play(turn: Turn, sink: RunSink) -> None:
         toolsets=turn.toolsets,
         run_id=turn.run.id,
         session_id=turn.run.session_id,
+        heard=heard,
     )
     async with aclosing(produced) as told:
         async for event in told:

@@ -133,6 +133,12 @@ class RunSink:
         if message.get("content") or message.get("tool_calls") or message.get("refusal"):
             self.messages.append(message)
 
+    async def heard(self, run_id: str, messages: list[Message]) -> None:
+        """What the user said meanwhile, as the run that brought it."""
+        self.messages += messages
+        self.stream.publish("CUSTOM", name="heard", value={"run_id": run_id, "messages": messages})
+        await self.stream.room()
+
     async def tool_result(self, result: ToolResult) -> None:
         self.messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content})
         self.stream.publish(
