@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,6 +120,7 @@ class Executable:
         run_id: UUID | None = None,
         session_id: UUID | None = None,
         heard: Heard | None = None,
+        make_toolbox: Callable[..., Toolbox] = Toolbox,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
@@ -134,7 +135,7 @@ class Executable:
             messages=messages,
             model=_RunModel(target, report),
             make_chat_model=_chat_model,
-            tools=Toolbox(
+            tools=make_toolbox(
                 shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)
             ),
             client_tools=client_tools,

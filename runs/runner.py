@@ -17,7 +17,7 @@ from core.aio import in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from runs import events
-from runs.exceptions import RunCancelled
+from runs.exceptions import RunCancelled, RunFailed
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process
 from runs.selectors import run_get
@@ -272,7 +272,7 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: _Heard) -> A
         if sink.stream.lost:
             return _Interrupted("The run is no longer this process's.")
         logger.exception("A run failed", extra={"run_id": str(turn.run.id)})
-        return ApplicationError("The run failed on the server. The run id leads to its log.", code="run_failed")
+        return RunFailed()
     return None
 
 
