@@ -44,7 +44,8 @@ class AgentContext:
     without the agent's `instructions`. `client_tools` are the caller's own: the model may call them, the caller runs
     them. `params` are the caller's (temperature, stop, response_format, …) and go before the config's. `compiled` lives
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
-    it.
+    it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; with
+    `resume` a run that was lost goes on from the last of them, where there is one.
     """
 
     config: Any
@@ -57,6 +58,8 @@ class AgentContext:
     params: dict[str, Any] = field(default_factory=dict)
     run_id: UUID | None = None
     session_id: UUID | None = None
+    thread: str | None = None
+    resume: bool = False
     compiled: dict[str, Any] = field(default_factory=dict)
 
     @property
