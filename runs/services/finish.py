@@ -36,8 +36,9 @@ class Outcome:
 
 
 class Finished(NamedTuple):
-    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now; `with_it` ended
-    with it, since it has heard their messages.
+    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now.
+
+    The runs `with_it` have ended with it, since it has heard their messages.
     """
 
     watched: bool

@@ -19,7 +19,7 @@ _INSERT_EVENTS = """
 """
 _CREATE = """
     INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE 'infinity' END)
+    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE '9999-12-31' END)
 """
 # What another process lost may be claimed; but after a start of the database every owner gets the time to come back.
 _CLAIM = """
@@ -28,12 +28,12 @@ _CLAIM = """
         lease_until = clock_timestamp() + make_interval(secs => %s)
     FROM (SELECT run_id, lease_until FROM run_lease WHERE run_id = %s FOR UPDATE) AS before
     WHERE lease.run_id = before.run_id AND before.lease_until < now() AND (
-        before.lease_until = '-infinity' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
-    RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > '-infinity'
+        before.lease_until = 'epoch' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
+    RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > 'epoch'
 """
 _END = "DELETE FROM run_lease WHERE run_id = %s AND fence = %s RETURNING last_seq, watched_until > now()"
-_RELEASE = "UPDATE run_lease SET lease_until = '-infinity', owner = NULL WHERE run_id = %s AND fence = %s"
-_DUE = "UPDATE run_lease SET lease_until = '-infinity' WHERE run_id = %s AND status = 'queued'"
+_RELEASE = "UPDATE run_lease SET lease_until = 'epoch', owner = NULL WHERE run_id = %s AND fence = %s"
+_DUE = "UPDATE run_lease SET lease_until = 'epoch' WHERE run_id = %s AND status = 'queued'"
 
 
 class Claim(NamedTuple):

@@ -44,4 +44,3 @@ def steering_forget(run: Run) -> None:
     for other in steering_of(run):
         other.request.pop("heard_by")
         other.save(update_fields=["request"])
-

@@ -100,9 +100,7 @@ async def test_a_message_is_heard(owner: Actor, scripted: str, in_acme: Tenant) 
     assert one.completion_tokens > 20 > two.completion_tokens == 0
 
 
-async def test_a_run_that_is_cancelled_takes_along_what_it_heard(
-    owner: Actor, scripted: str, in_acme: Tenant
-) -> None:
+async def test_a_run_that_is_cancelled_takes_along_what_it_heard(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     steps = script({"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "wait"}, {"fail": "hang"})
     first = await ask(owner, script({"say": "a"}, {"say": "b", "delay_ms": 200}), stream=True)
     second = asyncio.create_task(ask(owner, steps, "steer"))
