@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from functools import partial
 from threading import Event as Flag
@@ -31,6 +32,7 @@ from runs.services.turns import Turn, TurnRequest
 from runs.sink import RunSink
 from runs.stream import RunKey, RunLost, RunStream
 from runs.transcript import Transcript
+from templates_app.checkpoints import forget, stored_checkpoints, thread_of
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -117,9 +119,16 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
 
 async def take_over(*, tenant_id: UUID, run_id: UUID) -> asyncio.Task[None] | None:
     """Run a run whose turn has come, or whose process is gone; None when there is nothing to run."""
+    with tenant_context(tenant_id):
+        return await _claim(tenant_id, run_id, await stored_checkpoints(thread_of(tenant_id, run_id)))
+
+
+async def _claim(tenant_id: UUID, run_id: UUID, checkpoints: Sequence[str] = ()) -> asyncio.Task[None] | None:
     here = await process()
     with tenant_context(tenant_id):
-        found = await in_db_thread(run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER)
+        found = await in_db_thread(
+            run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER, checkpoints=checkpoints
+        )
     if isinstance(found, Turn):
         return start(here, found)
     here.hub.look(run_id)
@@ -144,7 +153,7 @@ def _ended(here: Process, tenant_id: UUID, run_id: UUID, finished: Finished) -> 
     if _stopping.is_set():
         here.writer.tell("d", finished.next_run)
     else:
-        here.in_background(take_over(tenant_id=tenant_id, run_id=finished.next_run))  # else the worker does
+        here.in_background(_claim(tenant_id, finished.next_run))  # if that fails, the worker does it
 
 
 def _cancel_anywhere(here: Process, run_id: UUID) -> None:
@@ -280,7 +289,11 @@ async def _play(turn: Turn, sink: RunSink, heard: _Heard) -> None:
     if turn.version is None:
         await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
-    produced = executable_for(turn.version).run(
+    executable = executable_for(turn.version)
+    checkpointed = executable.template.framework == "langgraph"
+    if checkpointed and turn.run.attempt > 1 and turn.resume is None:
+        await forget(thread_of(turn.run.tenant_id, turn.run.id))  # the run begins anew
+    produced = executable.run(
         report=sink,
         messages=turn.context,
         params=turn.params,
@@ -289,6 +302,8 @@ async def _play(turn: Turn, sink: RunSink, heard: _Heard) -> None:
         toolsets=turn.toolsets,
         run_id=turn.run.id,
         session_id=turn.run.session_id,
+        checkpointed=checkpointed,
+        resume=turn.resume,
         heard=heard,
     )
     async with aclosing(produced) as told:

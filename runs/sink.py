@@ -13,7 +13,7 @@ from core.validation import storable, storable_text
 from llm.wire import Accumulator, Delta, ToolCallDelta
 from runs.events import without_nones
 from runs.stream import RunStream
-from templates_app.events import Answer, Custom, Event, StepFinished, StepStarted
+from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinished, StepStarted
 from toolsets.events import ToolResult
 
 Message = dict[str, Any]
@@ -169,6 +169,8 @@ class RunSink:
                 self.stream.publish("STEP_FINISHED", stepName=storable_text(event.name))
             case Custom():
                 self.stream.publish("CUSTOM", name=storable_text(event.name), value=storable(event.value))
+            case Checkpointed():
+                self.stream.publish("CUSTOM", name="checkpoint", value=event.id)
             case Answer():
                 await self._answer(event)
         await self.stream.room()

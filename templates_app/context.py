@@ -49,7 +49,9 @@ class AgentContext:
     without the agent's `instructions`. `client_tools` are the caller's own: the model may call them, the caller runs
     them. `params` are the caller's (temperature, stop, response_format, …) and go before the config's. `compiled` lives
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
-    it. `heard` gives the messages that users sent since it was last asked; who asks must answer them.
+    it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
+    was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
+    asked; who asks must answer them.
     """
 
     config: Any
@@ -62,6 +64,8 @@ class AgentContext:
     params: dict[str, Any] = field(default_factory=dict)
     run_id: UUID | None = None
     session_id: UUID | None = None
+    thread: str | None = None
+    resume: str | None = None
     compiled: dict[str, Any] = field(default_factory=dict)
     heard: Heard = _nobody
 

@@ -13,7 +13,6 @@ from core.validation import storable_text
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
 from runs.services.lease import events_append, lease_end, lease_make_due
-from runs.services.steer import steering_of
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
 from sessions_app.services import messages_append
@@ -36,8 +35,9 @@ class Outcome:
 
 
 class Finished(NamedTuple):
-    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now; `with_it` ended
-    with it, since it has heard their messages.
+    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now.
+
+    The runs `with_it` have ended with it, since it has heard their messages.
     """
 
     watched: bool
@@ -64,10 +64,12 @@ def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Even
         _store_messages(found, session, outcome)
     _store_outcome(found, outcome, events[-1].seq)
     audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
-    heard = steering_of(found)
+    others = _open_in_session(found)
+    heard = [other for other in others if other.request.get("heard_by") == str(found.id)]
     for other in heard:
         _end_with(found, other, outcome, events[-1])
-    return Finished(watched, next_in_session(found), [other.id for other in heard])
+    following = _make_next_due([other for other in others if other not in heard])
+    return Finished(watched, following, [other.id for other in heard])
 
 
 def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
@@ -84,17 +86,20 @@ def principal_of(run: Run) -> Principal:
     return Principal(run.tenant_id, "", run.actor_kind, run.actor_id, run.actor_label, "owner")
 
 
-def next_in_session(run: Run) -> UUID | None:
-    """The run that waits longest in the session may be claimed from now on. The caller has the session's lock."""
+def _open_in_session(run: Run) -> list[Run]:
+    """The other runs of its session that are not finished, in the order of their beginnings."""
     if run.session_id is None:
-        return None
+        return []
     others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, finished_at=None)
-    waiting = others.exclude(id=run.id).order_by("created_at", "id")
-    following = waiting.filter(status=Run.Status.QUEUED).values_list("id", flat=True).first()
-    if following is None or waiting.exclude(status=Run.Status.QUEUED).exists():
+    return list(others.exclude(id=run.id).select_related("session").order_by("created_at", "id"))
+
+
+def _make_next_due(others: Sequence[Run]) -> UUID | None:
+    """The run that waits longest may be claimed from now on, unless another one of the session is under way."""
+    if not others or any(other.status != Run.Status.QUEUED for other in others):
         return None
-    lease_make_due(following)
-    return following
+    lease_make_due(others[0].id)
+    return others[0].id
 
 
 def _is_stored(run: Run, fence: int, last: Event) -> bool:

@@ -31,16 +31,9 @@ def steering_hear(*, run: Run) -> list[tuple[str, Messages]]:
     return heard
 
 
-def steering_of(run: Run) -> list[Run]:
-    """The runs whose messages `run` has heard; they end with it."""
-    if run.session_id is None:
-        return []
-    others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, finished_at=None)
-    return list(others.filter(status=Run.Status.QUEUED, request__heard_by=str(run.id)).select_related("session"))
-
-
 def steering_forget(run: Run) -> None:
     """Another attempt of `run` has heard nothing yet."""
-    for other in steering_of(run):
+    others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, finished_at=None)
+    for other in others.filter(status=Run.Status.QUEUED, request__heard_by=str(run.id)):
         other.request.pop("heard_by")
         other.save(update_fields=["request"])

@@ -14,7 +14,7 @@ from runs.exceptions import RunCancelled
 from runs.models import Run, RunEvent
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
-from runs.services.lease import Claim, events_append, lease_claim, lease_move
+from runs.services.lease import Claim, events_append, lease_claim
 from runs.services.steer import steering_forget
 from runs.services.stop import run_end
 from runs.services.turns import Turn, locked_session, new_messages, turn_of
@@ -70,7 +70,6 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
     keep = checkpoint.seq if checkpoint else 1
     new = _restarted(told, claim.last_seq, run.attempt, keep)
     events_append(run, fence=claim.fence, after=claim.last_seq, events=new)
-    lease_move(run, new[-1].seq)
     audit.record(actor=principal_of(run), action="run.restart", target=run, after={"attempt": run.attempt})
     kept = [event for event in told if event.seq <= keep]
     resume: Any = checkpoint.data["value"] if checkpoint else None
