@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,7 +22,8 @@ from llm.targets import ModelTarget
 from llm.wire import Accumulator, ChatRequest
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
-from templates_app.context import AgentContext, Message, Reply
+from templates_app.checkpoints import thread_of
+from templates_app.context import AgentContext, Heard, Message, Reply
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
@@ -119,11 +120,17 @@ class Executable:
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,
+        checkpointed: bool = False,
+        resume: str | None = None,
+        heard: Heard | None = None,
+        make_toolbox: Callable[..., Toolbox] = Toolbox,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
-        Tokens and tool results go to `report`. Raises ApplicationError; InvalidRequest for tools of the caller that the
-        template cannot use.
+        Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
+        (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
+        `heard` gives the messages that users sent meanwhile. Raises ApplicationError; InvalidRequest for tools of the
+        caller that the template cannot use.
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
@@ -133,14 +140,17 @@ class Executable:
             messages=messages,
             model=_RunModel(target, report),
             make_chat_model=_chat_model,
-            tools=Toolbox(
+            tools=make_toolbox(
                 shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)
             ),
             client_tools=client_tools,
             params=params,
             run_id=run_id,
             session_id=session_id,
+            thread=thread_of(self._tenant_id, run_id) if checkpointed and run_id else None,
+            resume=resume,
             compiled=shared.compiled,
+            **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}
         with use_binding(target, open_reply=report.open_reply, params=defaults):

@@ -11,6 +11,19 @@ class SessionBusy(Conflict):
     code = "session_busy"
 
 
+class RunFailed(ApplicationError):
+    """A fault of ours, or of a template's."""
+
+    code = "run_failed"
+
+    def __init__(self) -> None:
+        super().__init__("The run failed on the server. The run id leads to its log.")
+
+
+class NotReplayable(Conflict):
+    code = "not_replayable"
+
+
 class RunMoved(Unavailable):
     """This server stops, the run goes on elsewhere: follow it again after the seq `after`."""
 

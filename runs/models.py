@@ -129,7 +129,7 @@ class RunLease(models.Model):
 
     `fence` counts the processes that have had the run; only the holder of the current number may write its events.
     `last_seq` is the last stored event. A run that waits for its turn has no owner; `lease_until` in the past means
-    that any process may claim it, `-infinity` that it was given up willingly. Others that follow the run say so by
+    that any process may claim it, the year 1970 that it was given up willingly. Others that follow the run say so by
     `watched_until`: then the owner notifies them.
     """
 

@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 import logging
-from contextlib import aclosing, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from functools import partial
 from threading import Event as Flag
 from typing import Any
@@ -17,19 +18,21 @@ from core.aio import in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from runs import events
-from runs.exceptions import RunCancelled
+from runs.exceptions import RunCancelled, RunFailed
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.lease import lease_release
+from runs.services.steer import steering_hear
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
 from runs.sink import RunSink
 from runs.stream import RunKey, RunLost, RunStream
 from runs.transcript import Transcript
+from templates_app.checkpoints import forget, stored_checkpoints, thread_of
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -116,9 +119,16 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
 
 async def take_over(*, tenant_id: UUID, run_id: UUID) -> asyncio.Task[None] | None:
     """Run a run whose turn has come, or whose process is gone; None when there is nothing to run."""
+    with tenant_context(tenant_id):
+        return await _claim(tenant_id, run_id, await stored_checkpoints(thread_of(tenant_id, run_id)))
+
+
+async def _claim(tenant_id: UUID, run_id: UUID, checkpoints: Sequence[str] = ()) -> asyncio.Task[None] | None:
     here = await process()
     with tenant_context(tenant_id):
-        found = await in_db_thread(run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER)
+        found = await in_db_thread(
+            run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER, checkpoints=checkpoints
+        )
     if isinstance(found, Turn):
         return start(here, found)
     here.hub.look(run_id)
@@ -133,6 +143,9 @@ async def finished(task: asyncio.Task[None]) -> None:
 
 
 def _ended(here: Process, tenant_id: UUID, run_id: UUID, finished: Finished) -> None:
+    for other in finished.with_it:
+        here.hub.look(other)
+        here.writer.tell("r", other)
     if finished.watched:
         here.writer.tell("r", run_id)
     if finished.next_run is None:
@@ -140,7 +153,7 @@ def _ended(here: Process, tenant_id: UUID, run_id: UUID, finished: Finished) -> 
     if _stopping.is_set():
         here.writer.tell("d", finished.next_run)
     else:
-        here.in_background(take_over(tenant_id=tenant_id, run_id=finished.next_run))  # else the worker does
+        here.in_background(_claim(tenant_id, finished.next_run))  # if that fails, the worker does it
 
 
 def _cancel_anywhere(here: Process, run_id: UUID) -> None:
@@ -202,7 +215,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id):
         try:
-            error = await _execute(here, turn, sink)
+            error = await _execute(here, turn, sink, _Heard(here, turn, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
@@ -220,11 +233,39 @@ class _Interrupted(Unavailable):
     code = "server_stopping"
 
 
-async def _execute(here: Process, turn: Turn, sink: RunSink) -> ApplicationError | None:
+class _Heard:
+    """What users say to the session while the run goes on. The table is asked only when a new run was announced."""
+
+    def __init__(self, here: Process, turn: Turn, sink: RunSink) -> None:
+        self._run = turn.run
+        self._sink = sink
+        self._news = turn.run.attempt > 1
+        self._here = here
+
+    def listening(self) -> AbstractContextManager[None]:
+        session_id = self._run.session_id
+        return self._here.session(session_id, self._announced) if session_id else nullcontext()
+
+    def _announced(self, key: RunKey | None) -> None:
+        self._news = self._news or key is None or key.run_id != self._run.id
+
+    async def __call__(self) -> list[dict[str, Any]]:
+        if not self._news:
+            return []
+        self._news = False
+        found: list[dict[str, Any]] = []
+        for run_id, messages in await in_db_thread(steering_hear, run=self._run):
+            await self._sink.heard(run_id, messages)
+            found += messages
+        return found
+
+
+async def _execute(here: Process, turn: Turn, sink: RunSink, heard: _Heard) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
         async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
-            await _play(turn, sink)
+            with heard.listening():
+                await _play(turn, sink, heard)
     except asyncio.CancelledError:
         if turn.run.id in here.cancelled:
             return RunCancelled("The run was cancelled.")
@@ -240,15 +281,19 @@ async def _execute(here: Process, turn: Turn, sink: RunSink) -> ApplicationError
         if sink.stream.lost:
             return _Interrupted("The run is no longer this process's.")
         logger.exception("A run failed", extra={"run_id": str(turn.run.id)})
-        return ApplicationError("The run failed on the server. The run id leads to its log.", code="run_failed")
+        return RunFailed()
     return None
 
 
-async def _play(turn: Turn, sink: RunSink) -> None:
+async def _play(turn: Turn, sink: RunSink, heard: _Heard) -> None:
     if turn.version is None:
         await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
-    produced = executable_for(turn.version).run(
+    executable = executable_for(turn.version)
+    checkpointed = executable.template.framework == "langgraph"
+    if checkpointed and turn.run.attempt > 1 and turn.resume is None:
+        await forget(thread_of(turn.run.tenant_id, turn.run.id))  # the run begins anew
+    produced = executable.run(
         report=sink,
         messages=turn.context,
         params=turn.params,
@@ -257,6 +302,9 @@ async def _play(turn: Turn, sink: RunSink) -> None:
         toolsets=turn.toolsets,
         run_id=turn.run.id,
         session_id=turn.run.session_id,
+        checkpointed=checkpointed,
+        resume=turn.resume,
+        heard=heard,
     )
     async with aclosing(produced) as told:
         async for event in told:

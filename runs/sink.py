@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
+from core.ids import uuid7
 from core.validation import storable, storable_text
 from llm.wire import Accumulator, Delta, ToolCallDelta
 from runs.events import without_nones
 from runs.stream import RunStream
-from templates_app.events import Answer, Custom, Event, StepFinished, StepStarted
+from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinished, StepStarted
 from toolsets.events import ToolResult
 
 Message = dict[str, Any]
@@ -21,13 +22,17 @@ MAX_TOKENS = 2**31 - 1
 
 
 class Reply:
-    """One answer of a model, as it is said. A run may have several at once: each has its own message."""
+    """One answer of a model, as it is said. A run may have several at once: each has its own message.
 
-    def __init__(self, sink: "RunSink") -> None:
+    `metadata` goes with the beginning of its text.
+    """
+
+    def __init__(self, sink: "RunSink", metadata: dict[str, Any] | None = None) -> None:
         self._sink = sink
         self._stream = sink.stream
+        self._metadata = metadata
         self._said = Accumulator()
-        self._id = str(uuid4())
+        self._id = str(uuid7())  # answers sort by it as they were opened: a replay gives them out in that order
         self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
         self._pieces = 0
@@ -43,7 +48,7 @@ class Reply:
             self._enter("text")
             self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._id, delta=delta.text)
         if delta.refusal:
-            self._stream.publish("CUSTOM", name="refusal", value=delta.refusal)
+            self._stream.publish("CUSTOM", name="refusal", value=delta.refusal, metadata={"messageId": self._id})
         for fragment in delta.tool_calls or ():
             self._tool_call(fragment)
         if delta.finish_reason:
@@ -65,7 +70,8 @@ class Reply:
             self._stream.publish("REASONING_END", messageId=self._reasoning_id)
         self._open = part
         if part == "text":
-            self._stream.publish("TEXT_MESSAGE_START", messageId=self._id, role="assistant")
+            fields = without_nones(messageId=self._id, role="assistant", metadata=self._metadata)
+            self._stream.publish("TEXT_MESSAGE_START", **fields)
         elif part == "reasoning":
             self._stream.publish("REASONING_START", messageId=self._reasoning_id)
             self._stream.publish("REASONING_MESSAGE_START", messageId=self._reasoning_id, role="reasoning")
@@ -83,7 +89,11 @@ class Reply:
     def _end(self, finish_reason: str) -> None:
         self.close()
         self.ended = True
-        self._sink.said(self._said.completion().message(), finish_reason)
+        said = self._said.completion()
+        if not (said.text or said.reasoning or said.refusal or said.tool_calls):
+            metadata = {"messageId": self._id}
+            self._stream.publish("CUSTOM", name="empty_answer", value=finish_reason, metadata=metadata)
+        self._sink.said(said.message(), finish_reason)
 
     def close(self) -> None:
         """End what is open in the event grammar."""
@@ -133,6 +143,12 @@ class RunSink:
         if message.get("content") or message.get("tool_calls") or message.get("refusal"):
             self.messages.append(message)
 
+    async def heard(self, run_id: str, messages: list[Message]) -> None:
+        """What the user said meanwhile, as the run that brought it."""
+        self.messages += messages
+        self.stream.publish("CUSTOM", name="heard", value={"run_id": run_id, "messages": messages})
+        await self.stream.room()
+
     async def tool_result(self, result: ToolResult) -> None:
         self.messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content})
         self.stream.publish(
@@ -153,6 +169,8 @@ class RunSink:
                 self.stream.publish("STEP_FINISHED", stepName=storable_text(event.name))
             case Custom():
                 self.stream.publish("CUSTOM", name=storable_text(event.name), value=storable(event.value))
+            case Checkpointed():
+                self.stream.publish("CUSTOM", name="checkpoint", value=event.id)
             case Answer():
                 await self._answer(event)
         await self.stream.room()
@@ -163,7 +181,7 @@ class RunSink:
         finish_reason = answer.finish_reason if answer.finish_reason in FINISH_REASONS else "stop"
         last = self.messages[-1] if self.messages else {}
         if content and (last.get("role") != "assistant" or last.get("content") != content):
-            await self.open_reply()(Delta(text=content, finish_reason=finish_reason))
+            await Reply(self, {"source": "template"})(Delta(text=content, finish_reason=finish_reason))
         self.finish_reason = finish_reason
 
     def partial(self) -> Message | None:

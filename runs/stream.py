@@ -2,15 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from runs.events import DELTAS, Event, make_event, now_ms
 
 if TYPE_CHECKING:
     from datetime import date
-
-    from runs.writer import Writer
 
 RECENT = 64  # stored events that a follower who comes now need not read from the table
 MAX_PENDING = 65_536  # characters that a run may have said and not stored; then it waits
@@ -22,6 +20,20 @@ class RunKey(NamedTuple):
     tenant_id: UUID
     run_id: UUID
     day: "date"
+
+
+class Log(Protocol):
+    """Where the events of streams go: `runs.writer.Writer`, or the memory of a replay."""
+
+    size: int
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def wake(self, stream: "RunStream") -> None:
+        """The stream has a new event to take."""
+
+    async def room(self, stream: "RunStream") -> None: ...
 
 
 class RunLost(Exception):
@@ -50,7 +62,7 @@ class _Draft:
 class RunStream:
     """`stored` is the seq of the last event in the log. Followers never see an event that is not stored."""
 
-    def __init__(self, key: RunKey, *, fence: int, stored: int, writer: "Writer", on_lost: Callable[[], None]) -> None:
+    def __init__(self, key: RunKey, *, fence: int, stored: int, writer: Log, on_lost: Callable[[], None]) -> None:
         self.key = key
         self.fence = fence
         self.stored = stored

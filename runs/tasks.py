@@ -14,6 +14,7 @@ from runs import runner
 from runs.models import IdempotencyKey, Run, RunLease, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
+from templates_app.checkpoints import CHECKPOINT_TABLES
 
 DAYS_AHEAD = 7  # for which partitions are made
 BATCH = 200
@@ -73,3 +74,12 @@ def forget_keys() -> None:
     """Idempotency-Keys are free again after IDEMPOTENCY_HOURS."""
     oldest = timezone.now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     IdempotencyKey.objects.using("ops").filter(created_at__lt=oldest).delete()
+
+
+@job("runs.forget_checkpoints", platform=True, cron="* * * * *")
+def forget_checkpoints() -> None:
+    """Checkpoints of graphs are needed as long as their run is not finished."""
+    finished = "split_part(thread_id, ':', 2)::uuid NOT IN (SELECT run_id FROM run_lease)"
+    with connections["ops"].cursor() as cursor:
+        for table in CHECKPOINT_TABLES:
+            cursor.execute(f"DELETE FROM {table} WHERE {finished}")  # noqa: S608 names of ours

@@ -42,6 +42,9 @@ class Transcript:
             case "TOOL_CALL_RESULT":
                 answer = {"role": "tool", "tool_call_id": data["toolCallId"], "content": data["content"]}
                 self._said[data["messageId"]] = answer
+            case "CUSTOM" if data["name"] == "heard":
+                for place, message in enumerate(data["value"]["messages"]):
+                    self._said[f"{data['value']['run_id']} {place}"] = message
             case "STEP_STARTED":
                 self._open[f"step {data['stepName']}"] = ("STEP_FINISHED", {"stepName": data["stepName"]})
             case "STEP_FINISHED":

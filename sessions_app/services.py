@@ -1,6 +1,7 @@
 """Writes to sessions and their messages."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from core.errors import Conflict, NotFound
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors import session_find, session_get
 from tenants.permissions import authorize
-from tenants.principal import Principal
+from tenants.principal import Principal, system_principal
 
 _TITLE_LENGTH = 80
 
@@ -79,6 +80,19 @@ def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession
     session.save(update_fields=[*changes, "updated_at"])
     audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
     return session
+
+
+@transaction.atomic
+def session_close_idle(*, tenant_id: UUID, session_id: UUID, before: datetime) -> None:
+    """Close a session in which nothing was said since `before`; one that was used or closed meanwhile stays so."""
+    sessions = ChatSession.objects.select_for_update(of=("self",)).filter(tenant_id=tenant_id, id=session_id)
+    session = sessions.filter(status=ChatSession.Status.OPEN).first()
+    if session is None or (session.last_message_at or session.created_at) >= before:
+        return
+    session.status = ChatSession.Status.CLOSED
+    session.save(update_fields=["status", "updated_at"])
+    changed = {"before": {"status": "open"}, "after": {"status": "closed"}}
+    audit.record(actor=system_principal(tenant_id, ""), action="session.close", target=session, **changed)
 
 
 @transaction.atomic

@@ -1,6 +1,6 @@
 """What a template is given for one run. It names models and tools by nothing: it gets them ready to use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 Message = dict[str, Any]
+Heard = Callable[[], Awaitable[list[Message]]]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -38,13 +39,19 @@ class Toolbox(Protocol):
         """The `role: tool` message that answers one tool call. A tool's error becomes its text; it raises nothing."""
 
 
+async def _nobody() -> list[Message]:
+    return []
+
+
 @dataclass(frozen=True)
 class AgentContext:
     """`config` is an instance of the template's Config. `messages` are the history and the new ones in OpenAI's shape,
     without the agent's `instructions`. `client_tools` are the caller's own: the model may call them, the caller runs
     them. `params` are the caller's (temperature, stop, response_format, …) and go before the config's. `compiled` lives
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
-    it.
+    it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
+    was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
+    asked; who asks must answer them.
     """
 
     config: Any
@@ -57,7 +64,10 @@ class AgentContext:
     params: dict[str, Any] = field(default_factory=dict)
     run_id: UUID | None = None
     session_id: UUID | None = None
+    thread: str | None = None
+    resume: str | None = None
     compiled: dict[str, Any] = field(default_factory=dict)
+    heard: Heard = _nobody
 
     @property
     def chat_model(self) -> Any:

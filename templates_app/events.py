@@ -20,6 +20,14 @@ class Custom(msgspec.Struct, frozen=True):
     value: Any
 
 
+class Checkpointed(msgspec.Struct, frozen=True):
+    """All that was told before belongs to the checkpoint `id`, which is being stored: a run that resumes from it tells
+    what came after once more.
+    """
+
+    id: str
+
+
 class Answer(msgspec.Struct, frozen=True):
     """The result, exactly one and last: an assistant message in OpenAI's shape, with tool calls left to the caller."""
 
@@ -27,4 +35,4 @@ class Answer(msgspec.Struct, frozen=True):
     finish_reason: str
 
 
-Event = StepStarted | StepFinished | Custom | Answer
+Event = StepStarted | StepFinished | Custom | Checkpointed | Answer

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from contextvars import Context
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import ApplicationError
 from templates_app.base import AgentTemplate
+from templates_app.checkpoints import run_saver
 from templates_app.context import AgentContext
-from templates_app.events import Answer, Custom, Event, StepFinished, StepStarted
+from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinished, StepStarted
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -24,7 +26,9 @@ class LangGraphTemplate(AgentTemplate):
     """A template that is a graph; its author writes `graph` and, for a state other than messages, `state` and `answer`.
 
     Each node is told as a step; what a node writes with `get_stream_writer()` is told as a Custom event. Tokens reach
-    the client from the model itself, so a graph never needs `stream_mode="messages"`.
+    the client from the model itself, so a graph never needs `stream_mode="messages"`. A run with a thread keeps
+    checkpoints in the platform's tables; a checkpointer that the author compiled in is never used, since it would hold
+    the states of all tenants.
     """
 
     framework = "langgraph"
@@ -52,21 +56,38 @@ class LangGraphTemplate(AgentTemplate):
         return last_ai_message(state.get("messages") or [])
 
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
-        graph = await self._compiled(context)
+        graph, begin, where = await self._prepared(context)
         from templates_app.langchain import use_toolbox
 
-        options = {"recursion_limit": self.recursion_limit, "callbacks": []}
-        stream = graph.astream(self.state(context), options, stream_mode=["tasks", "values", "custom"])
+        options = {"recursion_limit": self.recursion_limit, "callbacks": [], "configurable": where}
+        tell: dict[str, Callable[[Any], Event | None]]
+        tell = {"tasks": _Steps().event, "custom": _custom, "checkpoints": _checkpointed}
+        # Checkpoints are stored while the next node runs, which LangGraph calls durability "async".
+        stream = graph.astream(begin, options, stream_mode=["values", *tell])
         state: dict[str, Any] = {}
-        steps = _Steps()
         with use_toolbox(context.tools):
             async with aclosing(_bounded(stream, self.recursion_limit)) as told:
                 async for mode, value in told:
                     if mode == "values":
                         state = value
-                    elif event := _custom(value) if mode == "custom" else steps.event(value):
+                    elif event := tell[mode](value):
                         yield event
         yield self.answer(state)
+
+    async def _prepared(self, context: AgentContext) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
+        """The run's own graph, the state to begin with (None: the checkpoint's) and what names the checkpoint.
+
+        The checkpoint is named, so that LangGraph runs every node after it again, those too that had finished beside
+        others: their events went with what the run's log lost.
+        """
+        graph = copy(await self._compiled(context))
+        graph.checkpointer = None
+        if context.thread is None:
+            return graph, self.state(context), {}
+        graph.checkpointer = await run_saver()
+        if context.resume is None:
+            return graph, self.state(context), {"thread_id": context.thread}
+        return graph, None, {"thread_id": context.thread, "checkpoint_id": context.resume}
 
     async def _compiled(self, context: AgentContext) -> Any:
         """Built in a thread, since the first build imports LangGraph, and once however many runs begin together."""
@@ -110,6 +131,10 @@ async def _bounded(stream: AsyncGenerator[Any], limit: int) -> AsyncGenerator[An
 def _custom(value: Any) -> Custom:
     named = isinstance(value, dict) and value.keys() == {"name", "value"} and isinstance(value["name"], str)
     return Custom(value["name"], value["value"]) if named else Custom("custom", value)
+
+
+def _checkpointed(value: Any) -> Checkpointed:
+    return Checkpointed(value["config"]["configurable"]["checkpoint_id"])
 
 
 class _Steps:

@@ -79,6 +79,10 @@ def _end_sessions() -> None:
         )
 
 
+async def _none_stored(thread: str) -> list[str]:
+    return []
+
+
 class Rows(list[Any]):
     async def fetchall(self) -> list[Any]:
         return self
@@ -116,6 +120,8 @@ def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(aio, "sync_to_async", here)
     monkeypatch.setattr("runs.process.Store", SharedStore)
+    monkeypatch.setattr("agents.executable.thread_of", lambda *_: None)  # checkpoints have connections of their own
+    monkeypatch.setattr("runs.runner.stored_checkpoints", _none_stored)
     monkeypatch.setattr("runs.listener.Listener.start", lambda self: None)
     monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
 

@@ -46,11 +46,18 @@ def event_stream(data: str) -> OpenApiResponse:
     return OpenApiResponse({"type": "object", "properties": fields, "required": ["data"]}, description=data)
 
 
-CHAT_ERRORS = body_errors(404, 409, 429, 502, 503, 504)
+CHAT_ERRORS = body_errors(404, 409, 422, 429, 502, 503, 504)
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[ -~]+$"},
+    OpenApiParameter.HEADER,
+    description="Names this request among its repetitions: they find the run that the first has begun.",
+)
 
 
 class ChatCompletionsView(AsyncApiView):
     @extend_schema(
+        parameters=[IDEMPOTENCY_KEY],
         request=ChatCompletion,
         responses={
             (200, "application/json"): ChatOutput,
@@ -131,6 +138,7 @@ async def _left(run: Run, events: Followed) -> Followed:
 
 class AgentRunView(AsyncApiView):
     @extend_schema(
+        parameters=[IDEMPOTENCY_KEY],
         request=RunAgentInput,
         responses={EVENT_STREAM: event_stream("An AG-UI event as JSON; `id` is its seq."), **CHAT_ERRORS},
         examples=examples.AG_UI,
@@ -180,7 +188,7 @@ class SessionRunsView(ApiView):
 
 class RunCancelView(AsyncApiView):
     @extend_schema(
-        request=None, responses={200: RunOutput, **errors_of(404)}, operation_id="runs_cancel", tags=["runs"]
+        request=None, responses={200: RunOutput, **errors_of(404, 503)}, operation_id="runs_cancel", tags=["runs"]
     )
     async def post(self, request: Request, ref: str) -> Response:
         """Stop a run: the provider's connection is closed at once, what was said is kept. A run that ended stays so."""

@@ -27,7 +27,7 @@ CREATE TABLE run_lease (
     fence integer NOT NULL,
     last_seq integer NOT NULL,
     lease_until timestamptz NOT NULL,
-    watched_until timestamptz NOT NULL DEFAULT '-infinity',
+    watched_until timestamptz NOT NULL DEFAULT 'epoch',
     cancel_requested boolean NOT NULL DEFAULT false,
     FOREIGN KEY (tenant_id, run_id) REFERENCES run (tenant_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -1,7 +1,7 @@
 """How a turn begins: one transaction for everything that must be there before a model is asked."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +64,7 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     if not new:
         message = "The last message must be new: the session has everything up to its last assistant message."
         raise InvalidRequest(message, code="no_new_message", param="messages")
+    request = replace(request, when_busy=request.when_busy or version.when_busy)
     interrupted = _make_way(actor, request, version, open_runs)
     run = _run_create(actor, request, id=run_id, model=version.model, session=session, version=version)
     if open_runs:
@@ -120,8 +121,8 @@ def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owne
 
 def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, open_runs: list[Run]) -> list[UUID]:
     """What becomes of the runs that the session still has; raises SessionBusy or RateLimited when this one must go."""
-    way = request.when_busy or version.when_busy
-    if request.when_busy == "steer" and "steering" not in _capabilities(version):
+    way = request.when_busy
+    if way == "steer" and "steering" not in _capabilities(version):
         message = f"The agent's template '{version.template}' cannot be steered: use queue, interrupt or reject."
         raise InvalidRequest(message, code="steering_unsupported", param="when_busy")
     if not open_runs:

@@ -1,7 +1,7 @@
 """How a run ends: once, with its last events, its messages and its status in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from core import audit
 from core.validation import storable_text
-from runs.events import Event
+from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
 from runs.services.lease import events_append, lease_end, lease_make_due
 from runs.services.turns import Messages, locked_session, without_open_calls
@@ -35,10 +35,14 @@ class Outcome:
 
 
 class Finished(NamedTuple):
-    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now."""
+    """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now.
+
+    The runs `with_it` have ended with it, since it has heard their messages.
+    """
 
     watched: bool
     next_run: UUID | None
+    with_it: Sequence[UUID] = ()
 
 
 @transaction.atomic
@@ -60,7 +64,21 @@ def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Even
         _store_messages(found, session, outcome)
     _store_outcome(found, outcome, events[-1].seq)
     audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
-    return Finished(watched, next_in_session(found))
+    others = _open_in_session(found)
+    heard = [other for other in others if other.request.get("heard_by") == str(found.id)]
+    for other in heard:
+        _end_with(found, other, outcome, events[-1])
+    following = _make_next_due([other for other in others if other not in heard])
+    return Finished(watched, following, [other.id for other in heard])
+
+
+def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
+    """A run whose messages another has heard ends as that one did, and says in whose events the answer is."""
+    started = make_event(1, "RUN_STARTED", run_started(other.thread_id, str(other.id)))
+    metadata = {**(last.data.get("metadata") or {}), "answered_by": str(run.id)}
+    ended = make_event(2, last.type, {**last.data, "runId": str(other.id), "metadata": metadata})
+    said = replace(outcome, messages=[], partial=None, prompt_tokens=0, completion_tokens=0, first_token_ms=None)
+    finish_turn(run=other, fence=0, outcome=said, events=[started, ended])
 
 
 def principal_of(run: Run) -> Principal:
@@ -68,17 +86,20 @@ def principal_of(run: Run) -> Principal:
     return Principal(run.tenant_id, "", run.actor_kind, run.actor_id, run.actor_label, "owner")
 
 
-def next_in_session(run: Run) -> UUID | None:
-    """The run that waits longest in the session may be claimed from now on. The caller has the session's lock."""
+def _open_in_session(run: Run) -> list[Run]:
+    """The other runs of its session that are not finished, in the order of their beginnings."""
     if run.session_id is None:
-        return None
+        return []
     others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, finished_at=None)
-    waiting = others.exclude(id=run.id).order_by("created_at", "id")
-    following = waiting.filter(status=Run.Status.QUEUED).values_list("id", flat=True).first()
-    if following is None or waiting.exclude(status=Run.Status.QUEUED).exists():
+    return list(others.exclude(id=run.id).select_related("session").order_by("created_at", "id"))
+
+
+def _make_next_due(others: Sequence[Run]) -> UUID | None:
+    """The run that waits longest may be claimed from now on, unless another one of the session is under way."""
+    if not others or any(other.status != Run.Status.QUEUED for other in others):
         return None
-    lease_make_due(following)
-    return following
+    lease_make_due(others[0].id)
+    return others[0].id
 
 
 def _is_stored(run: Run, fence: int, last: Event) -> bool:
@@ -107,4 +128,11 @@ def _store_messages(run: Run, session: ChatSession, outcome: Outcome) -> None:
     left_to_client = outcome.finish_reason == "tool_calls" and ended == "complete"
     messages = [*without_open_calls(messages[:-1]), *messages[-1:]] if left_to_client else without_open_calls(messages)
     version = run.agent_version  # None: the agent was deleted meanwhile
-    messages_append(session=session, messages=messages, run_id=run.id, agent_version=version, status=ended)
+    messages_append(
+        session=session,
+        messages=messages,
+        run_id=run.id,
+        agent_version=version,
+        end_user=run.end_user,
+        status=ended,
+    )

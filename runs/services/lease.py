@@ -12,14 +12,15 @@ from runs.models import Run
 
 _known_days: set[date] = set()  # whose partition this process has seen
 
-_INSERT_EVENTS = """
+_APPEND = """
+    WITH moved AS (UPDATE run_lease SET last_seq = %s WHERE run_id = %s)
     INSERT INTO run_event (day, tenant_id, run_id, seq, fence, type, data)
     SELECT %s, %s, %s, %s + number, %s, data ->> 'type', data
     FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS event (data, number)
 """
 _CREATE = """
     INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE 'infinity' END)
+    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE '9999-12-31' END)
 """
 # What another process lost may be claimed; but after a start of the database every owner gets the time to come back.
 _CLAIM = """
@@ -28,12 +29,12 @@ _CLAIM = """
         lease_until = clock_timestamp() + make_interval(secs => %s)
     FROM (SELECT run_id, lease_until FROM run_lease WHERE run_id = %s FOR UPDATE) AS before
     WHERE lease.run_id = before.run_id AND before.lease_until < now() AND (
-        before.lease_until = '-infinity' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
-    RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > '-infinity'
+        before.lease_until = 'epoch' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
+    RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > 'epoch'
 """
 _END = "DELETE FROM run_lease WHERE run_id = %s AND fence = %s RETURNING last_seq, watched_until > now()"
-_RELEASE = "UPDATE run_lease SET lease_until = '-infinity', owner = NULL WHERE run_id = %s AND fence = %s"
-_DUE = "UPDATE run_lease SET lease_until = '-infinity' WHERE run_id = %s AND status = 'queued'"
+_RELEASE = "UPDATE run_lease SET lease_until = 'epoch', owner = NULL WHERE run_id = %s AND fence = %s"
+_DUE = "UPDATE run_lease SET lease_until = 'epoch' WHERE run_id = %s AND status = 'queued'"
 
 
 class Claim(NamedTuple):
@@ -82,23 +83,18 @@ def lease_make_due(run_id: UUID) -> None:
 
 
 def events_append(run: Run, *, fence: int, after: int, events: list[Event]) -> None:
-    """Store events in the caller's transaction; the caller has the lease. Nothing else may write this run meanwhile."""
+    """Store events in the caller's transaction and move the lease on; the caller has the lease, or just ended it."""
     sent = b"[%s]" % b",".join(event.json for event in events)
+    given: list[Any] = [after + len(events), run.id, run.day, run.tenant_id, run.id, after, fence, sent.decode()]
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT_EVENTS, [run.day, run.tenant_id, run.id, after, fence, sent.decode()])
+        cursor.execute(_APPEND, given)
 
 
 def event_append(run: Run, *, fence: int, after: int, type: str, fields: dict[str, Any]) -> Event:
-    """One event of the transaction at hand, which moves the lease on with it."""
+    """As `events_append`, for one event that is made here."""
     event = make_event(after + 1, type, fields)
     events_append(run, fence=fence, after=after, events=[event])
-    lease_move(run, event.seq)
     return event
-
-
-def lease_move(run: Run, last_seq: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE run_lease SET last_seq = %s WHERE run_id = %s", [last_seq, run.id])
 
 
 def _ensure_day(day: date) -> None:

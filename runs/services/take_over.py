@@ -14,7 +14,8 @@ from runs.exceptions import RunCancelled
 from runs.models import Run, RunEvent
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
-from runs.services.lease import Claim, events_append, lease_claim, lease_move
+from runs.services.lease import Claim, events_append, lease_claim
+from runs.services.steer import steering_forget
 from runs.services.stop import run_end
 from runs.services.turns import Turn, locked_session, new_messages, turn_of
 from runs.transcript import Transcript, still_valid
@@ -62,13 +63,13 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
         status, error = verdict
         said = {"messages": transcript.messages, "partial": transcript.partial}
         return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=status, error=error, **said)
+    steering_forget(run)
     run.attempt += claim.lost
     run.save(update_fields=["attempt"])
     checkpoint = _last_known(told, checkpoints)
     keep = checkpoint.seq if checkpoint else 1
     new = _restarted(told, claim.last_seq, run.attempt, keep)
     events_append(run, fence=claim.fence, after=claim.last_seq, events=new)
-    lease_move(run, new[-1].seq)
     audit.record(actor=principal_of(run), action="run.restart", target=run, after={"attempt": run.attempt})
     kept = [event for event in told if event.seq <= keep]
     resume: Any = checkpoint.data["value"] if checkpoint else None

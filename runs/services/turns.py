@@ -91,10 +91,10 @@ def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any)
     version = run.agent_version
     target = model_resolve(actor=actor, name=run.model)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets) if version else ()
-    return Turn(run, target, _context(run), fence, stored, version, toolsets, **rest)
+    return Turn(run, target, context_of(run), fence, stored, version, toolsets, **rest)
 
 
-def _context(run: Run) -> Messages:
+def context_of(run: Run) -> Messages:
     """What the model sees: the session as it was when the run was started."""
     if run.session is None:
         messages: Messages = run.request["messages"]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from agents.executable import Executable, executable_for
 from agents.models import Agent
@@ -54,8 +55,18 @@ class Ready:
     target: Any
     toolsets: list[Any]
 
-    async def play(self, said: str, *, client_tools: Any = (), **params: Any) -> Played:
-        played = Played()
+    async def play(
+        self,
+        said: str,
+        *,
+        client_tools: Any = (),
+        run_id: UUID | None = None,
+        checkpointed: bool = False,
+        resume: str | None = None,
+        played: Played | None = None,
+        **params: Any,
+    ) -> Played:
+        played = played or Played()
         events = self.executable.run(
             report=played,
             messages=[{"role": "user", "content": said}],
@@ -63,7 +74,9 @@ class Ready:
             client_tools=list(client_tools),
             target=self.target,
             toolsets=self.toolsets,
-            run_id=uuid7(),
+            run_id=run_id or uuid7(),
+            checkpointed=checkpointed,
+            resume=resume,
         )
         async for event in events:
             played.events.append(event)

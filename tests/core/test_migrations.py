@@ -6,7 +6,7 @@ from django.db import connections
 
 from core.rls import catalogue_faults
 
-OURS = ("core", "tenants", "audit", "llm", "toolsets", "agents", "sessions_app", "runs")
+OURS = ("core", "tenants", "audit", "llm", "toolsets", "templates_app", "agents", "sessions_app", "runs")
 
 
 def tables() -> set[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
@@ -51,9 +52,10 @@ async def ask(server: Server, session: str, text: str, **options: Any) -> list[d
         return await hear_run(ws)
 
 
-def shape(events: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
-    """What is the same in every run of one script."""
-    return [(event["type"], event.get("delta")) for event in events]
+def shape(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What is the same in every run of one script: pieces that come together are joined."""
+    groups = groupby(events, key=lambda event: (event["type"], event.get("messageId") or event.get("toolCallId")))
+    return [(kind, "".join(event.get("delta", "") for event in group)) for (kind, _), group in groups]
 
 
 def ticket_of(server: Server) -> str:

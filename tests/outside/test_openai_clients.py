@@ -148,7 +148,7 @@ def test_the_node_client(node: str, server: Server, mock_model: str, model: str)
     found = run_program(node, "openai-client.mjs", BASE_URL=server.api, API_KEY=key, MODEL=model, PROMPT="hello there")
     assert found["whole"] == found["streamed"] == MODELS[model]
     assert found["usage"]["completion_tokens"] > 0
-    assert found["chunks"] > 5
+    assert found["chunks"] >= 3  # pieces that come together are joined
     error = found["error"]
     assert (error["name"], error["status"], error["code"]) == ("NotFoundError", 404, "model_not_found")
     assert error["requestID"]

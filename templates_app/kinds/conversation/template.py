@@ -56,10 +56,12 @@ class ConversationTemplate(AgentTemplate):
             reply = await context.model.reply(messages, tools=tools or None, **params)
             results = await _results(context, reply)
             answer = _answer(context, reply, last=last)
-            if answer is not None:
+            may_hear = step < config.max_steps and not _clients(context, reply)
+            heard = await context.heard() if may_hear else []
+            if answer is not None and not heard:
                 yield answer
                 return
-            messages += [reply.message, *results]
+            messages += [reply.message, *results, *heard]
             _release_choice(params)
 
 

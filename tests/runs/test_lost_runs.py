@@ -1,0 +1,361 @@
+"""Runs whose process is gone: another takes them over, and those who follow are told what to drop."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
+
+from audit.models import AuditEvent
+from core.tenant import tenant_context
+from runs import runner
+from runs.models import Run, RunLease
+from runs.process import OWNER, Process, process
+from runs.services.begin import begin_turn
+from runs.services.finish import Finished
+from runs.services.take_over import run_take_over
+from runs.services.turns import Turn, TurnRequest
+from runs.tasks import forget_checkpoints, recover, take_over
+from sessions_app.models import Message
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_chat_completions import chat, frames, user
+from tests.runs.test_runs import activate, events_of
+from tests.runs.test_socket import hear, hear_run, socket
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+STEPS = '#script [{"say": "one"}, {"say": "two", "delay_ms": 300}, {"say": "three", "delay_ms": 100}]'
+
+
+@pytest.fixture(autouse=True)
+def _long_lived_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test server has just started, and after that leases are given time."""
+    claim = "pg_postmaster_start_time() + make_interval(secs => %s) < now()"
+    from runs.services import lease
+
+    assert claim in lease._CLAIM
+    monkeypatch.setattr(lease, "_CLAIM", lease._CLAIM.replace(claim, "%s > 0"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert not RunLease.objects.using("owner").exists()
+
+
+def as_sql(statement: str, *given: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, list(given))
+
+
+async def lose(run_id: Any) -> None:
+    """As if its process was killed: its task is gone, and its lease is over."""
+    here = await process()
+    task = here.tasks[run_id]
+    here.live[run_id].lose()
+    await asyncio.wait([task])
+    await sync_to_async(as_sql)(
+        "UPDATE run_lease SET owner = %s, lease_until = now() - interval '1 s' WHERE run_id = %s", uuid4(), run_id
+    )
+
+
+async def begun(owner: Actor, text: str = STEPS, **request: Any) -> Run:
+    asked = TurnRequest(model="helper", messages=user(text), source="api", session="s", **request)
+    return await runner.begin(actor=owner.principal, request=asked)
+
+
+@transaction.atomic
+def paused_and_taken(tenant: Tenant, run: Run) -> Turn | Finished | None:
+    """Its process slept past the lease, and another was faster."""
+    as_sql("UPDATE run_lease SET lease_until = now() - interval '1 s'")
+    return run_take_over(tenant_id=tenant.id, run_id=run.id, owner=uuid4())
+
+
+async def until(check: Any) -> None:
+    async with asyncio.timeout(5):
+        while not await check():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def stored(owner: Actor, run: Run) -> list[tuple[int, dict[str, Any]]]:
+    body = (await owner.aget(f"runs/{run.id}/events", limit=1000)).json()
+    return [(row["seq"], row["event"]) for row in body["data"]]
+
+
+def text_after_restart(events: list[tuple[int, dict[str, Any]]]) -> str:
+    kept: list[tuple[int, dict[str, Any]]] = []
+    for seq, event in events:
+        if event.get("name") == "attempt_restarted":
+            kept = [(place, told) for place, told in kept if place <= event["value"]["keep"]]
+        kept.append((seq, event))
+    return "".join(event["delta"] for _, event in kept if event["type"] == "TEXT_MESSAGE_CONTENT")
+
+
+async def test_another_process_goes_on_and_every_reader_has_the_same(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner)
+    accept = {**owner.headers, "Accept": "text/event-stream"}
+    followed = await owner.ahttp.get(f"/v1/runs/{run.id}/events", headers=accept)
+    async with socket(owner, "s") as ws:
+        while (await hear(ws))["type"] != "TEXT_MESSAGE_CONTENT":
+            pass
+        await lose(run.id)
+        task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+        assert task is not None
+        assert await runner.take_over(tenant_id=in_acme.id, run_id=run.id) is None  # it has an owner again
+        await hear_run(ws)
+    seen = events_of(await frames(followed))
+    assert seen == await stored(owner, run)
+    assert [seq for seq, _ in seen] == list(range(1, len(seen) + 1))
+    types = [event["type"] for _, event in seen]
+    assert types.count("TEXT_MESSAGE_START") == types.count("TEXT_MESSAGE_END") == 2
+    assert text_after_restart(seen) == "one two three"
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 2)
+    contents = [message.content async for message in Message.objects.order_by("seq")]
+    assert contents == [STEPS, "one two three"]
+    assert await AuditEvent.objects.filter(action="run.restart", object_id=str(run.id)).acount() == 1
+
+
+async def test_openais_clients_see_one_answer(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    response = await chat(owner, user(STEPS), stream=True, metadata={"session_id": "s"})
+    run = await Run.objects.aget()
+    await lose(run.id)
+    await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    found = await frames(response)
+    assert found[-1] == "data: [DONE]"
+    import orjson
+
+    deltas = [orjson.loads(frame.removeprefix("data: "))["choices"][0]["delta"] for frame in found[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == "one two three"
+
+
+async def test_a_process_that_comes_back_stores_nothing(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    run = await begun(owner, '#script [{"repeat": "word", "times": 30, "delay_ms": 10}]')
+    here = await process()
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    turn = await sync_to_async(paused_and_taken)(in_acme, run)
+    assert isinstance(turn, Turn)
+    zombie = here.tasks[run.id]
+    await asyncio.wait([zombie], timeout=5)
+    assert zombie.done()
+    assert not here.live
+    lease = await RunLease.objects.aget()
+    assert (lease.fence, lease.last_seq) == (2, turn.stored)
+    events = await stored(owner, run)
+    assert (events[-1][0], events[-1][1]["name"]) == (turn.stored, "attempt_restarted")
+    await run.arefresh_from_db()
+    assert run.status == "running"
+    await runner.finished(runner.start(here, turn))
+    assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
+
+
+async def test_a_run_has_only_so_many_attempts(owner: Actor, scripted: str, in_acme: Tenant, settings: Any) -> None:
+    settings.RUN_ATTEMPTS = 2
+    run = await begun(owner, '#script [{"say": "half an"}, {"fail": "hang"}]')
+    for expected in (True, False):
+        await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+        await asyncio.sleep(0.05)
+        await lose(run.id)
+        task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+        assert (task is not None) is expected
+        await asyncio.sleep(0.05)
+    await run.arefresh_from_db()
+    assert (run.status, run.error_code, run.attempt) == ("failed", "run_lost", 2)
+    assert "RUN_ATTEMPTS" in run.error_message
+    said = [message async for message in Message.objects.order_by("seq")]
+    assert (said[-1].status, said[-1].content.strip()) == ("failed", "half an")
+
+
+async def test_a_lost_run_that_was_cancelled_ends_with_what_it_said(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner, '#script [{"say": "half an"}, {"fail": "hang"}]')
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    await lose(run.id)
+    stopped = (await owner.apost(f"runs/{run.id}/cancel", None)).json()
+    assert (stopped["status"], stopped["error"]["code"]) == ("cancelled", "run_cancelled")
+    said = [message async for message in Message.objects.order_by("seq")]
+    assert (said[-1].status, said[-1].content.strip()) == ("cancelled", "half an")
+
+
+async def test_a_lost_run_that_nobody_can_read_expires(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    asked = TurnRequest(model="scripted/default", messages=user('#script [{"fail": "hang"}]'), source="api")
+    run = await runner.begin(actor=owner.principal, request=asked)
+    await lose(run.id)
+    assert await runner.take_over(tenant_id=in_acme.id, run_id=run.id) is None
+    await run.arefresh_from_db()
+    assert (run.status, run.error_code) == ("expired", "run_lost")
+
+
+async def test_the_worker_finds_what_is_lost_and_what_is_due(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    run = await begun(owner)
+    await lose(run.id)
+    enqueued: list[Any] = []
+    import runs.tasks
+
+    original = runs.tasks.enqueue
+    try:
+        runs.tasks.enqueue = lambda *names, **fields: enqueued.append((names, fields))  # type: ignore[assignment]
+        await sync_to_async(recover)()
+    finally:
+        runs.tasks.enqueue = original
+    assert enqueued == [(("runs.take_over",), {"once": f"run {run.id}", "run_id": str(run.id)})]
+    with tenant_context(in_acme.id):
+        await take_over(run_id=str(run.id))
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 2)
+    await sync_to_async(recover)()  # nothing is left to find
+    await sync_to_async(forget_checkpoints)()
+
+
+async def test_a_stranger_takes_nothing_over(owner: Actor, stranger: Actor, scripted: str, in_acme: Tenant) -> None:
+    run = await begun(owner)
+    await lose(run.id)
+    theirs = stranger.tenant.id
+    assert await runner.take_over(tenant_id=theirs, run_id=run.id) is None
+    with tenant_context(theirs):
+        assert await sync_to_async(run_take_over)(tenant_id=in_acme.id, run_id=run.id, owner=OWNER) is None
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+
+
+async def test_a_run_whose_model_is_gone_fails_and_lets_the_next_one_begin(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await begun(owner)
+    await lose(run.id)
+    waiting = await begun(owner, "two")
+    from llm.exceptions import model_not_found
+    from runs.services import turns
+
+    def gone(**_: Any) -> None:
+        raise model_not_found("scripted/default")
+
+    with monkeypatch.context() as patch, tenant_context(in_acme.id):
+        patch.setattr(turns, "model_resolve", gone)
+        ended = await sync_to_async(run_take_over)(tenant_id=in_acme.id, run_id=run.id, owner=OWNER)
+    assert isinstance(ended, Finished)
+    assert ended.next_run == waiting.id
+    await run.arefresh_from_db()
+    assert (run.status, run.error_code) == ("failed", "model_not_found")
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=waiting.id)
+    assert task is not None
+    await runner.finished(task)
+
+
+async def test_a_stopping_process_gives_its_runs_up(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    run = await begun(owner, '#script [{"repeat": "word", "times": 30, "delay_ms": 10}]')
+    accept = {**owner.headers, "Accept": "text/event-stream"}
+    followed = await owner.ahttp.get(f"/v1/runs/{run.id}/events", headers=accept)
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    here = await process()
+    try:
+        await runner.shut_down(0)
+        refused = await chat(owner, user("x"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_stopping")
+    finally:
+        runner._stopping.clear()
+        here.moving = here.hub._moved = False
+    *seen, _, last = await frames(followed)
+    assert '"name":"resume"' in last
+    after = events_of(seen)[-1][0]
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    headers = {**accept, "Last-Event-ID": str(after)}
+    rest = events_of(await frames(await owner.ahttp.get(f"/v1/runs/{run.id}/events", headers=headers)))
+    assert [seq for seq, _ in rest] == list(range(after + 1, after + 1 + len(rest)))
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 1)  # it was not lost
+    assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
+
+
+GRAPH = """
+import asyncio
+from typing import Any, TypedDict
+
+from templates_app.events import Answer
+from templates_app.langgraph import LangGraphTemplate
+
+RAN = []
+
+
+class State(TypedDict):
+    text: str
+
+
+class Steps(LangGraphTemplate):
+    slug = "steps"
+    version = "1.0.0"
+    title = "Steps"
+    description = "Says something, then something else."
+
+    def graph(self, config: Any, model: Any, tools: Any) -> Any:
+        from langgraph.graph import END, START, StateGraph
+
+        async def first(state: State) -> dict[str, str]:
+            RAN.append("first")
+            return {"text": (await model.ainvoke('#script [{"say": "one"}]')).text}
+
+        async def second(state: State) -> dict[str, str]:
+            RAN.append("second")
+            said = await model.ainvoke('#script [{"say": "t"}, {"say": "wo", "delay_ms": 300}]')
+            return {"text": state["text"] + " " + said.text}
+
+        graph = StateGraph(State)
+        graph.add_node("first", first)
+        graph.add_node("second", second)
+        graph.add_edge(START, "first")
+        graph.add_edge("first", "second")
+        graph.add_edge("second", END)
+        return graph
+
+    def state(self, context: Any) -> Any:
+        return {"text": ""}
+
+    def answer(self, state: Any) -> Answer:
+        return Answer({"role": "assistant", "content": state["text"]}, "stop")
+"""
+
+
+async def test_a_lost_graph_goes_on_from_its_last_checkpoint(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any
+) -> None:
+    add_template("steps", GRAPH)
+    await activate(owner, {"slug": "steps", "name": "Steps", "template": "steps", "model": "scripted/default"})
+    asked = TurnRequest(model="steps", messages=user("go"), source="api", session="s")
+    run = await runner.begin(actor=owner.principal, request=asked)
+
+    async def in_second() -> bool:
+        return any(event.get("stepName") == "second" for _, event in await stored(owner, run))
+
+    await until(in_second)
+    await asyncio.sleep(0.1)
+    await lose(run.id)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    events = await stored(owner, run)
+    restart = next(event for _, event in events if event.get("name") == "attempt_restarted")
+    kept = [event for seq, event in events if seq <= restart["value"]["keep"]]
+    assert kept[-1]["name"] == "checkpoint"
+    steps = [event["stepName"] for _, event in events if event["type"] == "STEP_STARTED"]
+    assert steps == ["first", "second", "second"]
+    said = [message.content async for message in Message.objects.order_by("seq")]
+    assert said == ["go", "one", "t wo", "one t wo"]
+    await sync_to_async(forget_checkpoints)()
+
+
+async def test_begin_says_what_it_holds(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    asked = TurnRequest(model="helper", messages=user("hi"), source="api", session="s")
+    made = await sync_to_async(begin_turn)(actor=owner.principal, request=asked, owner=OWNER)
+    assert made.turn is not None
+    lease = await RunLease.objects.aget(run_id=made.run.id)
+    assert (lease.owner, lease.fence, lease.last_seq, lease.status) == (OWNER, 1, 1, "running")
+    here: Process = await process()
+    await runner.finished(runner.start(here, made.turn))

@@ -1,0 +1,276 @@
+"""The event log's writer over a real connection: what happens when the database does not do as it should."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+
+from core.tenant import tenant_context
+from runs import stream as stream_module
+from runs.hub import Hub
+from runs.models import Run, RunEvent, RunLease
+from runs.services.lease import lease_create
+from runs.store import Store, stream_parameters
+from runs.stream import RunLost, RunStream
+from runs.writer import Writer
+from tenants.models import Tenant
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+
+
+def make_run(tenant: Tenant) -> Run:
+    with tenant_context(tenant.id):
+        run = Run.objects.create(
+            tenant=tenant, model="m", status="running", source="api", actor_kind="x", actor_label="x"
+        )
+        lease_create(run, uuid4())
+        return run
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.store, self.hub = Store(), Hub()
+        self.cancelled: list[UUID] = []
+        self.writer = Writer(self.store, self.hub, self.cancelled.append)
+        self.lost: list[UUID] = []
+
+    async def open(self, tenant: Tenant) -> RunStream:
+        run = await sync_to_async(make_run)(tenant)
+        stream = RunStream(run.key, fence=1, stored=0, writer=self.writer, on_lost=lambda: self.lost.append(run.id))
+        self.writer.add(stream)
+        return stream
+
+
+@pytest.fixture
+def log() -> Callable[[], Any]:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Setup]:
+        setup = Setup()
+        try:
+            yield setup
+        finally:
+            await setup.writer.close()
+            await setup.store.close()
+
+    return opened
+
+
+def say(stream: RunStream, delta: str, message: str = "m") -> None:
+    stream.publish("TEXT_MESSAGE_CONTENT", messageId=message, delta=delta)
+
+
+def stored(stream: RunStream) -> list[tuple[int, str]]:
+    with tenant_context(stream.key.tenant_id):
+        rows = RunEvent.objects.filter(run_id=stream.key.run_id).order_by("seq")
+        return [(row.seq, row.data["delta"]) for row in rows]
+
+
+async def of(stream: RunStream) -> list[tuple[int, str]]:
+    return await sync_to_async(stored)(stream)
+
+
+@asynccontextmanager
+async def outside(role: str = "app_owner") -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Somebody else in the database."""
+    parameters = {**stream_parameters(), "options": f"-c role={role}"}
+    async with await psycopg.AsyncConnection.connect(**parameters) as connection:
+        yield connection
+
+
+async def test_runs_of_many_tenants_share_commits(acme: Tenant, globex: Tenant, log: Any) -> None:
+    async with log() as here:
+        streams = [await here.open(tenant) for tenant in (acme, globex) for _ in range(20)]
+        for turn in range(5):
+            for number, stream in enumerate(streams):
+                say(stream, f"{number}.{turn} ", message=str(turn))
+            await asyncio.sleep(0.005)
+        for stream in streams:
+            await here.writer.flushed(stream)
+        for number, stream in enumerate(streams):
+            assert await of(stream) == [(turn + 1, f"{number}.{turn} ") for turn in range(5)]
+        assert (here.writer.size, here.lost) == (0, [])
+
+
+async def test_what_is_delivered_is_stored(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        stream = await here.open(acme)
+        with here.hub.mailbox(stream.key) as mailbox:
+            for number in range(20):
+                say(stream, f"{number} ")
+                await mailbox.changed(5) if number % 7 == 0 else await asyncio.sleep(0.002)
+                seen = [(event.seq, event.data["delta"]) for event in mailbox.take()]
+                assert set(seen) <= set(await of(stream))
+
+
+async def test_a_value_that_the_database_refuses_stops_its_run_only(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        streams = [await here.open(acme) for _ in range(9)]
+        say(streams[0], "nul \0 and half a pair \ud800")
+        bad = streams[4]
+        bad.publish("T" * 50, value=1)  # longer than its column
+        for stream in streams[1:]:
+            say(stream, "well")
+        for stream in streams:
+            await here.writer.flushed(stream)
+        assert here.lost == [bad.key.run_id]
+        assert await of(streams[0]) == [(1, "nul \ufffd and half a pair \ufffd")]
+        assert [await of(stream) for stream in streams[1:4]] == [[(1, "well")]] * 3
+        with pytest.raises(RunLost):
+            await bad.room()
+
+
+async def test_a_locked_run_holds_up_no_other(acme: Tenant, log: Any) -> None:
+    async with log() as here, outside() as other:
+        locked, free = await here.open(acme), await here.open(acme)
+        async with other.transaction():
+            await other.execute("SELECT set_config('app.tenant_id', %s, true)", [str(acme.id)])
+            await other.execute("SELECT FROM run_lease WHERE run_id = %s FOR UPDATE", [locked.key.run_id])
+            say(locked, "waits")
+            say(free, "goes on")
+            await here.writer.flushed(free)
+            assert await of(free) == [(1, "goes on")]
+            say(locked, " and joins")
+            await asyncio.sleep(0.05)
+            assert await of(locked) == []
+        await here.writer.flushed(locked)
+        assert "".join(delta for _, delta in await of(locked)) == "waits and joins"
+        assert here.lost == []
+
+
+async def test_while_the_database_stalls_runs_wait_and_nothing_is_lost(
+    acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with log() as here, outside() as other:
+        stream = await here.open(acme)
+
+        async def speak() -> None:
+            for number in range(400):
+                say(stream, f"{number:05d}" * 200)
+                await stream.room()
+
+        async with other.transaction():
+            await other.execute("LOCK TABLE run_event IN ACCESS EXCLUSIVE MODE")
+            speaking = asyncio.create_task(speak())
+            await asyncio.sleep(0.5)
+            assert not speaking.done()
+            assert stream.size <= stream_module.MAX_PENDING + 1000
+        await speaking
+        await here.writer.flushed(stream)
+        text = "".join(delta for _, delta in await of(stream))
+        assert text == "".join(f"{number:05d}" * 200 for number in range(400))
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_repeated(
+    acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with log() as here:
+        stream = await here.open(acme)
+        write, calls = here.store.write, []
+
+        async def cut(writes: Any) -> Any:
+            calls.append(len(writes[0].events))
+            answer = await write(writes)
+            if len(calls) == 1:
+                say(stream, "two", message="n")
+                raise psycopg.OperationalError("the connection is lost")
+            return answer
+
+        monkeypatch.setattr(here.store, "write", cut)
+        with here.hub.mailbox(stream.key) as mailbox:
+            say(stream, "one")
+            await here.writer.flushed(stream)
+            assert [event.data["delta"] for event in mailbox.take()] == ["one", "two"]
+        assert await of(stream) == [(1, "one"), (2, "two")]
+        assert calls[:2] == [1, 2]
+        assert here.lost == []
+
+
+async def test_killed_connections_are_made_anew(acme: Tenant, log: Any) -> None:
+    async with log() as here, outside(role="none") as other:
+        stream = await here.open(acme)
+        for number in range(5):
+            say(stream, f"{number} ", message=str(number))
+            await here.writer.flushed(stream)
+            pid = here.store._connection.info.backend_pid
+            await other.execute("SELECT pg_terminate_backend(%s)", [pid])
+        say(stream, "end", message="end")
+        await here.writer.flushed(stream)
+        assert [seq for seq, _ in await of(stream)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_run_that_another_has_is_lost_and_one_that_is_gone_as_well(acme: Tenant, log: Any) -> None:
+    async with log() as here, outside() as other:
+        taken, gone, mine = [await here.open(acme) for _ in range(3)]
+        async with other.transaction():
+            await other.execute("SELECT set_config('app.tenant_id', %s, true)", [str(acme.id)])
+            await other.execute("UPDATE run_lease SET fence = 2 WHERE run_id = %s", [taken.key.run_id])
+            await other.execute("DELETE FROM run WHERE id = %s", [gone.key.run_id])
+        for stream in (taken, gone, mine):
+            say(stream, "x")
+        await here.writer.flushed(mine)
+        assert set(here.lost) == {taken.key.run_id, gone.key.run_id}
+        assert [await of(stream) for stream in (taken, gone, mine)] == [[], [], [(1, "x")]]
+
+
+async def test_leases_are_renewed_and_tell_of_cancels(acme: Tenant, log: Any, settings: Any) -> None:
+    settings.RUN_LEASE_SECONDS = 0.15
+    async with log() as here, outside() as other:
+        silent, stolen = await here.open(acme), await here.open(acme)
+        await asyncio.sleep(0.5)
+
+        def until() -> Any:
+            with tenant_context(acme.id):
+                return RunLease.objects.get(run_id=silent.key.run_id).lease_until.timestamp()
+
+        first = await sync_to_async(until)()
+        await asyncio.sleep(0.2)
+        assert await sync_to_async(until)() > first
+        async with other.transaction():
+            await other.execute("SELECT set_config('app.tenant_id', %s, true)", [str(acme.id)])
+            await other.execute("UPDATE run_lease SET cancel_requested = (run_id = %s)", [silent.key.run_id])
+            await other.execute("UPDATE run_lease SET fence = 9 WHERE run_id = %s", [stolen.key.run_id])
+        await asyncio.sleep(0.3)
+        assert silent.key.run_id in here.cancelled
+        assert here.lost == [stolen.key.run_id]
+
+
+async def test_the_logs_role_may_append_and_nothing_else(acme: Tenant, globex: Tenant, log: Any) -> None:
+    async with log() as here:
+        mine, theirs = await here.open(acme), await here.open(globex)
+        for stream in (mine, theirs):
+            say(stream, "secret")
+            await here.writer.flushed(stream)
+    async with await psycopg.AsyncConnection.connect(**stream_parameters()) as connection:
+        assert await rows_of(connection, "SELECT count(*) FROM run_event") == [(0,)]
+        await connection.execute("SELECT set_config('app.tenant_ids', %s, false)", [f"{{{acme.id}}}"])
+        assert await rows_of(connection, "SELECT tenant_id FROM run_event") == [(acme.id,)]
+        assert await rows_of(connection, "SELECT tenant_id FROM run_lease") == [(acme.id,)]
+        partition = f"run_event_{mine.key.day:%Y%m%d}"
+        for forbidden in (
+            "UPDATE run_event SET data = '{}'",
+            "DELETE FROM run_event",
+            "UPDATE run_lease SET fence = 7",
+            "DELETE FROM run_lease",
+            "SELECT * FROM run",
+            "SELECT * FROM message",
+            f"SELECT * FROM {partition}",
+            "SELECT run_event_drop_days(current_date)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await connection.execute(forbidden)  # type: ignore[call-overload]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute(
+                "INSERT INTO run_event VALUES (current_date, %s, %s, 9, 1, 'x', '{}')", [globex.id, theirs.key.run_id]
+            )
+    assert django_settings.STREAM_DATABASE["NAME"].startswith("test_")
+
+
+async def rows_of(connection: Any, sql: str) -> list[Any]:
+    found: list[Any] = await (await connection.execute(sql)).fetchall()
+    return found
