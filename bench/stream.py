@@ -34,7 +34,8 @@ def show(name: str, found: Measured) -> None:
         f"{name:<26} p50 {cuts[49]:6.1f} p95 {cuts[94]:6.1f} p99 {cuts[98]:6.1f} ms;"
         f" CPU {found.load.cpu * per_token:5.1f} + {found.database_cpu * per_token:5.1f} us a token"
         f" (afar {found.afar_cpu * per_token:5.1f}); {found.bytes_per_row:.0f} B WAL a row;"
-        f" {len(times) / found.load.due:.2%} of the rate, late {found.load.lag:.2f} s", flush=True
+        f" {len(times) / found.load.due:.2%} of the rate, late {found.load.lag:.2f} s",
+        flush=True,
     )
 
 

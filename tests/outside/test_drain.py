@@ -1,0 +1,156 @@
+"""Servers that are told to stop under load: every request is answered, every stream says where it goes on.
+
+The issue's size: DRAIN_STOPS=20 pytest tests/outside/test_drain.py
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.outside.fleet import Fleet, fleet, scale
+from tests.outside.readers import RETRY_SECONDS, Reader, frames
+from tests.outside.site import Server, Site
+
+STOPS = scale("DRAIN_STOPS", 5)
+LANES = 12
+WORDS = " ".join(str(number) for number in range(40))
+SCRIPT = "#script " + orjson.dumps([{"say": WORDS, "delay_ms": 80}]).decode()
+SHORT = "#script " + orjson.dumps([{"say": "a b c", "delay_ms": 50}]).decode()
+
+
+@dataclass
+class Seen:
+    answers: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def pair(site: Site) -> Iterator[Fleet]:
+    with fleet(site) as made:
+        yield made
+
+
+@pytest.mark.timeout(120 + 20 * STOPS)
+def test_no_request_fails_and_every_stream_is_resumed(pair: Fleet) -> None:
+    seen = asyncio.run(under_load(pair))
+    print(f"\n{STOPS} SIGTERMs: {dict(seen.answers)}")
+    assert seen.failures == []
+    assert seen.answers["whole"] > LANES
+    assert seen.answers["stream"] > LANES
+    assert seen.answers["resumed"] > 0
+    assert "Traceback" not in pair.logs()
+
+
+async def under_load(pair: Fleet) -> Seen:
+    seen = Seen()
+    headers = {"Authorization": f"Bearer {pair.servers[0].site.key('acme')}"}
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=30)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as http:
+        stopping = asyncio.create_task(asyncio.to_thread(stop_each, pair))
+        kinds = itertools.cycle([whole, stream])
+        lanes = [lane(next(kinds), http, pair.servers, seen, lambda: not stopping.done()) for _ in range(LANES)]
+        await asyncio.gather(*lanes)
+        await stopping
+    return seen
+
+
+def stop_each(pair: Fleet) -> None:
+    """One server at a time, and the worker now and then, as a rolling deployment does."""
+    servers = [member for member in pair.members if member is not pair.worker]
+    for number in range(STOPS):
+        time.sleep(random.uniform(0.5, 2))
+        member = pair.worker if number % 5 == 4 and pair.worker else servers[number % 2]
+        member.end()
+        member.until_ready()
+
+
+Ask = Callable[[aiohttp.ClientSession, Sequence[Server], Seen], Any]
+
+
+async def lane(
+    ask: Ask, http: aiohttp.ClientSession, servers: Sequence[Server], seen: Seen, further: Callable[[], bool]
+) -> None:
+    while further():
+        try:
+            await ask(http, servers, seen)
+        except Exception as error:
+            seen.failures.append(f"{ask.__name__}: {error!r}")
+            return
+
+
+async def post(http: aiohttp.ClientSession, servers: Sequence[Server], path: str, body: Any) -> aiohttp.ClientResponse:
+    """To whichever server takes it: one that is gone or stops is left for the other, with the same key."""
+    headers = {"Idempotency-Key": uuid4().hex}
+    while True:
+        server = random.choice(servers)
+        try:
+            response = await http.post(f"{server.api}/{path}", json=body, headers=headers)
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        if response.status == 503 and (await response.json())["error"]["code"] == "server_stopping":
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        assert response.status == 200, await response.text()
+        return response
+
+
+async def whole(http: aiohttp.ClientSession, servers: Sequence[Server], seen: Seen) -> None:
+    text = random.choice([SCRIPT, SHORT])
+    body = {"model": "scripted", "messages": [{"role": "user", "content": text}]}
+    response = await post(http, servers, "chat/completions", body)
+    answer = (await response.json())["choices"][0]["message"]["content"]
+    assert answer == (WORDS if text == SCRIPT else "a b c"), answer
+    seen.answers["whole"] += 1
+
+
+async def stream(http: aiohttp.ClientSession, servers: Sequence[Server], seen: Seen) -> None:
+    session = f"drain-{uuid4().hex}"
+    message = {"id": "m", "role": "user", "content": SCRIPT}
+    fields = {"runId": "r", "state": {}, "tools": [], "context": [], "forwardedProps": {}}
+    body = {"threadId": session, "messages": [message], **fields}
+    response = await post(http, servers, "agents/scripted/ag-ui", body)
+    reader = Reader(response.headers["X-Run-Id"], session)
+    await follow(response, reader)
+    while not reader.ended:
+        seen.answers["resumed"] += 1
+        await follow(await resumed(http, servers, reader), reader)
+    assert reader.text == WORDS, reader.text
+    seen.answers["stream"] += 1
+
+
+async def follow(response: aiohttp.ClientResponse, reader: Reader) -> None:
+    """Until the run has ended, or the server has said that it goes on elsewhere; any other end is a failure."""
+    async with response:
+        async for seq, _, event in frames(response):
+            if seq is not None:
+                reader.take(seq, event)
+            elif event.get("name") == "resume":
+                assert event["value"] == {"run_id": reader.run_id, "after": reader.last}
+                return
+    assert reader.ended, f"the stream of {reader.run_id} was cut after {reader.last}"
+
+
+async def resumed(http: aiohttp.ClientSession, servers: Sequence[Server], reader: Reader) -> aiohttp.ClientResponse:
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(reader.last)}
+    while True:
+        try:
+            response = await http.get(f"{random.choice(servers).api}/runs/{reader.run_id}/events", headers=headers)
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        if response.status == 200:
+            return response
+        assert response.status == 503, await response.text()
+        await asyncio.sleep(RETRY_SECONDS)
