@@ -15,10 +15,10 @@ from core.tenant import current_tenant, tenant_context
 from llm import targets
 from llm.services import provider_create
 from llm.wire import ChatRequest, Delta, ToolCallDelta
-from runs.events import Event
+from runs.events import Event, attempt_restarted, make_event
 from runs.exceptions import EventsExpired, NotReplayable
 from runs.models import Run, RunEvent
-from runs.recording import Recording, timeline
+from runs.recording import Recording, comparable, timeline
 from runs.replay import RecordedAdapter, Replay, run_replay
 from runs.services.compact import run_compact
 from runs.sink import RunSink
@@ -338,6 +338,20 @@ async def test_answers_without_words_are_rebuilt() -> None:
     assert ([delta.refusal for _, delta in refused.deltas()], refused.finish_reason) == (["No."], "length")
     (empty,) = Recording(await told(Delta(finish_reason="length"))).answers
     assert (empty.deltas(), empty.finish_reason) == ([], "length")
+
+
+async def test_what_a_lost_attempt_said_does_not_count() -> None:
+    started, *rest = await told(Delta(text="whole"), Delta(finish_reason="stop"))
+    lost = (await told(Delta(text="ha")))[1:-1]
+    restarted = make_event(len(lost) + 2, "CUSTOM", attempt_restarted(2, keep=1))
+    events = [started, *lost, restarted]
+    events += [make_event(restarted.seq + place, one.type, _fields(one)) for place, one in enumerate(rest, start=1)]
+    assert timeline(comparable(events)) == timeline([started, *rest])
+    assert Recording(events).answers == Recording([started, *rest]).answers
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.data.items() if name not in ("type", "timestamp")}
 
 
 def run_command(*arguments: str) -> str:
