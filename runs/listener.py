@@ -48,7 +48,8 @@ class Listener:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self._hub.look_all()  # what was said meanwhile
                     async for notification in connection.notifies():
-                        self._hear(notification.payload)
+                        if notification.pid != self._store.backend:  # this process knows what it said itself
+                            self._hear(notification.payload)
             except _FAULTS:
                 logger.warning("No notifications come from the database; runs are looked at once a second")
             await asyncio.sleep(POLL_SECONDS)

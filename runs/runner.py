@@ -254,7 +254,12 @@ class _Heard:
             return []
         self._news = False
         found: list[dict[str, Any]] = []
-        for run_id, messages in await in_db_thread(steering_hear, run=self._run):
+        try:
+            heard = await in_db_thread(steering_hear, run=self._run)
+        except OperationalError:  # what was said then waits for the next step, or for its own turn
+            self._news = True
+            return []
+        for run_id, messages in heard:
             await self._sink.heard(run_id, messages)
             found += messages
         return found

@@ -159,6 +159,12 @@ class Store:
                 raise
 
     @property
+    def backend(self) -> int | None:
+        """The process id of PostgreSQL behind the connection, by which notifications of our own are known."""
+        connection = self._connection
+        return None if connection is None or connection.closed else connection.info.backend_pid
+
+    @property
     def _prepare(self) -> bool | None:
         return settings.TENANT_MODE == "session" or None
 

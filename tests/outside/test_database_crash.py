@@ -4,7 +4,9 @@ The issue's size: CRASHES=5 CRASH_RATE=50 pytest tests/outside/test_database_cra
 """
 
 import asyncio
+import itertools
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -25,7 +27,7 @@ from tests.outside.readers import StreamReader
 from tests.outside.site import Site, new_site
 
 CRASHES = scale("CRASHES", 2)
-RATE = scale("CRASH_RATE", 30)  # requests a second
+RATE = scale("CRASH_RATE", 30)  # requests a second: turns of an agent and reads of runs by turns
 BETWEEN = 4.0  # seconds
 BACK_WITHIN = 5.0
 ANSWER = "You said: hello"
@@ -61,16 +63,18 @@ def crashing(durable: Cluster) -> Iterator[Fleet]:
 
 @pytest.mark.timeout(180 + 30 * CRASHES)
 def test_nothing_that_was_acknowledged_is_lost(durable: Cluster, crashing: Fleet) -> None:
-    seen, crashes = asyncio.run(under_load(durable, crashing))
+    seen, crashes, backs = asyncio.run(under_load(durable, crashing))
     outages = [next(at for at in sorted(seen.good) if at > crash) - crash for crash in crashes]
     print(f"\n{len(crashes)} crashes at {RATE} requests a second: {dict(seen.statuses)}")
+    print("  seconds until PostgreSQL was back: " + " ".join(f"{back:.1f}" for back in backs))
     print("  seconds from a crash to the next whole answer: " + " ".join(f"{outage:.1f}" for outage in outages))
     assert max(outages) < BACK_WITHIN
     assert seen.statuses["200"] > RATE
+    assert {status for status in seen.statuses if status.startswith("look 2")} == {"look 200 succeeded"}
     assert lost(crashing, seen) == []
 
 
-async def under_load(cluster: Cluster, crashing: Fleet) -> tuple[Seen, list[float]]:
+async def under_load(cluster: Cluster, crashing: Fleet) -> tuple[Seen, list[float], list[float]]:
     seen = Seen()
     server = crashing.servers[0]
     headers = {"Authorization": f"Bearer {server.site.key('acme')}"}
@@ -80,8 +84,10 @@ async def under_load(cluster: Cluster, crashing: Fleet) -> tuple[Seen, list[floa
         await ask(http, server.api, seen)
         crashing_now = asyncio.create_task(asyncio.to_thread(crash_often, cluster))
         asked = []
-        while not crashing_now.done():
-            asked.append(asyncio.create_task(ask(http, server.api, seen)))
+        for work in itertools.cycle([ask, look]):
+            if crashing_now.done():
+                break
+            asked.append(asyncio.create_task(work(http, server.api, seen)))
             await asyncio.sleep(1 / RATE)
         await asyncio.gather(*asked)
         for run_id, session in seen.begun:  # whatever became of their clients, these runs end with their answer
@@ -89,17 +95,19 @@ async def under_load(cluster: Cluster, crashing: Fleet) -> tuple[Seen, list[floa
             async with asyncio.timeout(60):
                 await reader.read(http, crashing.servers)
             seen.statuses["answered after all" if reader.text == ANSWER else f"said {reader.text!r}"] += 1
-        return seen, await crashing_now
+        return seen, *await crashing_now
 
 
-def crash_often(cluster: Cluster) -> list[float]:
-    crashes = []
+def crash_often(cluster: Cluster) -> tuple[list[float], list[float]]:
+    """When they were, and how long each took until the database accepted connections."""
+    crashes, backs = [], []
     for _ in range(CRASHES):
         time.sleep(BETWEEN)
         crashes.append(time.monotonic())
         crash(cluster)
+        backs.append(time.monotonic() - crashes[-1])
     time.sleep(BETWEEN)
-    return crashes
+    return crashes, backs
 
 
 def crash(cluster: Cluster) -> None:
@@ -137,6 +145,17 @@ async def ask(http: aiohttp.ClientSession, api: str, seen: Seen) -> None:
         seen.statuses[type(error).__name__] += 1
     if run_id and run_id not in seen.acknowledged:
         seen.begun.append((run_id, session))
+
+
+async def look(http: aiohttp.ClientSession, api: str, seen: Seen) -> None:
+    """What was acknowledged is there at every moment, when the database answers at all."""
+    run_id = random.choice(seen.acknowledged)
+    try:
+        async with http.get(f"{api}/runs/{run_id}") as response:
+            found = (await response.json()).get("status", "")
+            seen.statuses[f"look {response.status} {found}".strip()] += 1
+    except aiohttp.ClientError as error:
+        seen.statuses[f"look {type(error).__name__}"] += 1
 
 
 def lost(crashing: Fleet, seen: Seen) -> list[str]:
