@@ -15,6 +15,7 @@ from runs.stream import MAX_PENDING, RunStream
 
 logger = logging.getLogger(__name__)
 BEAT = 0.010  # seconds between the starts of two commits, unless a reader waits for a run's first word
+LOCKED_SECONDS = 1.0  # after a row was found locked, for which such rows are skipped
 MAX_PENDING_ALL = 32 * 1024 * 1024  # characters of all runs that are not stored
 _FAULTS = (psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -36,6 +37,7 @@ class Writer:
         self._urgent = asyncio.Event()
         self._stored = asyncio.Event()  # set, and replaced, after every commit
         self._started = 0.0
+        self._locks_until = 0.0
         self._work: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
 
@@ -129,7 +131,7 @@ class Writer:
     async def _write(self, streams: Sequence[RunStream]) -> None:
         writes = {stream: _write_of(stream) for stream in streams}
         try:
-            held = await self._store.write(list(writes.values()))
+            held = await self._store_all(list(writes.values()))
         except psycopg.Error as error:
             if isinstance(error, _FAULTS):
                 raise
@@ -142,6 +144,16 @@ class Writer:
         if missing:
             await self._sort_out(missing)
         self._news.setdefault("r", set()).update(run_id for run_id, state in held.items() if state.watched)
+
+    async def _store_all(self, writes: Sequence[Write]) -> dict[UUID, Held]:
+        """Somebody who holds the row of one lease shall not keep the other runs waiting."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._locks_until:
+            try:
+                return await self._store.write(writes)
+            except psycopg.errors.LockNotAvailable:
+                self._locks_until = now + LOCKED_SECONDS
+        return await self._store.write(writes, skip_locked=True)
 
     async def _write_apart(self, streams: Sequence[RunStream], fault: Exception) -> None:
         """One run says what the database does not take: the others go on without it."""
