@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from uuid import UUID
 
 from runs.events import Event
@@ -49,7 +49,7 @@ class Mailbox:
         """False when nothing came for so long."""
         if not self._changed.is_set():
             try:
-                async with asyncio.timeout(seconds):
+                async with nullcontext() if seconds is None else asyncio.timeout(seconds):
                     await self._changed.wait()
             except TimeoutError:
                 return False

@@ -35,7 +35,9 @@ WITH asked AS MATERIALIZED (
     SELECT day, tenant_id, run_id, a + number, fence, data ->> 'type', data
     FROM held, jsonb_array_elements(ev) WITH ORDINALITY AS event (data, number)
 )
-SELECT run_id, watched_until > now(), cancel_requested FROM held
+SELECT array_agg(run_id) FILTER (WHERE watched_until > now()), array_agg(run_id) FILTER (WHERE cancel_requested),
+    CASE WHEN count(*) < %s THEN coalesce(array_agg(run_id), '{}') END
+FROM held
 """
 # While somebody holds a lease's row, the others are written without it. Locking them first costs more.
 _WRITE_FREE = _WRITE.replace(
@@ -56,9 +58,10 @@ WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
 
 
 class Write(NamedTuple):
-    """The events that follow the seq `after` of a run."""
+    """The events that follow the seq `after` of a run; `run` is its id as text."""
 
     key: RunKey
+    run: str
     fence: int
     after: int
     events: Sequence[Event]
@@ -69,15 +72,16 @@ class Write(NamedTuple):
 
     def json(self) -> bytes:
         events = b",".join(event.json for event in self.events)
-        head = f'{{"r":"{self.key.run_id}","f":{self.fence},"a":{self.after},"b":{self.last},"ev":['
+        head = f'{{"r":"{self.run}","f":{self.fence},"a":{self.after},"b":{self.last},"ev":['
         return head.encode() + events + b"]}"
 
 
-class Held(NamedTuple):
-    """What a statement says of a run that this process has."""
+class Written(NamedTuple):
+    """Which runs other processes follow, and which shall stop; `held` are those that were stored, None for all."""
 
-    watched: bool
-    cancelled: bool
+    watched: Sequence[UUID]
+    cancelled: Sequence[UUID]
+    held: Sequence[UUID] | None
 
 
 class Place(NamedTuple):
@@ -103,23 +107,23 @@ class Store:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._free = asyncio.Lock()
 
-    async def write(self, writes: Sequence[Write], *, skip_locked: bool = False) -> dict[UUID, Held]:
-        """Store the events of the runs whose lease this process holds, and renew it: those are in the answer.
+    async def write(self, writes: Sequence[Write], *, skip_locked: bool = False) -> Written:
+        """Store the events of the runs whose lease this process holds, and renew it.
 
         Raises LockNotAvailable after LOCK_TIMEOUT, but for rows that it shall skip.
         """
         asked = b"[%s]" % b",".join(write.json() for write in writes)
-        arguments = [asked.decode(), settings.RUN_LEASE_SECONDS]
+        arguments = [asked.decode(), settings.RUN_LEASE_SECONDS, len(writes)]
         sql = _WRITE_FREE if skip_locked else _WRITE
-        rows = await self._run((write.key for write in writes), sql, arguments)
-        return {run_id: Held(watched, cancelled) for run_id, watched, cancelled in rows}
+        ((watched, cancelled, held),) = await self._run((write.key for write in writes), sql, arguments)
+        return Written(watched or (), cancelled or (), held)
 
-    async def renew(self, held: Iterable[tuple[RunKey, int]]) -> dict[UUID, Held]:
-        """Renew leases, given with their fences; those still held are in the answer."""
+    async def renew(self, held: Iterable[tuple[RunKey, int]]) -> dict[UUID, bool]:
+        """Renew leases, given with their fences; those still held are in the answer, with whether they shall stop."""
         held = list(held)
         asked = ",".join(f'{{"r":"{key.run_id}","f":{fence}}}' for key, fence in held)
         rows = await self._run((key for key, _ in held), _RENEW, [settings.RUN_LEASE_SECONDS, f"[{asked}]"])
-        return {run_id: Held(False, cancelled) for run_id, cancelled in rows}
+        return dict(rows)
 
     async def look(self, keys: Collection[RunKey]) -> dict[UUID, Place]:
         """Who has the runs, and how far they are; one that is finished or gone is missing."""
@@ -144,7 +148,7 @@ class Store:
         await self._execute(statements)
 
     async def _run(self, keys: Iterable[RunKey], sql: str, arguments: list[Any], *, answers: bool = True) -> list[Any]:
-        tenants = ",".join({str(key.tenant_id) for key in keys})
+        tenants = ",".join(map(str, {key.tenant_id for key in keys}))
         statements = [
             ("BEGIN", None),
             ("SELECT set_config('app.tenant_ids', %s, true)", [f"{{{tenants}}}"]),

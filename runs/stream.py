@@ -64,6 +64,7 @@ class RunStream:
 
     def __init__(self, key: RunKey, *, fence: int, stored: int, writer: Log, on_lost: Callable[[], None]) -> None:
         self.key = key
+        self.run = str(key.run_id)
         self.fence = fence
         self.stored = stored
         self.lost = False

@@ -10,7 +10,7 @@ import psycopg
 from django.conf import settings
 
 from runs.hub import Hub
-from runs.store import Held, Store, Write, payloads
+from runs.store import Store, Write, Written, payloads
 from runs.stream import MAX_PENDING, RunStream
 
 logger = logging.getLogger(__name__)
@@ -131,21 +131,23 @@ class Writer:
     async def _write(self, streams: Sequence[RunStream]) -> None:
         writes = {stream: _write_of(stream) for stream in streams}
         try:
-            held = await self._store_all(list(writes.values()))
+            done = await self._store_all(list(writes.values()))
         except psycopg.Error as error:
             if isinstance(error, _FAULTS):
                 raise
             await self._write_apart(streams, error)
             return
+        held = None if done.held is None else set(done.held)
         for stream, write in writes.items():
-            if state := held.get(stream.key.run_id):
-                self._landed(stream, write.last, state)
-        missing = {stream: write for stream, write in writes.items() if stream.key.run_id not in held}
-        if missing:
-            await self._sort_out(missing)
-        self._news.setdefault("r", set()).update(run_id for run_id, state in held.items() if state.watched)
+            if held is None or stream.key.run_id in held:
+                self._landed(stream, write.last)
+        for run_id in done.cancelled:
+            self._on_cancel(run_id)
+        if held is not None:
+            await self._sort_out({stream: write for stream, write in writes.items() if stream.key.run_id not in held})
+        self._news.setdefault("r", set()).update(done.watched)
 
-    async def _store_all(self, writes: Sequence[Write]) -> dict[UUID, Held]:
+    async def _store_all(self, writes: Sequence[Write]) -> Written:
         """Somebody who holds the row of one lease shall not keep the other runs waiting."""
         now = asyncio.get_running_loop().time()
         if now >= self._locks_until:
@@ -167,12 +169,9 @@ class Writer:
         await self._write(streams[:half])
         await self._write(streams[half:])
 
-    def _landed(self, stream: RunStream, last: int, state: Held) -> None:
-        if stream.lost:
-            return
-        self._hub.deliver(stream.key.run_id, stream.landed(last))
-        if state.cancelled:
-            self._on_cancel(stream.key.run_id)
+    def _landed(self, stream: RunStream, last: int) -> None:
+        if not stream.lost:
+            self._hub.deliver(stream.key.run_id, stream.landed(last))
 
     async def _sort_out(self, missing: Mapping[RunStream, Write]) -> None:
         """Stored by a commit whose answer was lost, locked by somebody for a moment, or no longer ours."""
@@ -182,7 +181,7 @@ class Writer:
             if place is None or place.fence != stream.fence or not write.after <= place.last_seq <= write.last:
                 stream.lose()
             elif not stream.lost:
-                self._landed(stream, place.last_seq, Held(False, False))
+                self._landed(stream, place.last_seq)
                 if stream.is_taken:
                     self._waiting[stream] = None
         self._news.setdefault("r", set()).update(places)
@@ -208,10 +207,10 @@ class Writer:
         for run_id, stream in streams.items():
             if run_id not in held and stream in self._streams:
                 stream.lose()
-            elif run_id in held and held[run_id].cancelled:
+            elif held.get(run_id):
                 self._on_cancel(run_id)
 
 
 def _write_of(stream: RunStream) -> Write:
     after = stream.stored
-    return Write(stream.key, stream.fence, after, stream.take())
+    return Write(stream.key, stream.run, stream.fence, after, stream.take())
