@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from threading import Event as Flag
 from typing import Any
@@ -19,13 +19,13 @@ from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from runs import events
 from runs.exceptions import RunCancelled, RunFailed
+from runs.heard import Heard
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.lease import lease_release
-from runs.services.steer import steering_hear
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
@@ -215,7 +215,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id):
         try:
-            error = await _execute(here, turn, sink, _Heard(here, turn, sink))
+            error = await _execute(here, turn, sink, Heard(here, turn.run, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
@@ -233,39 +233,7 @@ class _Interrupted(Unavailable):
     code = "server_stopping"
 
 
-class _Heard:
-    """What users say to the session while the run goes on. The table is asked only when a new run was announced."""
-
-    def __init__(self, here: Process, turn: Turn, sink: RunSink) -> None:
-        self._run = turn.run
-        self._sink = sink
-        self._news = turn.run.attempt > 1
-        self._here = here
-
-    def listening(self) -> AbstractContextManager[None]:
-        session_id = self._run.session_id
-        return self._here.session(session_id, self._announced) if session_id else nullcontext()
-
-    def _announced(self, key: RunKey | None) -> None:
-        self._news = self._news or key is None or key.run_id != self._run.id
-
-    async def __call__(self) -> list[dict[str, Any]]:
-        if not self._news:
-            return []
-        self._news = False
-        found: list[dict[str, Any]] = []
-        try:
-            heard = await in_db_thread(steering_hear, run=self._run)
-        except OperationalError:  # what was said then waits for the next step, or for its own turn
-            self._news = True
-            return []
-        for run_id, messages in heard:
-            await self._sink.heard(run_id, messages)
-            found += messages
-        return found
-
-
-async def _execute(here: Process, turn: Turn, sink: RunSink, heard: _Heard) -> ApplicationError | None:
+async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
         async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
@@ -290,7 +258,7 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: _Heard) -> A
     return None
 
 
-async def _play(turn: Turn, sink: RunSink, heard: _Heard) -> None:
+async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
     if turn.version is None:
         await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
         return
