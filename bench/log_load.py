@@ -4,7 +4,6 @@ A token is five characters, so that a follower knows from an event's length how 
 """
 
 import asyncio
-import resource
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -12,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.database import Part
+from bench.site import cpu_seconds
 
 TOKEN = " word"
 TENANTS = 20
@@ -148,26 +148,20 @@ async def play(load: Load, streams: list[Any]) -> None:
             published[place].append(now)
         done = due
         if not counted and now > load.window[0]:
-            counted, cpu = True, cpu_seconds()
+            counted, cpu = True, time.process_time()
         await asyncio.sleep(TICK)
-    load.cpu = cpu_seconds() - cpu
+    load.cpu = time.process_time() - cpu
     load.lag = time.monotonic() - load.window[1]
-
-
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 async def observe(pipe: Connection, keys: list[Any]) -> None:
     """Follows runs of another process; answers with the arrivals once all have ended."""
     arrivals: dict[str, list[tuple[float, int]]] = {}
-    before = cpu_seconds()
     followers = [asyncio.create_task(note(key, arrivals)) for key in keys]
     await asyncio.sleep(1)
     pipe.send(None)
     await asyncio.gather(*followers)
-    pipe.send((arrivals, cpu_seconds() - before))
+    pipe.send(arrivals)
 
 
 @dataclass
@@ -195,11 +189,13 @@ def measure(cluster: Any, streams: int, rate: float, seconds: float, *, afar: bo
         producer.pipe.send(None)
         time.sleep(WARM_UP)
         rows, wal, cpu = rows_of(session), wal_of(session), cpu_of_tree(postmaster(cluster))
+        cpu_afar = cpu_seconds(observer.pid) if observer else 0.0
         time.sleep(seconds)
         used = spent(cpu, cpu_of_tree(postmaster(cluster)))
+        cpu_afar = cpu_seconds(observer.pid) - cpu_afar if observer else 0.0
         written, made = wal_of(session) - wal, rows_of(session) - rows
         load: Load = producer.answer()
-        came, cpu_afar = observer.answer() if observer else ({}, 0.0)
+        came = observer.answer() if observer else {}
     producer.pipe.send(None)
     for part in filter(None, (producer, observer)):
         part.end()

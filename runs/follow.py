@@ -65,26 +65,28 @@ async def _next(here: Process, mailbox: Mailbox, last: int) -> tuple[list[Event]
         if not events or events[0].seq == last + 1:
             return events, False
     mailbox.behind = False  # before the read: what happens from now on is told again
-    page = await _read(here, mailbox.key, last)
+    page = await _read(here, mailbox, last)
     whole = len(page.events) < PAGE
     mailbox.behind = mailbox.behind or not whole
     return page.events, whole and not page.is_open
 
 
-async def _read(here: Process, key: RunKey, after: int) -> Page:
+async def _read(here: Process, mailbox: Mailbox, after: int) -> Page:
     """Waits while the database does not answer: a reader who has begun need not begin again."""
     while True:
         try:
-            return await _read_once(here, key, after)
+            return await _read_once(here, mailbox, after)
         except (psycopg.OperationalError, OperationalError, InterfaceError):
             logger.warning("A run's events cannot be read; its readers wait")
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _read_once(here: Process, key: RunKey, after: int) -> Page:
+async def _read_once(here: Process, mailbox: Mailbox, after: int) -> Page:
     """Asks to be told of further events first. A response is streamed after its view has left the tenant: enter it."""
-    if key.run_id not in here.live:
+    key = mailbox.key
+    if not mailbox.watched and key.run_id not in here.live:
         await here.store.watch([key])
+        mailbox.watched = True  # the listener keeps that up
     with tenant_context(key.tenant_id):
         return await in_db_thread(event_page, key=key, after=after, limit=PAGE)
 

@@ -19,16 +19,20 @@ class Mailbox:
         self.key = key
         self.behind = False
         self.seen = 0  # the seq that its follower has
+        self.given = 0  # the seq of the last event that was put here
+        self.watched = False  # the process that has the run was asked to notify others
         self.moved = False  # this process stops: follow the run from another
         self._events: deque[Event] = deque()
         self._changed = asyncio.Event()
 
     def put(self, events: Sequence[Event]) -> None:
+        """One event or more, in order."""
         if len(self._events) + len(events) > MAILBOX:
             self._events.clear()
             self.behind = True
         else:
             self._events.extend(events)
+        self.given = events[-1].seq
         self._changed.set()
 
     def look(self) -> None:
@@ -98,9 +102,18 @@ class Hub:
         """The runs that are followed here."""
         return {run_id: next(iter(mailboxes)).key for run_id, mailboxes in self._mailboxes.items()}
 
+    def key(self, run_id: UUID) -> RunKey:
+        """Of a run that is followed here."""
+        return next(iter(self._mailboxes[run_id])).key
+
     def behind(self, run_id: UUID, last_seq: int) -> bool:
         """Has a follower here seen less than is stored?"""
         return any(mailbox.seen < last_seq for mailbox in self._mailboxes.get(run_id, ()))
+
+    def reached(self, run_id: UUID) -> int | None:
+        """The seq up to which the followers here have a run's events, or will find them; None without followers."""
+        mailboxes = self._mailboxes.get(run_id, ())
+        return max((max(mailbox.seen, mailbox.given) for mailbox in mailboxes), default=None)
 
     def followers(self, run_id: UUID) -> int:
         return len(self._mailboxes.get(run_id, ()))

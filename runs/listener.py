@@ -24,7 +24,7 @@ class Listener:
     """`on` has what to do with each kind of notification, by its letter, for each id that it names."""
 
     def __init__(self, store: Store, hub: Hub, is_local: Callable[[UUID], bool]) -> None:
-        self.on: dict[str, Callable[[UUID], None]] = {"r": hub.look}
+        self.on: dict[str, Callable[[UUID], None]] = {}
         self._store = store
         self._hub = hub
         self._is_local = is_local
@@ -70,11 +70,16 @@ class Listener:
 
     async def _look(self) -> None:
         keys = {run_id: key for run_id, key in self._hub.keys().items() if not self._is_local(run_id)}
-        places = await self._store.watch(list(keys.values())) if keys else {}
+        if not keys:
+            return
+        await self._store.watch(list(keys.values()))
+        places = await self._store.look(list(keys.values()))
         for run_id in keys:
             place = places.get(run_id)
-            if place is None or self._hub.behind(run_id, place.last_seq):
-                self._hub.look(run_id)
+            if place is None:
+                self._hub.look(run_id)  # it has ended, or is gone
+            elif self._hub.behind(run_id, place.last_seq):
+                self.on["r"](run_id)
 
 
 def _ids(text: str) -> Iterator[UUID]:

@@ -12,6 +12,7 @@ from runs.hub import Hub
 from runs.listener import Listener
 from runs.store import Store
 from runs.stream import RunKey, RunStream
+from runs.tail import Tail
 from runs.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class Process:
         self.moving = False
         self.writer = Writer(self.store, self.hub, self.cancel)
         self.listener = Listener(self.store, self.hub, self.live.__contains__)
-        self.listener.on |= {"c": self.cancel, "s": self._announced}
+        self.tail = Tail(Store(), self.hub)
+        self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
         self._sessions: dict[UUID, set[Announce]] = {}
 
     def cancel(self, run_id: UUID) -> None:
@@ -43,6 +45,12 @@ class Process:
         if run_id in self.live and run_id not in self.cancelled:
             self.cancelled.add(run_id)
             self.interrupt(run_id)
+
+    def _has_news(self, run_id: UUID) -> None:
+        if run_id in self.live:
+            self.hub.look(run_id)
+        else:
+            self.tail.read(run_id)
 
     def interrupt(self, run_id: UUID) -> None:
         """Soon: a task that has not begun would end without its end."""
@@ -82,6 +90,7 @@ class Process:
 
     async def close(self) -> None:
         await self.listener.close()
+        await self.tail.close()
         await self.writer.close()
         await self.store.close()
 

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 import psycopg
 from django.conf import settings
 
-from runs.events import Event
+from runs.events import Event, stored_event
 from runs.stream import RunKey
 
 CHANNEL = "agentsite"
@@ -50,10 +51,21 @@ FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int)
 WHERE lease.run_id = asked.r AND lease.fence = asked.f
 RETURNING run_id, cancel_requested
 """
+_READ = """
+SELECT asked.place, event.seq, event.data::text
+FROM ROWS FROM (jsonb_to_recordset(%s::jsonb) AS (r uuid, d date, a int)) WITH ORDINALITY AS asked (r, d, a, place),
+LATERAL (
+    SELECT seq, data FROM run_event WHERE run_id = asked.r AND day = asked.d AND seq > asked.a ORDER BY seq LIMIT %s
+) AS event
+ORDER BY event.seq
+"""
 _LOOK = "SELECT run_id, fence, last_seq FROM run_lease WHERE run_id = ANY (%s)"
 _WATCH = """
-UPDATE run_lease SET watched_until = now() + interval '15 s'
-WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
+WITH watched AS (
+    UPDATE run_lease SET watched_until = now() + interval '15 s'
+    WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
+)
+SELECT set_config('synchronous_commit', 'off', true)
 """
 
 
@@ -130,10 +142,17 @@ class Store:
         rows = await self._run(keys, _LOOK, [[key.run_id for key in keys]])
         return {run_id: Place(fence, last_seq) for run_id, fence, last_seq in rows}
 
-    async def watch(self, keys: Collection[RunKey]) -> dict[UUID, Place]:
-        """Ask the processes that have these runs to notify others; the runs that are not finished."""
-        await self._run(keys, _WATCH, [[key.run_id for key in keys]], answers=False)
-        return await self.look(keys)
+    async def read(self, asked: Sequence[tuple[RunKey, int]], limit: int) -> dict[UUID, list[Event]]:
+        """The first `limit` events of each run after the seq that goes with it; runs without news are missing."""
+        runs = ",".join(f'{{"r":"{key.run_id}","d":"{key.day}","a":{after}}}' for key, after in asked)
+        found: dict[int, list[Event]] = {}
+        for place, seq, data in await self._run((key for key, _ in asked), _READ, [f"[{runs}]", limit]):
+            found.setdefault(place, []).append(stored_event(seq, orjson.loads(data)))
+        return {asked[place - 1][0].run_id: events for place, events in found.items()}
+
+    async def watch(self, keys: Collection[RunKey]) -> None:
+        """For 10 s at least, the processes that have these runs shall notify others. A crash may undo it."""
+        await self._run(keys, _WATCH, [[key.run_id for key in keys]])
 
     async def notify(self, payload: str) -> None:
         """Tell the listeners of all processes: in a transaction of its own, since a commit that notifies waits for the
@@ -147,7 +166,7 @@ class Store:
         ]
         await self._execute(statements)
 
-    async def _run(self, keys: Iterable[RunKey], sql: str, arguments: list[Any], *, answers: bool = True) -> list[Any]:
+    async def _run(self, keys: Iterable[RunKey], sql: str, arguments: list[Any]) -> list[Any]:
         tenants = ",".join(map(str, {key.tenant_id for key in keys}))
         statements = [
             ("BEGIN", None),
@@ -155,8 +174,7 @@ class Store:
             (sql, arguments),
             ("COMMIT", None),
         ]
-        cursor = (await self._execute(statements))[2]
-        return await cursor.fetchall() if answers else []
+        return await (await self._execute(statements))[2].fetchall()
 
     async def _execute(self, statements: list[tuple[str, Any]]) -> list[psycopg.AsyncCursor[Any]]:
         async with self._free:
