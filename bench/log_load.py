@@ -5,6 +5,7 @@ A token is five characters, so that a follower knows from an event's length how 
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -12,6 +13,8 @@ from uuid import uuid4
 
 from bench.database import Part
 from bench.site import cpu_seconds
+
+Arrivals = dict[str, list[tuple[float, int]]]
 
 TOKEN = " word"
 TENANTS = 20
@@ -28,7 +31,7 @@ class Load:
     rate: float
     seconds: float
     published: dict[str, list[float]] = field(default_factory=dict)
-    arrivals: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    arrivals: Arrivals = field(default_factory=dict)
     cpu: float = 0.0
     began: float = 0.0
     lag: float = 0.0
@@ -42,7 +45,7 @@ class Load:
         return int(self.streams * self.rate * self.seconds)
 
 
-def latencies(load: Load, arrivals: dict[str, list[tuple[float, int]]]) -> list[float]:
+def latencies(load: Load, arrivals: Arrivals) -> list[float]:
     """Milliseconds from the publication of each token to its arrival, of those published in the counted time."""
     found = []
     low, high = load.window
@@ -62,17 +65,15 @@ async def produce(pipe: Connection, load: Load, follow_here: bool) -> None:
 
     here = await process()
     streams = await open_streams(load.streams)
+    followers = await following([stream.key for stream in streams], load.arrivals) if follow_here else []
     pipe.send([stream.key for stream in streams])
-    if follow_here:
-        followers = [asyncio.create_task(note(stream.key, load.arrivals)) for stream in streams]
     await asyncio.to_thread(pipe.recv)
     await play(load, streams)
     for stream in streams:
         stream.publish("RUN_ERROR", message="The end.", code="end")
         await here.writer.flushed(stream)
         here.writer.remove(stream)
-    if follow_here:
-        await asyncio.gather(*followers)
+    await asyncio.gather(*followers)
     pipe.send(load)
     await asyncio.to_thread(pipe.recv)
 
@@ -124,12 +125,22 @@ def tenants(count: int) -> list[Any]:
     return actors
 
 
-async def note(key: Any, arrivals: dict[str, list[tuple[float, int]]]) -> None:
+async def following(keys: Sequence[Any], arrivals: Arrivals) -> list[asyncio.Task[None]]:
+    """A follower of each run, once all have read what there was before."""
+    tasks = [asyncio.create_task(note(key, arrivals)) for key in keys]
+    while len(arrivals) < len(keys):
+        await asyncio.sleep(0.01)
+    return tasks
+
+
+async def note(key: Any, arrivals: Arrivals) -> None:
     from runs.follow import follow
 
-    came = arrivals[str(key.run_id)] = []
+    came: list[tuple[float, int]] = []
     async for event in follow(key):
-        if event is not None and event.data["type"] == PIECES:
+        if event is not None and event.data["type"] == "RUN_STARTED":
+            arrivals[str(key.run_id)] = came
+        elif event is not None and event.data["type"] == PIECES:
             came.append((time.monotonic(), len(event.data["delta"]) // len(TOKEN)))
 
 
@@ -156,9 +167,8 @@ async def play(load: Load, streams: list[Any]) -> None:
 
 async def observe(pipe: Connection, keys: list[Any]) -> None:
     """Follows runs of another process; answers with the arrivals once all have ended."""
-    arrivals: dict[str, list[tuple[float, int]]] = {}
-    followers = [asyncio.create_task(note(key, arrivals)) for key in keys]
-    await asyncio.sleep(1)
+    arrivals: Arrivals = {}
+    followers = await following(keys, arrivals)
     pipe.send(None)
     await asyncio.gather(*followers)
     pipe.send(arrivals)
