@@ -111,8 +111,10 @@ async def begun(http: aiohttp.ClientSession, servers: Sequence[Server]) -> tuple
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def wrong_texts(readers: Sequence[Reader]) -> list[tuple[str, str, str]]:
-    return [(type(reader).__name__, reader.run_id, reader.text) for reader in readers if reader.text != WORDS]
+def wrong_texts(readers: Sequence[Reader]) -> list[tuple[str, str, str, Any]]:
+    """With how these runs ended."""
+    wrong = [reader for reader in readers if reader.text != WORDS]
+    return [(type(reader).__name__, reader.run_id, reader.text, reader.seen[reader.last]) for reader in wrong]
 
 
 def wrong_rows(site: Site, readers: Sequence[Reader]) -> list[str]:

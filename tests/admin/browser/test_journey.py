@@ -97,6 +97,7 @@ def test_an_agent_is_tried(desktop: Operator) -> None:
         page.get_by_label("Your message").fill(message)
         page.keyboard.press("Enter")
         expect(page.get_by_text(f"You said: {message}")).to_be_visible()
+        expect(page.get_by_role("button", name="Stop")).to_be_disabled()  # the answer has ended
     desktop.shot("try")
     page.get_by_role("link", name="Transcript").click()
     expect(page.locator(".said-assistant")).to_have_count(2)
