@@ -7,10 +7,10 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench lock environment
+.PHONY: help run test lint fmt bench bench-stream lock environment
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(PYTHON) start.py
@@ -32,6 +32,9 @@ fmt: environment ## format the code and sort its imports
 
 bench: environment ## measure agent creation, template discovery and the idle server's memory
 	$(BIN)/python -m bench
+
+bench-stream: environment ## measure the event log against its goals: latency, cost, stalls, kills; some minutes
+	$(BIN)/python -m bench.stream $(ARGS)
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) base.in embedded.in -o ../requirements.txt

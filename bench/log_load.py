@@ -128,7 +128,7 @@ def tenants(count: int) -> list[Any]:
 async def following(keys: Sequence[Any], arrivals: Arrivals) -> list[asyncio.Task[None]]:
     """A follower of each run, once all have read what there was before."""
     tasks = [asyncio.create_task(note(key, arrivals)) for key in keys]
-    while len(arrivals) < len(keys):
+    while len(arrivals) < len(keys):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return tasks
 
