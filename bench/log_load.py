@@ -5,7 +5,7 @@ A token is five characters, so that a follower knows from an event's length how 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -78,7 +78,7 @@ async def produce(pipe: Connection, load: Load, follow_here: bool) -> None:
     await asyncio.to_thread(pipe.recv)
 
 
-async def open_streams(count: int) -> list[Any]:
+async def open_streams(count: int, on_lost: Callable[[], None] | None = None) -> list[Any]:
     """Runs that this process has, of many tenants, begun as a request begins them."""
     from core.aio import in_db_thread
     from runs.process import OWNER, process
@@ -92,7 +92,7 @@ async def open_streams(count: int) -> list[Any]:
     for number in range(count):
         asked = TurnRequest("scripted/default", [{"role": "user", "content": "go"}], "bench")
         turn = (await in_db_thread(in_tenant, actors[number % len(actors)], begin_turn, asked, OWNER)).turn
-        stream = RunStream(turn.run.key, fence=1, stored=turn.stored, writer=here.writer, on_lost=_lost)
+        stream = RunStream(turn.run.key, fence=1, stored=turn.stored, writer=here.writer, on_lost=on_lost or _lost)
         here.live[turn.run.id] = stream
         here.writer.add(stream)
         streams.append(stream)
