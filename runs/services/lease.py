@@ -1,11 +1,12 @@
 """The lease of a run: who runs it. A row exists as long as the run is not finished."""
 
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from runs.events import Event, make_event
 from runs.models import Run
@@ -103,7 +104,7 @@ def _ensure_day(day: date) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT run_event_add_day(%s)", [day])
-    _known_days.add(day)
+    transaction.on_commit(partial(_known_days.add, day))
 
 
 def _one(sql: str, arguments: list[Any]) -> Any:
