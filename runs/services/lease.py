@@ -21,7 +21,8 @@ _APPEND = """
 """
 _CREATE = """
     INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE '9999-12-31' END)
+    VALUES (%s, %s, %s, %s, %s, %s, 0,
+        CASE WHEN %s THEN clock_timestamp() + make_interval(secs => %s) ELSE '9999-12-31' END)
 """
 # What another process lost may be claimed; but after a start of the database every owner gets the time to come back.
 _CLAIM = """
