@@ -278,6 +278,16 @@ async def rows_of(connection: Any, sql: str) -> list[Any]:
     return found
 
 
+async def test_a_run_that_begins_as_the_last_one_ends_keeps_its_lease(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        stream = await here.open(acme)
+        here.writer.remove(stream)
+        here.writer.add(stream)
+        await asyncio.sleep(0.01)
+        assert here.writer._beat is not None
+        assert not here.writer._beat.done()
+
+
 def test_a_day_whose_partition_was_rolled_back_is_made_again(acme: Tenant) -> None:
     day = utc_today() + timedelta(days=20)
     for fails in (True, False):
