@@ -288,6 +288,20 @@ async def test_a_run_that_begins_as_the_last_one_ends_keeps_its_lease(acme: Tena
         assert not here.writer._beat.done()
 
 
+async def test_what_is_nested_too_deeply_holds_up_nobody(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        good, bad = await here.open(acme), await here.open(acme)
+        deep: list[Any] = []
+        for _ in range(400):
+            deep = [deep]
+        say(good, "a")
+        bad.publish("CUSTOM", name="deep", value=deep)
+        async with asyncio.timeout(5):
+            await here.writer.flushed(good)
+            await here.writer.flushed(bad)
+        assert (good.stored, bad.stored, here.lost) == (1, 1, [])
+
+
 def test_a_day_whose_partition_was_rolled_back_is_made_again(acme: Tenant) -> None:
     day = utc_today() + timedelta(days=20)
     for fails in (True, False):
