@@ -125,6 +125,8 @@ async def take_over(*, tenant_id: UUID, run_id: UUID) -> asyncio.Task[None] | No
 
 async def _claim(tenant_id: UUID, run_id: UUID, checkpoints: Sequence[str] = ()) -> asyncio.Task[None] | None:
     here = await process()
+    if run_id in here.tasks:
+        return None  # it is here: this process was paused, and renews the lease or has lost the run
     with tenant_context(tenant_id):
         found = await in_db_thread(
             run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER, checkpoints=checkpoints

@@ -275,6 +275,19 @@ async def test_a_stopping_process_gives_its_runs_up(owner: Actor, scripted: str,
     assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
 
 
+async def test_a_process_that_slept_takes_nothing_over_from_itself(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner, '#script [{"say": "one"}, {"repeat": "word", "times": 5, "delay_ms": 100}]')
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    await asyncio.sleep(0.05)
+    await sync_to_async(as_sql)("UPDATE run_lease SET lease_until = now() - interval '1 s'")
+    assert await runner.take_over(tenant_id=in_acme.id, run_id=run.id) is None
+    await runner.finished((await process()).tasks[run.id])
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 1)
+
+
 GRAPH = """
 import asyncio
 from typing import Any, TypedDict
