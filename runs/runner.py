@@ -114,6 +114,8 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
     here.hub.deliver(run.id, turn.told)
     task = asyncio.create_task(_run(here, turn, stream), name=f"run-{run.id}", context=contextvars.Context())
     here.tasks[run.id] = task
+    if here.moving:
+        here.interrupt(run.id)
     return task
 
 

@@ -288,6 +288,28 @@ async def test_a_process_that_slept_takes_nothing_over_from_itself(
     assert (run.status, run.attempt) == ("succeeded", 1)
 
 
+async def test_what_is_taken_over_while_the_process_stops_is_given_up_again(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner, '#script [{"say": "one"}, {"say": "two", "delay_ms": 50}]')
+    await lose(run.id)
+    here = await process()
+    here.moving = True
+    try:
+        task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+        assert task is not None
+        await runner.finished(task)
+    finally:
+        here.moving = False
+    lease = await RunLease.objects.aget()
+    assert (lease.owner, lease.lease_until.year) == (None, 1970)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    await run.arefresh_from_db()
+    assert run.status == "succeeded"
+
+
 GRAPH = """
 import asyncio
 from typing import Any, TypedDict
