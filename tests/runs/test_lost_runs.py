@@ -288,6 +288,28 @@ async def test_a_process_that_slept_takes_nothing_over_from_itself(
     assert (run.status, run.attempt) == ("succeeded", 1)
 
 
+async def test_a_run_is_cancelled_while_it_is_taken_over(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await begun(owner, '#script [{"say": "half an"}, {"fail": "hang"}]')
+    await lose(run.id)
+    from runs.services import take_over as service
+
+    reached, restart = asyncio.Event(), service._restart
+    loop = asyncio.get_running_loop()
+
+    def slowly(*given: Any) -> Any:
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run(asyncio.sleep(0.3))
+        return restart(*given)
+
+    monkeypatch.setattr(service, "_restart", slowly)
+    taking = asyncio.create_task(runner.take_over(tenant_id=in_acme.id, run_id=run.id))
+    await reached.wait()
+    assert (await runner.stop(actor=owner.principal, ref=str(run.id))).status == "cancelled"
+    assert await taking is not None
+
+
 async def test_what_is_taken_over_while_the_process_stops_is_given_up_again(
     owner: Actor, scripted: str, in_acme: Tenant
 ) -> None:

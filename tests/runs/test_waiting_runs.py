@@ -1,0 +1,70 @@
+"""Runs that wait for their turn, whatever becomes of the run before them: none waits for ever, none is forgotten."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError
+
+from core.aio import in_db_thread
+from runs import heard, runner
+from runs.models import Run, RunLease
+from runs.process import process
+from runs.services import stop
+from runs.services.stop import run_cancel_request, run_expire
+from runs.services.turns import TurnRequest
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_chat_completions import script, user
+from tests.runs.test_lost_runs import begun, until
+from tests.runs.test_runs import activate
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+SLOW = script({"repeat": "word", "times": 10, "delay_ms": 20})[0]["content"]
+HANG = script({"say": "half an"}, {"fail": "hang"})[0]["content"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert not RunLease.objects.using("owner").exists()
+
+
+async def all_done() -> None:
+    async def done() -> bool:
+        return not await Run.objects.filter(finished_at=None).aexists()
+
+    await until(done)
+
+
+async def is_heard(run: Run) -> bool:
+    return "heard_by" in (await Run.objects.aget(id=run.id)).request
+
+
+async def said(owner: Actor) -> list[Any]:
+    listed = (await owner.aget("sessions/s/messages", limit=100)).json()["data"]
+    return [message["content"] for message in listed]
+
+
+async def test_a_run_that_is_cancelled_while_another_takes_over_ends(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begun(owner, HANG)
+    waiting = await begun(owner, "two")
+    reached, cancel = asyncio.Event(), stop.cancel_request
+    loop = asyncio.get_running_loop()
+
+    def slowly(**fields: Any) -> None:
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run(asyncio.sleep(0.3))
+        cancel(**fields)
+
+    monkeypatch.setattr(stop, "cancel_request", slowly)
+    cancelling = asyncio.create_task(in_db_thread(run_cancel_request, actor=owner.principal, ref=str(waiting.id)))
+    await reached.wait()
+    await begun(owner, "three", when_busy="interrupt")
+    assert (await cancelling).status == "cancelled"
+    await all_done()
+    assert (await said(owner))[-2:] == ["three", "You said: three"]
