@@ -48,6 +48,25 @@ async def said(owner: Actor) -> list[Any]:
     return [message["content"] for message in listed]
 
 
+async def test_a_message_takes_over_from_runs_that_nobody_has_begun(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def died(*_: Any) -> None:
+        """The process that ended the first run begins no other."""
+
+    first = await begun(owner, SLOW)
+    waiting = await begun(owner, "two")
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_claim", died)
+        await asyncio.wait([(await process()).tasks[first.id]])
+    third = await begun(owner, "three", when_busy="interrupt")
+    await all_done()
+    for run, status in ((first, "succeeded"), (waiting, "cancelled"), (third, "succeeded")):
+        await run.arefresh_from_db()
+        assert run.status == status
+    assert (await said(owner))[2:] == ["three", "You said: three"]
+
+
 async def test_a_run_that_is_cancelled_while_another_takes_over_ends(
     owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
