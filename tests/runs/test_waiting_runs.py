@@ -87,3 +87,14 @@ async def test_a_run_that_is_cancelled_while_another_takes_over_ends(
     assert (await cancelling).status == "cancelled"
     await all_done()
     assert (await said(owner))[-2:] == ["three", "You said: three"]
+
+
+async def test_a_run_whose_agent_is_gone_asks_no_bare_model(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    first = await begun(owner, SLOW)
+    waiting = await begun(owner, "two")
+    await owner.ahttp.generic("DELETE", "/v1/agents/helper", headers=owner.headers)
+    await all_done()
+    await first.arefresh_from_db()
+    await waiting.arefresh_from_db()
+    assert first.status == "succeeded"
+    assert (waiting.status, waiting.error_code) == ("failed", "agent_deleted")
