@@ -268,7 +268,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
         return
     executable = executable_for(turn.version)
     checkpointed = executable.template.framework == "langgraph"
-    if checkpointed and turn.run.attempt > 1 and turn.resume is None:
+    if checkpointed and turn.fence > 1 and turn.resume is None:
         await forget(thread_of(turn.run.tenant_id, turn.run.id))  # the run begins anew
     produced = executable.run(
         report=sink,
