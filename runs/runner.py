@@ -81,7 +81,7 @@ async def _begin(actor: Principal, request: TurnRequest) -> Run:
         start(here, begun.turn)
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
-    if begun.run.session_id is not None:
+    if begun.run.session_id is not None and not begun.run.is_finished:
         here.announce(begun.run.session_id, begun.run.key)
     return begun.run
 
