@@ -219,7 +219,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id):
         try:
-            error = await _execute(here, turn, sink, Heard(here, turn.run, sink))
+            error = await _execute(here, turn, sink, Heard(here, turn, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)

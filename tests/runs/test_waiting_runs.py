@@ -98,3 +98,37 @@ async def test_a_run_whose_agent_is_gone_asks_no_bare_model(owner: Actor, script
     await waiting.arefresh_from_db()
     assert first.status == "succeeded"
     assert (waiting.status, waiting.error_code) == ("failed", "agent_deleted")
+
+
+async def test_a_message_to_another_agent_is_not_heard(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    other = {"slug": "other", "name": "O", "template": "conversation", "model": "scripted/default"}
+    await activate(owner, other)
+    await begun(owner, SLOW)
+    asked = TurnRequest(model="other", messages=user("two"), source="api", session="s", when_busy="steer")
+    second = await runner.begin(actor=owner.principal, request=asked)
+    await all_done()
+    assert not await is_heard(second)
+    assert (await said(owner))[-2:] == ["two", "You said: two"]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_a_message_whose_commit_was_not_answered_is_not_forgotten(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    hear, lost = heard.steering_hear, []
+
+    def unanswered(**fields: Any) -> Any:
+        found = hear(**fields)
+        if found and not lost:
+            lost.append(found)
+            raise OperationalError("the connection is gone")
+        return found
+
+    monkeypatch.setattr(heard, "steering_hear", unanswered)
+    words = {"repeat": "word", "times": 10, "delay_ms": 20}
+    await begun(owner, script(*[words, {"tool": "no_such"}, words][-2 * steps + 1 :])[0]["content"])
+    await begun(owner, "two", when_busy="steer")
+    await all_done()
+    assert len(lost) == 1
+    assert (await said(owner)).count("two") == 1
+    assert "two" in (await said(owner))[-1]
