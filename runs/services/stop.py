@@ -14,6 +14,7 @@ from runs.exceptions import RunCancelled
 from runs.models import Run
 from runs.selectors import run_get
 from runs.services.finish import Finished, Outcome, finish_turn
+from runs.services.steer import is_heard
 from runs.services.turns import locked_session
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -60,10 +61,10 @@ def run_end(*, run: Run, fence: int, after: int, status: str, error: Application
 
 @transaction.atomic
 def run_expire(*, tenant_id: UUID, run_id: UUID) -> None:
-    """End a run that has waited for its turn for too long; not one that has started meanwhile."""
+    """End a run that has waited for its turn for too long; not one that has started or was heard meanwhile."""
     found = Run.objects.filter(tenant_id=tenant_id, id=run_id).first()
     run = _locked(found) if found else None
-    if run is not None and run.status == Run.Status.QUEUED:
+    if run is not None and run.status == Run.Status.QUEUED and not is_heard(run):
         message = f"The run waited {settings.RUN_QUEUE_TIMEOUT:g} s for its turn; RUN_QUEUE_TIMEOUT raises this limit."
         error = TimedOut(message, code="queue_timeout")
         run_end(run=run, fence=0, after=0, status=Run.Status.EXPIRED, error=error)

@@ -132,3 +132,18 @@ async def test_a_message_whose_commit_was_not_answered_is_not_forgotten(
     assert len(lost) == 1
     assert (await said(owner)).count("two") == 1
     assert "two" in (await said(owner))[-1]
+
+
+async def test_a_run_that_was_heard_does_not_wait_any_more(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    first = await begun(owner, SLOW)
+    second = await begun(owner, HANG, when_busy="steer")
+    await until(lambda: is_heard(second))
+    await in_db_thread(run_expire, tenant_id=in_acme.id, run_id=second.id)
+    await second.arefresh_from_db()
+    assert second.status == "queued"
+    third = await begun(owner, "three")
+    await sync_to_async(run_expire)(tenant_id=in_acme.id, run_id=third.id)
+    await third.arefresh_from_db()
+    assert (third.status, third.error_code) == ("expired", "queue_timeout")
+    await runner.stop(actor=owner.principal, ref=str(first.id))
+    await all_done()
