@@ -12,6 +12,7 @@ from core.ids import parse_uuid
 
 M = TypeVar("M", bound=BaseModel)
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MAX_DEPTH = 200  # of what is stored; orjson writes 254 levels
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
@@ -58,8 +59,11 @@ def storable_text(text: str) -> str:
     return text.replace("\0", _REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def storable(value: Any) -> Any:
-    """`value` as JSON that can be stored and read again; what JSON lacks, and numbers beyond 64 bits, become text."""
+def storable(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """`value` as JSON that can be stored and read again.
+
+    What JSON lacks, numbers beyond 64 bits, and what is nested deeper than `depth`, become text.
+    """
     match value:
         case None | bool():
             return value
@@ -69,10 +73,10 @@ def storable(value: Any) -> Any:
             return value if -(2**63) <= value < 2**63 else str(value)
         case float():
             return value if abs(value) < 2**63 else str(value)
-        case Mapping():
-            return {storable_text(str(key)): storable(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [storable(item) for item in value]
+        case Mapping() if depth:
+            return {storable_text(str(key)): storable(item, depth - 1) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset() if depth:
+            return [storable(item, depth - 1) for item in value]
     return storable_text(str(value))
 
 

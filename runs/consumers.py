@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import ExitStack, aclosing
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self._refuse(error)
             return
         enter_tenant(self.actor.tenant_id)
+        self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         if session is not None:
@@ -201,7 +203,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 logger.exception("A socket's credential could not be checked")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        """In the socket's context: who announces a run may be in another tenant's, or in none."""
+        task = asyncio.create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

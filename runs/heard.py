@@ -6,9 +6,9 @@ from typing import Any
 from django.db import OperationalError
 
 from core.aio import in_db_thread
-from runs.models import Run
 from runs.process import Process
 from runs.services.steer import steering_hear
+from runs.services.turns import Turn
 from runs.sink import RunSink
 from runs.stream import RunKey
 
@@ -16,10 +16,11 @@ from runs.stream import RunKey
 class Heard:
     """What users say to the session while the run goes on. The table is asked only when a new run was announced."""
 
-    def __init__(self, here: Process, run: Run, sink: RunSink) -> None:
-        self._run = run
+    def __init__(self, here: Process, turn: Turn, sink: RunSink) -> None:
+        self._run = turn.run
         self._sink = sink
-        self._news = run.attempt > 1
+        self._heard: set[str] = set()  # the runs that brought it
+        self._news = turn.fence > 1
         self._here = here
 
     def listening(self) -> AbstractContextManager[None]:
@@ -35,11 +36,12 @@ class Heard:
         self._news = False
         found: list[dict[str, Any]] = []
         try:
-            heard = await in_db_thread(steering_hear, run=self._run)
+            heard = await in_db_thread(steering_hear, run=self._run, heard=self._heard)
         except OperationalError:  # what was said then waits for the next step, or for its own turn
             self._news = True
             return []
         for run_id, messages in heard:
+            self._heard.add(run_id)
             await self._sink.heard(run_id, messages)
             found += messages
         return found

@@ -81,7 +81,7 @@ async def _begin(actor: Principal, request: TurnRequest) -> Run:
         start(here, begun.turn)
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
-    if begun.run.session_id is not None:
+    if begun.run.session_id is not None and not begun.run.is_finished:
         here.announce(begun.run.session_id, begun.run.key)
     return begun.run
 
@@ -114,6 +114,8 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
     here.hub.deliver(run.id, turn.told)
     task = asyncio.create_task(_run(here, turn, stream), name=f"run-{run.id}", context=contextvars.Context())
     here.tasks[run.id] = task
+    if here.moving:
+        here.interrupt(run.id)
     return task
 
 
@@ -125,6 +127,8 @@ async def take_over(*, tenant_id: UUID, run_id: UUID) -> asyncio.Task[None] | No
 
 async def _claim(tenant_id: UUID, run_id: UUID, checkpoints: Sequence[str] = ()) -> asyncio.Task[None] | None:
     here = await process()
+    if run_id in here.tasks:
+        return None  # it is here: this process was paused, and renews the lease or has lost the run
     with tenant_context(tenant_id):
         found = await in_db_thread(
             run_take_over, tenant_id=tenant_id, run_id=run_id, owner=OWNER, checkpoints=checkpoints
@@ -215,7 +219,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id):
         try:
-            error = await _execute(here, turn, sink, Heard(here, turn.run, sink))
+            error = await _execute(here, turn, sink, Heard(here, turn, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
@@ -264,7 +268,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
         return
     executable = executable_for(turn.version)
     checkpointed = executable.template.framework == "langgraph"
-    if checkpointed and turn.run.attempt > 1 and turn.resume is None:
+    if checkpointed and turn.fence > 1 and turn.resume is None:
         await forget(thread_of(turn.run.tenant_id, turn.run.id))  # the run begins anew
     produced = executable.run(
         report=sink,

@@ -57,6 +57,7 @@ class Writer:
         stream.discard()
         if not self._streams and self._beat is not None:
             self._beat.cancel()
+            self._beat = None  # a run that begins before it has ended needs another
 
     def wake(self, stream: RunStream) -> None:
         self._waiting[stream] = None

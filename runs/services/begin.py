@@ -67,7 +67,7 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     request = replace(request, when_busy=request.when_busy or version.when_busy)
     interrupted = _make_way(actor, request, version, open_runs)
     run = _run_create(actor, request, id=run_id, model=version.model, session=session, version=version)
-    if open_runs:
+    if any(not other.is_finished for other in open_runs):  # those that waited have ended for an interrupt
         lease_create(run, None)
         return Begun(run, interrupted=interrupted)
     _check_limits(actor, agent, version)

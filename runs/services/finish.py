@@ -65,7 +65,7 @@ def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Even
     _store_outcome(found, outcome, events[-1].seq)
     audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
     others = _open_in_session(found)
-    heard = [other for other in others if other.request.get("heard_by") == str(found.id)]
+    heard = _heard(found, others)
     for other in heard:
         _end_with(found, other, outcome, events[-1])
     following = _make_next_due([other for other in others if other not in heard])
@@ -79,6 +79,15 @@ def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
     ended = make_event(2, last.type, {**last.data, "runId": str(other.id), "metadata": metadata})
     said = replace(outcome, messages=[], partial=None, prompt_tokens=0, completion_tokens=0, first_token_ms=None)
     finish_turn(run=other, fence=0, outcome=said, events=[started, ended])
+
+
+def _heard(run: Run, others: Sequence[Run]) -> list[Run]:
+    """The runs whose messages it has told of; one that it marked and then did not hear has its own turn."""
+    if not any(other.request.get("heard_by") == str(run.id) for other in others):
+        return []
+    events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, type="CUSTOM")
+    told = set(events.filter(data__name="heard").values_list("data__value__run_id", flat=True))
+    return [other for other in others if other.request.get("heard_by") == str(run.id) and str(other.id) in told]
 
 
 def principal_of(run: Run) -> Principal:

@@ -1,11 +1,12 @@
 """The lease of a run: who runs it. A row exists as long as the run is not finished."""
 
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from runs.events import Event, make_event
 from runs.models import Run
@@ -20,7 +21,8 @@ _APPEND = """
 """
 _CREATE = """
     INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, 0, CASE WHEN %s THEN now() + make_interval(secs => %s) ELSE '9999-12-31' END)
+    VALUES (%s, %s, %s, %s, %s, %s, 0,
+        CASE WHEN %s THEN clock_timestamp() + make_interval(secs => %s) ELSE '9999-12-31' END)
 """
 # What another process lost may be claimed; but after a start of the database every owner gets the time to come back.
 _CLAIM = """
@@ -103,7 +105,7 @@ def _ensure_day(day: date) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT run_event_add_day(%s)", [day])
-    _known_days.add(day)
+    transaction.on_commit(partial(_known_days.add, day))
 
 
 def _one(sql: str, arguments: list[Any]) -> Any:

@@ -4,6 +4,9 @@ Each is a run of its own that waits for its turn. The run under way takes it in;
 taken in, because the other had ended or was lost, has its turn like any other.
 """
 
+from collections.abc import Collection
+from uuid import UUID
+
 from django.db import transaction
 
 from runs.models import Run
@@ -11,24 +14,35 @@ from runs.services.turns import Messages, locked_session, new_messages
 
 
 @transaction.atomic
-def steering_hear(*, run: Run) -> list[tuple[str, Messages]]:
-    """The messages that `run` shall hear, by the id of the run that brought them, in order; each is heard once.
+def steering_hear(*, run: Run, heard: Collection[str]) -> list[tuple[str, Messages]]:
+    """The messages that `run` shall hear, by the id of the run that brought them, in order.
 
-    Only those at the head of the session's line: what waits behind another message is answered after it.
+    `heard` are the runs whose messages it has: those of a commit whose answer was lost are given again. Only those at
+    the head of the session's line: what waits behind another message, or asks another agent, is answered after it.
     """
     if locked_session(run) is None:
         return []
-    heard = []
+    found = []
     others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, status=Run.Status.QUEUED)
-    for other in others.filter(finished_at=None).order_by("created_at", "id"):
-        if other.request.get("heard_by") == str(run.id):
+    others = others.filter(finished_at=None).select_related("agent_version")
+    for other in others.order_by("created_at", "id"):
+        if str(other.id) in heard:
             continue
-        if other.request["when_busy"] != "steer" or other.cancel_requested_at is not None:
+        if other.request["when_busy"] != "steer" or _agent(other) != _agent(run):
             break
         other.request["heard_by"] = str(run.id)
         other.save(update_fields=["request"])
-        heard.append((str(other.id), new_messages(other.request["messages"])))
-    return heard
+        found.append((str(other.id), new_messages(other.request["messages"])))
+    return found
+
+
+def _agent(run: Run) -> UUID | None:
+    return run.agent_version.agent_id if run.agent_version else None
+
+
+def is_heard(run: Run) -> bool:
+    """Has a run that is still under way its messages?"""
+    return Run.objects.filter(tenant_id=run.tenant_id, id=run.request.get("heard_by"), finished_at=None).exists()
 
 
 def steering_forget(run: Run) -> None:

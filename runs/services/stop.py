@@ -14,6 +14,8 @@ from runs.exceptions import RunCancelled
 from runs.models import Run
 from runs.selectors import run_get
 from runs.services.finish import Finished, Outcome, finish_turn
+from runs.services.steer import is_heard
+from runs.services.turns import locked_session
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -22,9 +24,7 @@ from tenants.principal import Principal
 def run_cancel_request(*, actor: Principal, ref: str) -> Run:
     """The run shall stop: one that waits for its turn ends here, another by its process; one that ended stays so."""
     authorize(actor, "run.cancel")
-    found = run_get(actor=actor, ref=ref)
-    rows = Run.objects.select_for_update(of=("self",)).select_related("session")
-    run = rows.filter(tenant_id=actor.tenant_id, id=found.id).first()
+    run = _locked(run_get(actor=actor, ref=ref))
     if run is None:
         raise NotFound("The run was deleted.")
     cancel_request(actor=actor, run=run)
@@ -45,6 +45,13 @@ def cancel_request(*, actor: Principal, run: Run) -> None:
         run.refresh_from_db()
 
 
+def _locked(run: Run) -> Run | None:
+    """The run, locked; None when it was deleted. Its session is locked first, as whoever begins or ends runs does."""
+    locked_session(run)
+    rows = Run.objects.select_for_update(of=("self",)).select_related("session")
+    return rows.filter(tenant_id=run.tenant_id, id=run.id).first()
+
+
 def run_end(*, run: Run, fence: int, after: int, status: str, error: ApplicationError, **said: Any) -> Finished | None:
     """End a run that nobody runs, with an error; `said` are the messages that are known of it."""
     outcome = Outcome(status, said.get("messages", []), said.get("partial"), "", error.code, error.message)
@@ -54,10 +61,10 @@ def run_end(*, run: Run, fence: int, after: int, status: str, error: Application
 
 @transaction.atomic
 def run_expire(*, tenant_id: UUID, run_id: UUID) -> None:
-    """End a run that has waited for its turn for too long; one that has started meanwhile goes on."""
-    rows = Run.objects.select_for_update(of=("self",)).select_related("session")
-    run = rows.filter(tenant_id=tenant_id, id=run_id, status=Run.Status.QUEUED).first()
-    if run is not None:
+    """End a run that has waited for its turn for too long; not one that has started or was heard meanwhile."""
+    found = Run.objects.filter(tenant_id=tenant_id, id=run_id).first()
+    run = _locked(found) if found else None
+    if run is not None and run.status == Run.Status.QUEUED and not is_heard(run):
         message = f"The run waited {settings.RUN_QUEUE_TIMEOUT:g} s for its turn; RUN_QUEUE_TIMEOUT raises this limit."
         error = TimedOut(message, code="queue_timeout")
         run_end(run=run, fence=0, after=0, status=Run.Status.EXPIRED, error=error)

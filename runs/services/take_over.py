@@ -31,17 +31,18 @@ def run_take_over(
     its start. One that nobody can read any more, that was cancelled, or has had RUN_ATTEMPTS, ends. Call it in the
     tenant.
     """
-    rows = Run.objects.select_related("agent_version__agent", "session")
-    run = rows.filter(tenant_id=tenant_id, id=run_id).first()
+    runs = Run.objects.filter(tenant_id=tenant_id, id=run_id)
+    found = runs.first()
+    if found is None:
+        return None
+    locked = locked_session(found)
+    run = runs.select_for_update(of=("self",)).select_related("agent_version__agent", "session").first()
     if run is None:
         return None
-    locked = locked_session(run)
-    if run.session is not None and locked is not None:
-        run.session = locked
+    run.session = locked
     claim = lease_claim(run, owner)
     if claim is None:
         return None
-    run.refresh_from_db(fields=["status", "attempt"])
     try:
         with transaction.atomic():
             return _start(run, claim) if run.status == Run.Status.QUEUED else _restart(run, claim, checkpoints)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agents.models import AgentVersion
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, NotFound
 from llm.selectors import model_resolve
 from llm.targets import ModelTarget
 from runs.events import Event
@@ -87,8 +87,10 @@ class Turn:
 
 
 def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any) -> Turn:
-    """Reads what the run needs. Raises ApplicationError when its model is no longer there."""
+    """Reads what the run needs. Raises ApplicationError when its agent or its model is no longer there."""
     version = run.agent_version
+    if version is None and run.session_id is not None:
+        raise NotFound("The agent was deleted before the run could begin.", code="agent_deleted")
     target = model_resolve(actor=actor, name=run.model)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets) if version else ()
     return Turn(run, target, context_of(run), fence, stored, version, toolsets, **rest)

@@ -275,6 +275,63 @@ async def test_a_stopping_process_gives_its_runs_up(owner: Actor, scripted: str,
     assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
 
 
+async def test_a_process_that_slept_takes_nothing_over_from_itself(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner, '#script [{"say": "one"}, {"repeat": "word", "times": 5, "delay_ms": 100}]')
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    await asyncio.sleep(0.05)
+    await sync_to_async(as_sql)("UPDATE run_lease SET lease_until = now() - interval '1 s'")
+    assert await runner.take_over(tenant_id=in_acme.id, run_id=run.id) is None
+    await runner.finished((await process()).tasks[run.id])
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 1)
+
+
+async def test_a_run_is_cancelled_while_it_is_taken_over(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await begun(owner, '#script [{"say": "half an"}, {"fail": "hang"}]')
+    await lose(run.id)
+    from runs.services import take_over as service
+
+    reached, restart = asyncio.Event(), service._restart
+    loop = asyncio.get_running_loop()
+
+    def slowly(*given: Any) -> Any:
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run(asyncio.sleep(0.3))
+        return restart(*given)
+
+    monkeypatch.setattr(service, "_restart", slowly)
+    taking = asyncio.create_task(runner.take_over(tenant_id=in_acme.id, run_id=run.id))
+    await reached.wait()
+    assert (await runner.stop(actor=owner.principal, ref=str(run.id))).status == "cancelled"
+    assert await taking is not None
+
+
+async def test_what_is_taken_over_while_the_process_stops_is_given_up_again(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner, '#script [{"say": "one"}, {"say": "two", "delay_ms": 50}]')
+    await lose(run.id)
+    here = await process()
+    here.moving = True
+    try:
+        task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+        assert task is not None
+        await runner.finished(task)
+    finally:
+        here.moving = False
+    lease = await RunLease.objects.aget()
+    assert (lease.owner, lease.lease_until.year) == (None, 1970)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    await run.arefresh_from_db()
+    assert run.status == "succeeded"
+
+
 GRAPH = """
 import asyncio
 from typing import Any, TypedDict

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,12 +11,13 @@ import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
+from django.db import connection, transaction
 
 from core.tenant import tenant_context
 from runs import stream as stream_module
 from runs.hub import Hub
-from runs.models import Run, RunEvent, RunLease
-from runs.services.lease import lease_create
+from runs.models import Run, RunEvent, RunLease, utc_today
+from runs.services.lease import _ensure_day, lease_create
 from runs.store import Store, stream_parameters
 from runs.stream import RunLost, RunStream
 from runs.writer import Writer
@@ -274,3 +276,38 @@ async def test_the_logs_role_may_append_and_nothing_else(acme: Tenant, globex: T
 async def rows_of(connection: Any, sql: str) -> list[Any]:
     found: list[Any] = await (await connection.execute(sql)).fetchall()
     return found
+
+
+async def test_a_run_that_begins_as_the_last_one_ends_keeps_its_lease(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        stream = await here.open(acme)
+        here.writer.remove(stream)
+        here.writer.add(stream)
+        await asyncio.sleep(0.01)
+        assert here.writer._beat is not None
+        assert not here.writer._beat.done()
+
+
+async def test_what_is_nested_too_deeply_holds_up_nobody(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        good, bad = await here.open(acme), await here.open(acme)
+        deep: list[Any] = []
+        for _ in range(400):
+            deep = [deep]
+        say(good, "a")
+        bad.publish("CUSTOM", name="deep", value=deep)
+        async with asyncio.timeout(5):
+            await here.writer.flushed(good)
+            await here.writer.flushed(bad)
+        assert (good.stored, bad.stored, here.lost) == (1, 1, [])
+
+
+def test_a_day_whose_partition_was_rolled_back_is_made_again(acme: Tenant) -> None:
+    day = utc_today() + timedelta(days=20)
+    for fails in (True, False):
+        with suppress(ZeroDivisionError), transaction.atomic():
+            _ensure_day(day)
+            assert 1 / (not fails)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", [f"run_event_{day:%Y%m%d}"])
+        assert cursor.fetchone() != (None,)

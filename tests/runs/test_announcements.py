@@ -1,0 +1,47 @@
+"""Sockets are told of the new runs of their session, whoever begins them, and of no old ones."""
+
+import asyncio
+
+import pytest
+
+from core.tenant import tenant_context
+from runs.process import process
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_lost_runs import begun
+from tests.runs.test_socket import hear, hear_run, say, socket
+from tests.runs.test_waiting_runs import SLOW, all_done
+from tests.runs.test_writer import outside
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+
+
+async def test_a_run_of_another_process_reaches_every_tenants_sockets(
+    owner: Actor, stranger: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    with tenant_context(stranger.tenant.id):
+        here = await process()  # another tenant was the first to need it
+    await begun(owner, "hi")
+    await all_done()
+    async with socket(owner, "s") as ws:
+        await say(ws, {"type": "ping"})
+        assert (await hear(ws))["type"] == "pong"
+        joined = dict(here._sessions)
+        here._sessions.clear()  # so that nobody here is told
+        run = await begun(owner, SLOW)
+        here._sessions.update(joined)
+        async with outside("app_user") as other:
+            await asyncio.sleep(0.1)
+            await other.execute("SELECT pg_notify('agentsite', %s)", [f"s{run.session_id.hex}"])
+        events = await hear_run(ws)
+        assert {event["metadata"]["run_id"] for event in events} == {str(run.id)}
+
+
+async def test_a_repetition_announces_nothing(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    run = await begun(owner, "hi", idempotency_key="k")
+    await all_done()
+    async with socket(owner, "s") as ws:
+        await say(ws, {"type": "ping"})
+        assert (await hear(ws))["type"] == "pong"
+        assert (await begun(owner, "hi", idempotency_key="k")).id == run.id
+        assert await ws.receive_nothing(timeout=0.2)
