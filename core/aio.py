@@ -1,7 +1,9 @@
-"""The one crossing from async code to the database."""
+"""The one crossing from async code to the database, and tasks that belong to nobody's request."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -36,3 +38,8 @@ async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
     """
     unit = partial(_unit, function, *args, **kwargs)
     return await sync_to_async(unit, thread_sensitive=False, executor=_threads)()
+
+
+def detached(work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+    """A task outside the caller's context: it knows of no request and no tenant."""
+    return asyncio.create_task(work, name=name, context=Context())

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 
+from core.aio import detached
 from runs.hub import Hub
 from runs.store import CHANNEL, Store, stream_parameters
 
@@ -21,10 +22,14 @@ _FAULTS = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class Listener:
-    """`on` has what to do with each kind of notification, by its letter, for each id that it names."""
+    """`on` has what to do with each kind of notification, by its letter, for each id that it names.
 
-    def __init__(self, store: Store, hub: Hub, is_local: Callable[[UUID], bool]) -> None:
+    `on_gap` is called when some may have been missed.
+    """
+
+    def __init__(self, store: Store, hub: Hub, is_local: Callable[[UUID], bool], on_gap: Callable[[], None]) -> None:
         self.on: dict[str, Callable[[UUID], None]] = {}
+        self._on_gap = on_gap
         self._store = store
         self._hub = hub
         self._is_local = is_local
@@ -33,7 +38,7 @@ class Listener:
     def start(self) -> None:
         """At the first call only."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+            self._tasks = [detached(self._listen(), name="notifications"), detached(self._poll(), name="run-poll")]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -46,7 +51,7 @@ class Listener:
             try:
                 async with await psycopg.AsyncConnection.connect(**stream_parameters()) as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
-                    self._hub.look_all()  # what was said meanwhile
+                    self._on_gap()
                     async for notification in connection.notifies():
                         if notification.pid != self._store.backend:  # this process knows what it said itself
                             self._hear(notification.payload)

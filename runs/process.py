@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import Context
 from typing import Any
 from uuid import UUID, uuid4
 
+from core.aio import detached
 from runs.hub import Hub
 from runs.listener import Listener
 from runs.store import Store
@@ -35,10 +35,15 @@ class Process:
         self._background: set[asyncio.Task[None]] = set()
         self.moving = False
         self.writer = Writer(self.store, self.hub, self.cancel)
-        self.listener = Listener(self.store, self.hub, self.live.__contains__)
+        self.listener = Listener(self.store, self.hub, self.live.__contains__, self._look_everywhere)
         self.tail = Tail(Store(), self.hub)
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
         self._sessions: dict[UUID, set[Announce]] = {}
+
+    def _look_everywhere(self) -> None:
+        self.hub.look_all()
+        for session_id in list(self._sessions):
+            self._announced(session_id)
 
     def cancel(self, run_id: UUID) -> None:
         """Stop a run of this process: its model call is closed at once. Nothing happens when it is not here."""
@@ -84,9 +89,14 @@ class Process:
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Outside the caller's context and for as long as it takes; a fault goes to the log."""
-        task = asyncio.create_task(_logged(work), context=Context())
+        task = detached(_logged(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def settled(self, seconds: float) -> None:
+        """Returns once all background work is done, or after so long."""
+        if self._background:
+            await asyncio.wait(set(self._background), timeout=seconds)
 
     async def close(self) -> None:
         await self.listener.close()

@@ -1,7 +1,6 @@
 """Runs turns as tasks of this process, independent of the connection that asked for them."""
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -14,7 +13,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from agents.executable import executable_for, run_model
-from core.aio import in_db_thread
+from core.aio import detached, in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from runs import events
@@ -112,7 +111,7 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
     here.live[run.id] = stream
     here.writer.add(stream)
     here.hub.deliver(run.id, turn.told)
-    task = asyncio.create_task(_run(here, turn, stream), name=f"run-{run.id}", context=contextvars.Context())
+    task = detached(_run(here, turn, stream), name=f"run-{run.id}")
     here.tasks[run.id] = task
     if here.moving:
         here.interrupt(run.id)
@@ -203,6 +202,7 @@ async def shut_down(grace: float) -> None:
     here = await process()
     if _beginning:
         await asyncio.wait(set(_beginning), timeout=grace)
+    await here.settled(grace)
     if here.tasks:
         await asyncio.wait(set(here.tasks.values()), timeout=grace)
     here.moving = True

@@ -46,9 +46,14 @@ _WRITE_FREE = _WRITE.replace(
     "), free AS (SELECT run_id FROM run_lease WHERE run_id IN (SELECT r FROM asked) FOR UPDATE SKIP LOCKED), held AS (",
 ).replace("WHERE lease.run_id = asked.r", "WHERE lease.run_id = asked.r AND lease.run_id IN (SELECT run_id FROM free)")
 _RENEW = """
+WITH asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int)
+), free AS (
+    SELECT run_id FROM run_lease WHERE run_id IN (SELECT r FROM asked) FOR UPDATE SKIP LOCKED
+)
 UPDATE run_lease lease SET lease_until = clock_timestamp() + make_interval(secs => %s)
-FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int)
-WHERE lease.run_id = asked.r AND lease.fence = asked.f
+FROM asked
+WHERE lease.run_id = asked.r AND lease.fence = asked.f AND lease.run_id IN (SELECT run_id FROM free)
 RETURNING run_id, cancel_requested
 """
 _READ = """
@@ -61,9 +66,11 @@ ORDER BY event.seq
 """
 _LOOK = "SELECT run_id, fence, last_seq FROM run_lease WHERE run_id = ANY (%s)"
 _WATCH = """
-WITH watched AS (
-    UPDATE run_lease SET watched_until = now() + interval '15 s'
-    WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
+WITH free AS (
+    SELECT run_id FROM run_lease WHERE run_id = ANY (%s) AND watched_until < now() + interval '10 s'
+    FOR UPDATE SKIP LOCKED
+), watched AS (
+    UPDATE run_lease SET watched_until = now() + interval '15 s' WHERE run_id IN (SELECT run_id FROM free)
 )
 SELECT set_config('synchronous_commit', 'off', true)
 """
@@ -131,10 +138,13 @@ class Store:
         return Written(watched or (), cancelled or (), held)
 
     async def renew(self, held: Iterable[tuple[RunKey, int]]) -> dict[UUID, bool]:
-        """Renew leases, given with their fences; those still held are in the answer, with whether they shall stop."""
+        """Renew leases, given with their fences. The answer has those that were, with whether the run shall stop.
+
+        One that is missing is another's, gone, or locked by somebody for a moment.
+        """
         held = list(held)
         asked = ",".join(f'{{"r":"{key.run_id}","f":{fence}}}' for key, fence in held)
-        rows = await self._run((key for key, _ in held), _RENEW, [settings.RUN_LEASE_SECONDS, f"[{asked}]"])
+        rows = await self._run((key for key, _ in held), _RENEW, [f"[{asked}]", settings.RUN_LEASE_SECONDS])
         return dict(rows)
 
     async def look(self, keys: Collection[RunKey]) -> dict[UUID, Place]:
@@ -151,7 +161,10 @@ class Store:
         return {asked[place - 1][0].run_id: events for place, events in found.items()}
 
     async def watch(self, keys: Collection[RunKey]) -> None:
-        """For 10 s at least, the processes that have these runs shall notify others. A crash may undo it."""
+        """For 10 s at least, the processes that have these runs shall notify others; asked again once a second.
+
+        A crash may undo it, and a locked lease is left out.
+        """
         await self._run(keys, _WATCH, [[key.run_id for key in keys]])
 
     async def notify(self, payload: str) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 
+from core.aio import detached
 from runs.hub import MAILBOX, Hub
 from runs.store import Store
 
@@ -29,7 +30,7 @@ class Tail:
         if self._hub.followers(run_id):
             self._named.add(run_id)
             if self._work is None or self._work.done():
-                self._work = asyncio.create_task(self._read_all(), name="event-tail")
+                self._work = detached(self._read_all(), name="event-tail")
 
     async def close(self) -> None:
         if self._work is not None:

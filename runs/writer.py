@@ -9,6 +9,7 @@ from uuid import UUID
 import psycopg
 from django.conf import settings
 
+from core.aio import detached
 from runs.hub import Hub
 from runs.store import Store, Write, Written, payloads
 from runs.stream import MAX_PENDING, RunStream
@@ -49,7 +50,7 @@ class Writer:
         """Keep the run's lease from now on."""
         self._streams.add(stream)
         if self._beat is None or self._beat.done():
-            self._beat = asyncio.create_task(self._keep_leases(), name="run-leases")
+            self._beat = detached(self._keep_leases(), name="run-leases")
 
     def remove(self, stream: RunStream) -> None:
         self._streams.discard(stream)
@@ -67,7 +68,7 @@ class Writer:
 
     def _ensure_work(self) -> None:
         if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._write_all(), name="event-log")
+            self._work = detached(self._write_all(), name="event-log")
 
     def tell(self, kind: str, id: UUID) -> None:
         """Notify the other processes, soon, of `r` a run with news, `s` a session with a new run, `c` a run that shall
@@ -112,8 +113,9 @@ class Writer:
                 if streams:
                     await self._write(streams)
                 await self._notify()
-            except _FAULTS:
-                logger.warning("The event log cannot be written; runs wait", exc_info=True)
+            except Exception as error:
+                level = logging.WARNING if isinstance(error, _FAULTS) else logging.ERROR
+                logger.log(level, "The event log cannot be written; runs wait", exc_info=True)
                 self._waiting = dict.fromkeys([*streams, *self._waiting])
                 await asyncio.sleep(0.1)
             stored, self._stored = self._stored, asyncio.Event()
@@ -130,13 +132,15 @@ class Writer:
         self._started = loop.time()
 
     async def _write(self, streams: Sequence[RunStream]) -> None:
-        writes = {stream: _write_of(stream) for stream in streams}
+        writes = {stream: write for stream in streams if (write := _write_of(stream)) is not None}
+        if not writes:
+            return
         try:
             done = await self._store_all(list(writes.values()))
         except psycopg.Error as error:
             if isinstance(error, _FAULTS):
                 raise
-            await self._write_apart(streams, error)
+            await self._write_apart(list(writes), error)
             return
         held = None if done.held is None else set(done.held)
         for stream, write in writes.items():
@@ -161,10 +165,7 @@ class Writer:
     async def _write_apart(self, streams: Sequence[RunStream], fault: Exception) -> None:
         """One run says what the database does not take: the others go on without it."""
         if len(streams) == 1:
-            logger.error(
-                "A run's events cannot be stored", exc_info=fault, extra={"run_id": str(streams[0].key.run_id)}
-            )
-            streams[0].lose()
+            _lose(streams[0], fault)
             return
         half = len(streams) // 2
         await self._write(streams[:half])
@@ -188,11 +189,16 @@ class Writer:
         self._news.setdefault("r", set()).update(places)
 
     async def _notify(self) -> None:
-        """After the commit of what it is about."""
+        """After the commit of what it is about. What could not be told is told again."""
         news, self._news = self._news, {}
-        for kind, ids in news.items():
-            for payload in payloads(kind, ids):
-                await self._store.notify(payload)
+        try:
+            for kind, ids in news.items():
+                for payload in payloads(kind, ids):
+                    await self._store.notify(payload)
+        except Exception:
+            for kind, ids in news.items():
+                self._news.setdefault(kind, set()).update(ids)
+            raise
 
     async def _keep_leases(self) -> None:
         while self._streams:
@@ -203,15 +209,29 @@ class Writer:
                 logger.warning("Leases of runs cannot be renewed", exc_info=True)
 
     async def _renew(self) -> None:
-        streams = {stream.key.run_id: stream for stream in self._streams if not stream.lost}
-        held = await self._store.renew([(stream.key, stream.fence) for stream in streams.values()]) if streams else {}
-        for run_id, stream in streams.items():
-            if run_id not in held and stream in self._streams:
-                stream.lose()
-            elif held.get(run_id):
+        streams = [stream for stream in self._streams if not stream.lost]
+        held = await self._store.renew([(stream.key, stream.fence) for stream in streams]) if streams else {}
+        for run_id, shall_stop in held.items():
+            if shall_stop:
                 self._on_cancel(run_id)
+        missing = [stream for stream in streams if stream.key.run_id not in held]
+        places = await self._store.look([stream.key for stream in missing]) if missing else {}
+        for stream in missing:
+            place = places.get(stream.key.run_id)
+            if stream in self._streams and (place is None or place.fence != stream.fence):
+                stream.lose()
 
 
-def _write_of(stream: RunStream) -> Write:
+def _write_of(stream: RunStream) -> Write | None:
+    """None for a run that said what no event can carry: it is lost."""
     after = stream.stored
-    return Write(stream.key, stream.run, stream.fence, after, stream.take())
+    try:
+        return Write(stream.key, stream.run, stream.fence, after, stream.take())
+    except Exception as fault:
+        _lose(stream, fault)
+        return None
+
+
+def _lose(stream: RunStream, fault: Exception) -> None:
+    logger.error("A run's events cannot be stored", exc_info=fault, extra={"run_id": stream.run})
+    stream.lose()

@@ -10,8 +10,13 @@ from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_lost_runs import begun
 from tests.runs.test_socket import hear, hear_run, say, socket
-from tests.runs.test_waiting_runs import SLOW, all_done
+from tests.runs.test_waiting_runs import SLOW, all_done, script
 from tests.runs.test_writer import outside
+
+SLOWER = script({"repeat": "word", "times": 20, "delay_ms": 100})[0]["content"]
+CUT = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
+"""
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
@@ -33,6 +38,25 @@ async def test_a_run_of_another_process_reaches_every_tenants_sockets(
         async with outside("app_user") as other:
             await asyncio.sleep(0.1)
             await other.execute("SELECT pg_notify('agentsite', %s)", [f"s{run.session_id.hex}"])
+        events = await hear_run(ws)
+        assert {event["metadata"]["run_id"] for event in events} == {str(run.id)}
+
+
+async def test_what_was_announced_while_nobody_listened_is_looked_up(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    await begun(owner, "hi")
+    await all_done()
+    here = await process()
+    async with socket(owner, "s") as ws:
+        await say(ws, {"type": "ping"})
+        assert (await hear(ws))["type"] == "pong"
+        joined = dict(here._sessions)
+        here._sessions.clear()
+        run = await begun(owner, SLOWER)
+        here._sessions.update(joined)
+        async with outside("none") as other:
+            assert (await other.execute(CUT)).rowcount == 1
         events = await hear_run(ws)
         assert {event["metadata"]["run_id"] for event in events} == {str(run.id)}
 

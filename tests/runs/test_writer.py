@@ -145,6 +145,61 @@ async def test_a_locked_run_holds_up_no_other(acme: Tenant, log: Any) -> None:
         assert here.lost == []
 
 
+async def test_a_locked_lease_is_renewed_later_and_holds_up_no_other(acme: Tenant, log: Any) -> None:
+    async with log() as here, outside() as other:
+        locked, free, gone = [await here.open(acme) for _ in range(3)]
+        keys = [stream.key for stream in (locked, free, gone)]
+        async with other.transaction():
+            await other.execute("SELECT set_config('app.tenant_id', %s, true)", [str(acme.id)])
+            await other.execute("DELETE FROM run_lease WHERE run_id = %s", [gone.key.run_id])
+        async with other.transaction():
+            await other.execute("SELECT set_config('app.tenant_id', %s, true)", [str(acme.id)])
+            await other.execute("SELECT FROM run_lease WHERE run_id = %s FOR UPDATE", [locked.key.run_id])
+            held = await here.store.renew([(key, 1) for key in keys])
+            assert set(held) == {free.key.run_id}
+            await here.store.watch(keys)
+            await here.writer._renew()
+            assert here.lost == [gone.key.run_id]
+        assert set(await here.store.renew([(key, 1) for key in keys])) == {locked.key.run_id, free.key.run_id}
+
+
+async def test_what_nobody_foresaw_stops_no_other_run(acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with log() as here:
+        good, bad = await here.open(acme), await here.open(acme)
+        monkeypatch.setattr(bad, "take", lambda: 1 / 0)
+        write, calls = here.store.write, []
+
+        async def surprised(writes: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 1:
+                raise ZeroDivisionError
+            return await write(writes)
+
+        monkeypatch.setattr(here.store, "write", surprised)
+        say(good, "well")
+        say(bad, "never")
+        async with asyncio.timeout(5):
+            await here.writer.flushed(good)
+        assert await of(good) == [(1, "well")]
+        assert here.lost == [bad.key.run_id]
+
+
+async def test_what_could_not_be_told_is_told_again(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with log() as here:
+        told: list[str] = []
+
+        async def notify(payload: str) -> None:
+            told.append(payload)
+            if len(told) == 1:
+                raise psycopg.OperationalError("gone")
+
+        monkeypatch.setattr(here.store, "notify", notify)
+        session = uuid4()
+        here.writer.tell("s", session)
+        await here.writer.told()
+        assert told == [f"s{session.hex}"] * 2
+
+
 async def test_while_the_database_stalls_runs_wait_and_nothing_is_lost(
     acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
