@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
 from typing import Any
@@ -15,7 +15,7 @@ from django.conf import settings
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
-from core.api import parse_json
+from core.api import parse_json, to_application_error
 from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
@@ -101,11 +101,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
             return
         try:
             await self._handle(parse_json((text_data or "").encode() if bytes_data is None else bytes_data))
-        except ApplicationError as error:
-            await self._send_error(error)
-        except Exception:
-            logger.exception("A socket frame failed")
-            await self._send_error(ApplicationError("The server failed. The request id leads to its log."))
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault))
 
     async def _handle(self, frame: Any) -> None:
         match frame.get("type") if isinstance(frame, dict) else None:
@@ -133,8 +130,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def _cancel(self, frame: CancelFrame) -> None:
         try:
             await runner.stop(actor=self.actor, ref=frame.run_id)
-        except ApplicationError as error:
-            await self._send_error(error)
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault, run_id=frame.run_id))
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)
@@ -158,7 +155,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self.session_id = session_id
             here = await process()
             self._joined.enter_context(here.session(session_id, self._announced))
-            await self._follow_open()
+            self._spawn(self._follow_open())
 
     def _announced(self, key: RunKey | None) -> None:
         if key is not None:
@@ -167,8 +164,15 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._spawn(self._follow_open())
 
     async def _follow_open(self) -> None:
+        """Where that fails the client misses runs that it cannot know of: it must open the socket again."""
         assert self.session_id is not None
-        for run in await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id):
+        try:
+            found = await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id)
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault))
+            await self.close(code=SERVICE_RESTART)
+            return
+        for run in found:
             self._follow(run.key)
 
     def _follow(self, key: RunKey, after: int = 0) -> None:
@@ -176,18 +180,24 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._following[key.run_id] = self._spawn(self._forward(key, after))
 
     async def _forward(self, key: RunKey, after: int) -> None:
-        run_id = str(key.run_id)
+        async with aclosing(self._frames(key, after)) as frames:
+            async for frame in frames:
+                await self.send(text_data=frame)
+
+    async def _frames(self, key: RunKey, after: int) -> AsyncGenerator[str, None]:
+        """A run's events as the client gets them; where they break off, an error that says after which seq."""
+        run_id, last = str(key.run_id), after
         try:
             async with aclosing(follow(key, after=after)) as source:
                 async for event in source:
                     if event is not None:
-                        await self.send(text_data=socket_json(event, run_id))
+                        yield socket_json(event, run_id)
+                        last = event.seq
         except RunMoved as moved:
-            told = agui.resume_elsewhere(key.run_id, moved.after)
-            await self.send(text_data=orjson.dumps(told).decode())
+            yield orjson.dumps(agui.resume_elsewhere(key.run_id, moved.after)).decode()
             await self.close(code=SERVICE_RESTART, reason=moved.code)
-        except ApplicationError as error:
-            await self._send_error(error)
+        except Exception as fault:
+            yield self._error_frame(fault, run_id=run_id, seq=last)
 
     async def _watch_credential(self) -> None:
         """Close within 5 s of the key or membership being revoked, lowered or suspended."""
@@ -209,6 +219,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _send_error(self, error: ApplicationError) -> None:
+    def _error_frame(self, fault: Exception, **metadata: Any) -> str:
+        """`metadata` is the run's that the fault is about, as an event has it."""
+        error = to_application_error(fault)
+        if error is None:
+            logger.error("A socket's work failed", exc_info=fault)
+            error = ApplicationError("The server failed. The request id leads to its log.")
+        about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
-        await self.send(text_data=orjson.dumps({"type": "error", **body}).decode())
+        return orjson.dumps({"type": "error", **body, **about}).decode()
