@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
 from core.api import parse_json, to_application_error
-from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted
+from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted, RateLimited
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -36,6 +36,7 @@ from tenants.principal import Principal
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
+MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
 class RunFrame(BaseModel):
@@ -64,6 +65,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, asyncio.Task[None]] = {}
         self._joined = ExitStack()
         self.session_id: UUID | None = None
@@ -110,10 +112,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 await self.send(text_data='{"type":"pong"}')
             case "run":
                 await self._run(parse(RunFrame, frame))
+            case "since" | "cancel" if len(self._asked) >= MAX_ASKED:
+                message = f"{MAX_ASKED} `since` and `cancel` frames of this socket are under way: wait for one to end."
+                raise RateLimited(message, code="socket_busy")
             case "since":
                 await self._since(parse(SinceFrame, frame))
             case "cancel":
-                self._spawn(self._cancel(parse(CancelFrame, frame)))  # which waits until the run has stopped
+                self._spawn(self._cancel(parse(CancelFrame, frame)), asked=True)  # it waits until the run has stopped
             case other:
                 message = "type must be run, since, cancel or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
@@ -147,7 +152,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         known = self._following.pop(run.id, None)
         if known is not None:
             known.cancel()  # it starts again where the client says
-        self._follow(run.key, frame.seq)
+        self._follow(run.key, frame.seq, asked=True)
 
     async def _join(self, session_id: UUID) -> None:
         """From now on every run of the session is followed, those under way from their beginning."""
@@ -175,9 +180,9 @@ class SessionConsumer(AsyncWebsocketConsumer):
         for run in found:
             self._follow(run.key)
 
-    def _follow(self, key: RunKey, after: int = 0) -> None:
+    def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         if key.run_id not in self._following:
-            self._following[key.run_id] = self._spawn(self._forward(key, after))
+            self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
 
     async def _forward(self, key: RunKey, after: int) -> None:
         async with aclosing(self._frames(key, after)) as frames:
@@ -212,11 +217,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
             except Exception:
                 logger.exception("A socket's credential could not be checked")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], asked: bool = False) -> asyncio.Task[None]:
         """In the socket's context: who announces a run may be in another tenant's, or in none."""
         task = asyncio.create_task(work, context=self._context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for held in (self._tasks, self._asked) if asked else (self._tasks,):
+            held.add(task)
+            task.add_done_callback(held.discard)
         return task
 
     def _error_frame(self, fault: Exception, **metadata: Any) -> str:

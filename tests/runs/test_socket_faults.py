@@ -1,4 +1,4 @@
-"""What fails behind a socket is told on it."""
+"""What fails behind a socket is told on it, and a client cannot make it work without end."""
 
 import asyncio
 from typing import Any
@@ -11,6 +11,7 @@ from tests.conftest import Actor
 from tests.runs.test_socket import hear, hear_run, run_input, say, socket, text_of
 
 pytestmark = pytest.mark.django_db
+HANG = '#script [{"say": "half an"}, {"fail": "hang"}]'
 
 
 async def begin(ws: Any, agent: str, text: str) -> str:
@@ -101,3 +102,32 @@ async def test_a_run_that_began_is_followed_although_others_cannot_be_found(
         await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi")})
         assert text_of(await hear_run(ws)) == "You said: hi"
     assert asked.is_set()
+
+
+async def test_a_socket_has_so_much_under_way(owner: Actor, scripted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "MAX_ASKED", 2)
+    go, stop = asyncio.Event(), runner.stop
+
+    async def waiting(**given: Any) -> Any:
+        await go.wait()
+        return await stop(**given)
+
+    monkeypatch.setattr(runner, "stop", waiting)
+    async with socket(owner) as ws:
+        run_id = await begin(ws, scripted, HANG)
+        while (await hear(ws))["type"] != "TEXT_MESSAGE_CONTENT":
+            pass
+        for _ in range(2):
+            await say(ws, {"type": "cancel", "run_id": run_id})
+        for frame in ({"type": "cancel", "run_id": run_id}, {"type": "since", "run_id": run_id, "seq": 0}):
+            await say(ws, frame)
+            error = (await hear(ws))["error"]
+            assert (error["code"], error["type"]) == ("socket_busy", "rate_limit_error")
+            assert "2 `since` and `cancel`" in error["message"]
+        go.set()
+        assert (await hear_run(ws))[-1]["code"] == "run_cancelled"
+        last: dict[str, Any] = {"type": "error"}
+        while last["type"] == "error":  # until a cancel has ended as well
+            await say(ws, {"type": "since", "run_id": run_id, "seq": 0})
+            last = (await hear_run(ws))[-1]
+        assert last["code"] == "run_cancelled"
