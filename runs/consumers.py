@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -66,7 +67,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
-        self._following: dict[UUID, asyncio.Task[None]] = {}
+        self._following: dict[UUID, asyncio.Task[None] | None] = {}  # None: it has ended
         self._joined = ExitStack()
         self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
@@ -181,8 +182,14 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._follow(run.key)
 
     def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+        """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
+            task = self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
+            task.add_done_callback(partial(self._followed, key.run_id))
+
+    def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
+        if self._following.get(run_id) is task:
+            self._following[run_id] = None
 
     async def _forward(self, key: RunKey, after: int) -> None:
         async with aclosing(self._frames(key, after)) as frames:
