@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs.models import IdempotencyKey, Run
 from runs.tasks import forget_keys
+from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import frames, script, user
@@ -91,6 +92,23 @@ async def test_agui_and_the_socket_take_keys_too(owner: Actor, scripted: str, in
         assert text_of(await hear_run(ws)) == "You said: ho"
         assert await ws.receive_nothing(timeout=0.2)
     assert await Run.objects.acount() == 2
+
+
+async def test_a_key_that_is_deleted_while_it_is_looked_up_is_free(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await post(owner, "k", user("hi"))
+    keys, looked_up = IdempotencyKey.objects, IdempotencyKey.objects.select_related
+
+    def late(*names: str) -> Any:
+        ChatSession.objects.using("owner").all().delete()
+        return looked_up(*names)
+
+    monkeypatch.setattr(keys, "select_related", late)
+    again = await post(owner, "k", user("hi"))
+    assert again.status_code == 200, again.content
+    assert again["X-Run-Id"] != first["X-Run-Id"]
+    assert str((await IdempotencyKey.objects.aget()).run_id) == again["X-Run-Id"]
 
 
 async def test_a_key_is_free_again_after_a_while(owner: Actor, scripted: str, in_acme: Tenant) -> None:
