@@ -26,7 +26,7 @@ from runs.exceptions import RunMoved
 from runs.follow import as_seen_after, follow, opened
 from runs.models import Run
 from runs.openai_chat import ChatFormat, chunks, completion
-from runs.services.turns import TurnRequest, checked_key
+from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
 
@@ -49,7 +49,7 @@ def event_stream(data: str) -> OpenApiResponse:
 CHAT_ERRORS = body_errors(404, 409, 422, 429, 502, 503, 504)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[ -~]+$"},
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": KEY},
     OpenApiParameter.HEADER,
     description="Names this request among its repetitions: they find the run that the first has begun.",
 )

@@ -64,8 +64,21 @@ async def test_a_failure_is_given_again_and_a_refusal_is_not(owner: Actor, scrip
     assert first["X-Request-Id"] != again["X-Request-Id"]
     assert (await post(owner, "l", user("hi"), model="nosuch")).status_code == 404
     assert (await post(owner, "l", user("hi"))).status_code == 200
-    for wrong in ("", "x" * 256, "a\tb"):
-        assert (await post(owner, wrong, user("hi"))).status_code == 400
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\n", "é"])
+async def test_a_key_is_printable_ascii_wherever_it_comes_from(
+    owner: Actor, scripted: str, in_acme: Tenant, key: str
+) -> None:
+    answer = await post(owner, key, user("hi"))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "Idempotency-Key")
+    assert "printable ASCII" in error["message"]
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi"), "idempotency_key": key})
+        assert (await hear_run(ws))[-1]["error"]["message"] == error["message"]
+    assert not await Run.objects.aexists()
+    assert (await post(owner, "a b~" + "x" * 251, user("hi"))).status_code == 200
 
 
 async def test_many_at_once_begin_one_run(owner: Actor, scripted: str, in_acme: Tenant) -> None:
