@@ -201,7 +201,12 @@ class RunEventsView(AsyncApiView):
         parameters=[
             OpenApiParameter("after", {"type": "integer", "minimum": 0, "default": 0}, description="A `seq`."),
             OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
-            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="`after`, for event streams."),
+            OpenApiParameter(
+                "Last-Event-ID",
+                str,
+                OpenApiParameter.HEADER,
+                description="For event streams, in place of `after`; an empty one is as none.",
+            ),
         ],
         responses={
             (200, "application/json"): RunEventList,
@@ -214,8 +219,8 @@ class RunEventsView(AsyncApiView):
     async def get(self, request: Request, ref: str) -> Any:
         """A run's timeline after `after`: a JSON list, or an event stream by `Accept: text/event-stream`."""
         streamed = "text/event-stream" in request.headers.get("Accept", "")
-        resume = request.headers.get("Last-Event-ID") if streamed else None
-        after = _sequence(resume if resume is not None else request.GET.get("after", "0"))
+        resume = request.headers.get("Last-Event-ID") if streamed else None  # an empty one means none, as in HTML
+        after = _sequence(resume or request.GET.get("after", "0"))
         limit = page_limit(request, maximum=1000, default=100)
         run = await in_db_thread(selectors.run_get, actor=self.actor, ref=ref)
         if streamed:
