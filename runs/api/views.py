@@ -127,7 +127,7 @@ def _run_headers(run: Run) -> dict[str, str]:
 
 
 async def _left(run: Run, events: Followed) -> Followed:
-    """The events; a run that nobody else can read ends with who reads them."""
+    """The events, for the run's caller: with it ends a run that it cannot come back for."""
     try:
         async with aclosing(events):
             async for event in events:

@@ -114,6 +114,18 @@ async def test_dropping_a_pass_through_stops_it(owner: Actor, scripted: str, in_
     assert run.status == "cancelled"
 
 
+async def test_a_pass_through_ends_with_its_caller_whoever_looks_at_it(owner: Actor, scripted: str) -> None:
+    response = await chat(owner, script({"say": "half an"}, {"fail": "hang"}), model="scripted/default", stream=True)
+    accept = {**owner.headers, "Accept": "text/event-stream"}
+    followed = await owner.ahttp.get(f"/v1/runs/{response['X-Run-Id']}/events", headers=accept)
+    parts = aiter(response)
+    await anext(parts)
+    await parts.aclose()
+    async with asyncio.timeout(5):
+        events = events_of(await frames(followed))
+    assert (events[-1][1]["type"], events[-1][1]["code"]) == ("RUN_ERROR", "run_cancelled")
+
+
 PARALLEL = """
 from typing import Any, TypedDict
 
