@@ -72,7 +72,7 @@ def compact() -> None:
     oldest = timezone.now() - timedelta(days=1)
     ended = Run.objects.using("ops").filter(finished_at__lt=oldest, compacted_at=None).order_by("finished_at")
     for tenant_id, run_id in ended.values_list("tenant_id", "id")[:MOST]:
-        if time.monotonic() > end:
+        if time.monotonic() > end or runner.is_stopping():  # a worker that stops waits for its jobs
             return
         with _turn_of(tenant_id, run_id):
             run_compact(tenant_id=tenant_id, run_id=run_id)

@@ -69,8 +69,11 @@ def test_all_that_is_due_is_compacted(in_acme: Tenant, caplog: pytest.LogCapture
     assert "A job failed on a run" in caplog.text
 
 
-def test_compaction_ends_with_its_minute(in_acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("over", [("tasks.COMPACT_SECONDS", -1.0), ("runner.is_stopping", lambda: True)])
+def test_compaction_ends_with_its_minute_and_its_worker(
+    in_acme: Tenant, monkeypatch: pytest.MonkeyPatch, over: tuple[str, Any]
+) -> None:
     ended(in_acme, 3)
-    monkeypatch.setattr(tasks, "COMPACT_SECONDS", -1.0)
+    monkeypatch.setattr(f"runs.{over[0]}", over[1])
     compact()
     assert Run.objects.filter(compacted_at=None).count() == 3
