@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from agents.models import AgentVersion
 from core.errors import InvalidRequest
 from core.validation import parse
+from runs.events import custom
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool
 from runs.services.turns import TurnRequest
 
@@ -64,7 +65,7 @@ def _when_busy(forwarded: Any) -> str | None:
 
 def resume_elsewhere(run_id: UUID, after: int) -> dict[str, Any]:
     """The last thing that a stopping server says of a run that goes on: follow it again after the seq `after`."""
-    return {"type": "CUSTOM", "name": "resume", "value": {"run_id": str(run_id), "after": after}}
+    return {"type": "CUSTOM", **custom("resume", {"run_id": str(run_id), "after": after})}
 
 
 def _message(message: BaseModel) -> dict[str, Any]:

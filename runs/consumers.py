@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from django.conf import settings
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
-from core.api import parse_json
-from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted
+from core.api import parse_json, to_application_error
+from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted, RateLimited
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -36,6 +37,7 @@ from tenants.principal import Principal
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
+MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
 class RunFrame(BaseModel):
@@ -64,7 +66,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._following: dict[UUID, asyncio.Task[None]] = {}
+        self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
+        self._following: dict[UUID, asyncio.Task[None] | None] = {}  # None: it has ended
         self._joined = ExitStack()
         self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
@@ -101,11 +104,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
             return
         try:
             await self._handle(parse_json((text_data or "").encode() if bytes_data is None else bytes_data))
-        except ApplicationError as error:
-            await self._send_error(error)
-        except Exception:
-            logger.exception("A socket frame failed")
-            await self._send_error(ApplicationError("The server failed. The request id leads to its log."))
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault))
 
     async def _handle(self, frame: Any) -> None:
         match frame.get("type") if isinstance(frame, dict) else None:
@@ -113,10 +113,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 await self.send(text_data='{"type":"pong"}')
             case "run":
                 await self._run(parse(RunFrame, frame))
+            case "since" | "cancel" if len(self._asked) >= MAX_ASKED:
+                message = f"{MAX_ASKED} `since` and `cancel` frames of this socket are under way: wait for one to end."
+                raise RateLimited(message, code="socket_busy")
             case "since":
                 await self._since(parse(SinceFrame, frame))
             case "cancel":
-                self._spawn(self._cancel(parse(CancelFrame, frame)))  # which waits until the run has stopped
+                self._spawn(self._cancel(parse(CancelFrame, frame)), asked=True)  # it waits until the run has stopped
             case other:
                 message = "type must be run, since, cancel or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
@@ -133,8 +136,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def _cancel(self, frame: CancelFrame) -> None:
         try:
             await runner.stop(actor=self.actor, ref=frame.run_id)
-        except ApplicationError as error:
-            await self._send_error(error)
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault, run_id=frame.run_id))
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)
@@ -150,7 +153,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         known = self._following.pop(run.id, None)
         if known is not None:
             known.cancel()  # it starts again where the client says
-        self._follow(run.key, frame.seq)
+        self._follow(run.key, frame.seq, asked=True)
 
     async def _join(self, session_id: UUID) -> None:
         """From now on every run of the session is followed, those under way from their beginning."""
@@ -158,7 +161,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self.session_id = session_id
             here = await process()
             self._joined.enter_context(here.session(session_id, self._announced))
-            await self._follow_open()
+            self._spawn(self._follow_open())
 
     def _announced(self, key: RunKey | None) -> None:
         if key is not None:
@@ -167,27 +170,46 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._spawn(self._follow_open())
 
     async def _follow_open(self) -> None:
+        """Where that fails the client misses runs that it cannot know of: it must open the socket again."""
         assert self.session_id is not None
-        for run in await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id):
+        try:
+            found = await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id)
+        except Exception as fault:
+            await self.send(text_data=self._error_frame(fault))
+            await self.close(code=SERVICE_RESTART)
+            return
+        for run in found:
             self._follow(run.key)
 
-    def _follow(self, key: RunKey, after: int = 0) -> None:
+    def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+        """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            self._following[key.run_id] = self._spawn(self._forward(key, after))
+            task = self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
+            task.add_done_callback(partial(self._followed, key.run_id))
+
+    def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
+        if self._following.get(run_id) is task:
+            self._following[run_id] = None
 
     async def _forward(self, key: RunKey, after: int) -> None:
-        run_id = str(key.run_id)
+        async with aclosing(self._frames(key, after)) as frames:
+            async for frame in frames:
+                await self.send(text_data=frame)
+
+    async def _frames(self, key: RunKey, after: int) -> AsyncGenerator[str, None]:
+        """A run's events as the client gets them; where they break off, an error that says after which seq."""
+        run_id, last = str(key.run_id), after
         try:
             async with aclosing(follow(key, after=after)) as source:
                 async for event in source:
                     if event is not None:
-                        await self.send(text_data=socket_json(event, run_id))
+                        yield socket_json(event, run_id)
+                        last = event.seq
         except RunMoved as moved:
-            told = agui.resume_elsewhere(key.run_id, moved.after)
-            await self.send(text_data=orjson.dumps(told).decode())
+            yield orjson.dumps(agui.resume_elsewhere(key.run_id, moved.after)).decode()
             await self.close(code=SERVICE_RESTART, reason=moved.code)
-        except ApplicationError as error:
-            await self._send_error(error)
+        except Exception as fault:
+            yield self._error_frame(fault, run_id=run_id, seq=last)
 
     async def _watch_credential(self) -> None:
         """Close within 5 s of the key or membership being revoked, lowered or suspended."""
@@ -202,13 +224,20 @@ class SessionConsumer(AsyncWebsocketConsumer):
             except Exception:
                 logger.exception("A socket's credential could not be checked")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], asked: bool = False) -> asyncio.Task[None]:
         """In the socket's context: who announces a run may be in another tenant's, or in none."""
         task = asyncio.create_task(work, context=self._context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for held in (self._tasks, self._asked) if asked else (self._tasks,):
+            held.add(task)
+            task.add_done_callback(held.discard)
         return task
 
-    async def _send_error(self, error: ApplicationError) -> None:
+    def _error_frame(self, fault: Exception, **metadata: Any) -> str:
+        """`metadata` is the run's that the fault is about, as an event has it."""
+        error = to_application_error(fault)
+        if error is None:
+            logger.error("A socket's work failed", exc_info=fault)
+            error = ApplicationError("The server failed. The request id leads to its log.")
+        about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
-        await self.send(text_data=orjson.dumps({"type": "error", **body}).decode())
+        return orjson.dumps({"type": "error", **body, **about}).decode()

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -16,6 +16,11 @@ DELTAS = {
     "REASONING_MESSAGE_CONTENT": "messageId",
     "TOOL_CALL_ARGS": "toolCallId",
 }
+# The names of the platform's own CUSTOM events: it acts on them, and so do clients. No template may use them.
+CustomName = Literal[
+    "attempt_restarted", "checkpoint", "empty_answer", "heard", "message_snapshot", "refusal", "resume"
+]
+RESERVED = frozenset(get_args(CustomName))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,14 @@ def error_of(event: Event) -> ApplicationError:
     return error
 
 
+def custom(name: CustomName, value: Any) -> dict[str, Any]:
+    """The fields of a CUSTOM event of the platform's own."""
+    return {"name": name, "value": value}
+
+
 def attempt_restarted(attempt: int, keep: int) -> dict[str, Any]:
     """The fields of the CUSTOM event by which clients drop all events of the run after the seq `keep`."""
-    return {"name": "attempt_restarted", "value": {"attempt": attempt, "keep": keep}}
+    return custom("attempt_restarted", {"attempt": attempt, "keep": keep})
 
 
 def restart_of(event: Event) -> int | None:

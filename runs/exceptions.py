@@ -20,6 +20,15 @@ class RunFailed(ApplicationError):
         super().__init__("The run failed on the server. The run id leads to its log.")
 
 
+class ReservedName(ApplicationError):
+    """A fault of a template's."""
+
+    code = "reserved_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The agent's template sent a Custom event named '{name}', which only the platform may send.")
+
+
 class NotReplayable(Conflict):
     code = "not_replayable"
 

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from core.aio import in_db_thread
 from core.tenant import tenant_context
-from runs.events import DELTAS, Event, make_event
+from runs.events import DELTAS, Event, custom, make_event
 from runs.exceptions import RunMoved
 from runs.hub import Mailbox
 from runs.process import Process, process
@@ -101,7 +101,7 @@ def as_seen_after(event: Event, last: int) -> Event:
         return event
     part = DELTAS[event.type]
     value = {part: event.data[part], "type": event.type, "start": merged["start"], "text": event.data["delta"]}
-    return make_event(event.seq, "CUSTOM", {"name": "message_snapshot", "value": value}, event.at)
+    return make_event(event.seq, "CUSTOM", custom("message_snapshot", value), event.at)
 
 
 async def all_events(key: RunKey) -> AsyncGenerator[Event, None]:

@@ -91,10 +91,9 @@ def _left_alone(here: Process, task: asyncio.Task[Run]) -> None:
 
 
 async def leave(run: Run) -> None:
-    """A caller has gone. A run that nobody can come back for, and nobody else follows, ends."""
-    here = await process()
-    if not run.outlives_caller and not here.hub.followers(run.id):
-        here.cancel(run.id)
+    """A caller has gone. A run that it cannot come back for ends, also for those who look at its events."""
+    if not run.outlives_caller:
+        (await process()).cancel(run.id)
 
 
 def start(here: Process, turn: Turn) -> asyncio.Task[None]:

@@ -11,7 +11,8 @@ from uuid import uuid4
 from core.ids import uuid7
 from core.validation import storable, storable_text
 from llm.wire import Accumulator, Delta, ToolCallDelta
-from runs.events import without_nones
+from runs.events import RESERVED, custom, without_nones
+from runs.exceptions import ReservedName
 from runs.stream import RunStream
 from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinished, StepStarted
 from toolsets.events import ToolResult
@@ -48,7 +49,7 @@ class Reply:
             self._enter("text")
             self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._id, delta=delta.text)
         if delta.refusal:
-            self._stream.publish("CUSTOM", name="refusal", value=delta.refusal, metadata={"messageId": self._id})
+            self._stream.publish("CUSTOM", **custom("refusal", delta.refusal), metadata={"messageId": self._id})
         for fragment in delta.tool_calls or ():
             self._tool_call(fragment)
         if delta.finish_reason:
@@ -92,7 +93,7 @@ class Reply:
         said = self._said.completion()
         if not (said.text or said.reasoning or said.refusal or said.tool_calls):
             metadata = {"messageId": self._id}
-            self._stream.publish("CUSTOM", name="empty_answer", value=finish_reason, metadata=metadata)
+            self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=metadata)
         self._sink.said(said.message(), finish_reason)
 
     def close(self) -> None:
@@ -146,7 +147,7 @@ class RunSink:
     async def heard(self, run_id: str, messages: list[Message]) -> None:
         """What the user said meanwhile, as the run that brought it."""
         self.messages += messages
-        self.stream.publish("CUSTOM", name="heard", value={"run_id": run_id, "messages": messages})
+        self.stream.publish("CUSTOM", **custom("heard", {"run_id": run_id, "messages": messages}))
         await self.stream.room()
 
     async def tool_result(self, result: ToolResult) -> None:
@@ -162,18 +163,25 @@ class RunSink:
         await self.stream.room()
 
     async def template_event(self, event: Event) -> None:
+        """Raises ReservedName for an event that would pass for one of the platform's."""
         match event:
             case StepStarted():
                 self.stream.publish("STEP_STARTED", stepName=storable_text(event.name))
             case StepFinished():
                 self.stream.publish("STEP_FINISHED", stepName=storable_text(event.name))
             case Custom():
-                self.stream.publish("CUSTOM", name=storable_text(event.name), value=storable(event.value))
+                self._custom(event)
             case Checkpointed():
-                self.stream.publish("CUSTOM", name="checkpoint", value=event.id)
+                self.stream.publish("CUSTOM", **custom("checkpoint", event.id))
             case Answer():
                 await self._answer(event)
         await self.stream.room()
+
+    def _custom(self, event: Custom) -> None:
+        name = storable_text(event.name)
+        if name in RESERVED:
+            raise ReservedName(name)
+        self.stream.publish("CUSTOM", name=name, value=storable(event.value))
 
     async def _answer(self, answer: Answer) -> None:
         """A template may answer with text that no model said: it becomes a message of its own."""

@@ -1,5 +1,9 @@
 """Background work on runs; every job is safe to run twice."""
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,8 +20,20 @@ from runs.services.compact import run_compact
 from runs.services.stop import run_expire
 from templates_app.checkpoints import CHECKPOINT_TABLES
 
+logger = logging.getLogger(__name__)
 DAYS_AHEAD = 7  # for which partitions are made
-BATCH = 200
+COMPACT_SECONDS = 50.0  # of each minute
+MOST = 20_000  # runs that are looked for at once; no minute is long enough for them
+
+
+@contextmanager
+def _turn_of(tenant_id: UUID, run_id: UUID) -> Iterator[None]:
+    """In the run's tenant. What it raises goes to the log, and keeps no other run from its turn."""
+    try:
+        with tenant_context(tenant_id):
+            yield
+    except Exception:
+        logger.exception("A job failed on a run", extra={"run_id": str(run_id)})
 
 
 @job("runs.recover", platform=True, cron="* * * * * */5")
@@ -25,7 +41,7 @@ def recover() -> None:
     """Find the runs whose process is gone, and those whose turn has come and that nobody has begun."""
     claimable = RunLease.objects.using("ops").filter(lease_until__lt=Now())
     for tenant_id, run_id in claimable.values_list("tenant_id", "run_id"):
-        with tenant_context(tenant_id):
+        with _turn_of(tenant_id, run_id):
             enqueue("runs.take_over", once=f"run {run_id}", run_id=str(run_id))
 
 
@@ -45,17 +61,20 @@ def expire() -> None:
     oldest = timezone.now() - timedelta(seconds=settings.RUN_QUEUE_TIMEOUT)
     waiting = Run.objects.using("ops").filter(status=Run.Status.QUEUED, finished_at=None, created_at__lt=oldest)
     for tenant_id, run_id in waiting.values_list("tenant_id", "id"):
-        with tenant_context(tenant_id):
+        with _turn_of(tenant_id, run_id):
             run_expire(tenant_id=tenant_id, run_id=run_id)
 
 
 @job("runs.compact", platform=True, cron="* * * * *")
 def compact() -> None:
-    """Merge the pieces of messages of runs that finished a day ago."""
+    """Merge the pieces of messages of runs that finished a day ago, those first that have waited longest."""
+    end = time.monotonic() + COMPACT_SECONDS
     oldest = timezone.now() - timedelta(days=1)
     ended = Run.objects.using("ops").filter(finished_at__lt=oldest, compacted_at=None).order_by("finished_at")
-    for tenant_id, run_id in ended.values_list("tenant_id", "id")[:BATCH]:
-        with tenant_context(tenant_id):
+    for tenant_id, run_id in ended.values_list("tenant_id", "id")[:MOST]:
+        if time.monotonic() > end or runner.is_stopping():  # a worker that stops waits for its jobs
+            return
+        with _turn_of(tenant_id, run_id):
             run_compact(tenant_id=tenant_id, run_id=run_id)
 
 

@@ -14,7 +14,10 @@ class StepFinished(msgspec.Struct, frozen=True):
 
 
 class Custom(msgspec.Struct, frozen=True):
-    """Something of the template's own for the client, passed on as an AG-UI CUSTOM event; `value` is JSON."""
+    """Something of the template's own for the client, passed on as an AG-UI CUSTOM event; `value` is JSON.
+
+    A name of the platform's own events (`runs.events.RESERVED`) fails the run.
+    """
 
     name: str
     value: Any

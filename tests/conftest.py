@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
 from llm.services import provider_create
+from runs.process import _processes
 from runs.store import Store
 from tenants import authentication
 from tenants.models import Tenant
@@ -36,8 +37,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or pyfuncitem.get_closest_marker("asyncio"):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    async_to_sync(pyfuncitem.obj)(**arguments)
+    async_to_sync(_played)(pyfuncitem.obj(**arguments))
     return True
+
+
+async def _played(test: Coroutine[Any, Any, None]) -> None:
+    """What it left running ends with it: later its database work would not share the transaction."""
+    try:
+        await test
+    finally:
+        held, lifetime = _processes.get(asyncio.get_running_loop(), (None, None))
+        if held is not None and lifetime is not None:
+            for task in held.tasks.values():
+                task.cancel()
+            await asyncio.gather(*held.tasks.values(), return_exceptions=True)
+            await lifetime.aclose()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

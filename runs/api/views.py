@@ -26,7 +26,7 @@ from runs.exceptions import RunMoved
 from runs.follow import as_seen_after, follow, opened
 from runs.models import Run
 from runs.openai_chat import ChatFormat, chunks, completion
-from runs.services.turns import TurnRequest, checked_key
+from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
 
@@ -49,7 +49,7 @@ def event_stream(data: str) -> OpenApiResponse:
 CHAT_ERRORS = body_errors(404, 409, 422, 429, 502, 503, 504)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[ -~]+$"},
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": KEY},
     OpenApiParameter.HEADER,
     description="Names this request among its repetitions: they find the run that the first has begun.",
 )
@@ -127,7 +127,7 @@ def _run_headers(run: Run) -> dict[str, str]:
 
 
 async def _left(run: Run, events: Followed) -> Followed:
-    """The events; a run that nobody else can read ends with who reads them."""
+    """The events, for the run's caller: with it ends a run that it cannot come back for."""
     try:
         async with aclosing(events):
             async for event in events:
@@ -201,7 +201,12 @@ class RunEventsView(AsyncApiView):
         parameters=[
             OpenApiParameter("after", {"type": "integer", "minimum": 0, "default": 0}, description="A `seq`."),
             OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
-            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="`after`, for event streams."),
+            OpenApiParameter(
+                "Last-Event-ID",
+                str,
+                OpenApiParameter.HEADER,
+                description="For event streams, in place of `after`; an empty one is as none.",
+            ),
         ],
         responses={
             (200, "application/json"): RunEventList,
@@ -214,8 +219,8 @@ class RunEventsView(AsyncApiView):
     async def get(self, request: Request, ref: str) -> Any:
         """A run's timeline after `after`: a JSON list, or an event stream by `Accept: text/event-stream`."""
         streamed = "text/event-stream" in request.headers.get("Accept", "")
-        resume = request.headers.get("Last-Event-ID") if streamed else None
-        after = _sequence(resume if resume is not None else request.GET.get("after", "0"))
+        resume = request.headers.get("Last-Event-ID") if streamed else None  # an empty one means none, as in HTML
+        after = _sequence(resume or request.GET.get("after", "0"))
         limit = page_limit(request, maximum=1000, default=100)
         run = await in_db_thread(selectors.run_get, actor=self.actor, ref=ref)
         if streamed:

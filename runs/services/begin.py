@@ -92,20 +92,27 @@ def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | Non
     """The run that the same request has begun before; None for the first, for which repetitions wait."""
     asked = [request.stored(), request.session, request.end_user, request.source]
     body_hash = hashlib.sha256(orjson.dumps(asked)).digest()
+    known = None
+    while known is None:  # again when the key that was in the way has been deleted meanwhile
+        if _take_key(actor, request, body_hash, run_id):
+            return None
+        keys = IdempotencyKey.objects.select_related("run__session", "run__agent_version__agent")
+        known = keys.filter(tenant_id=actor.tenant_id, key=request.idempotency_key).first()
+    if bytes(known.body_hash) != body_hash:
+        message = "This Idempotency-Key was used for another request; use a new key for each."
+        raise IdempotencyMismatch(message, param="Idempotency-Key")
+    return known.run
+
+
+def _take_key(actor: Principal, request: TurnRequest, body_hash: bytes, run_id: UUID) -> bool:
+    """Waits for another transaction that takes the same key, or deletes it."""
     sql = """
         INSERT INTO idempotency_key (id, tenant_id, key, body_hash, run_id, created_at)
         VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (tenant_id, key) DO NOTHING
     """
     with connection.cursor() as cursor:
         cursor.execute(sql, [uuid7(), actor.tenant_id, request.idempotency_key, body_hash, run_id])
-        if cursor.rowcount:
-            return None
-    keys = IdempotencyKey.objects.select_related("run__session", "run__agent_version__agent")
-    known = keys.get(tenant_id=actor.tenant_id, key=request.idempotency_key)
-    if bytes(known.body_hash) != body_hash:
-        message = "This Idempotency-Key was used for another request; use a new key for each."
-        raise IdempotencyMismatch(message, param="Idempotency-Key")
-    return known.run
+        return bool(cursor.rowcount)
 
 
 def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owner: UUID) -> Begun:

@@ -1,16 +1,17 @@
 """How a run gets to a process later than it began: its turn has come, or the process that had it is gone."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from core import audit
 from core.errors import ApplicationError, Unavailable
 from runs.events import Event, attempt_restarted, make_event, stored_event
-from runs.exceptions import RunCancelled
+from runs.exceptions import RunCancelled, RunFailed
 from runs.models import Run, RunEvent
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
@@ -20,6 +21,8 @@ from runs.services.stop import run_end
 from runs.services.turns import Turn, locked_session, new_messages, turn_of
 from runs.transcript import Transcript, still_valid
 
+logger = logging.getLogger(__name__)
+
 
 @transaction.atomic
 def run_take_over(
@@ -28,8 +31,8 @@ def run_take_over(
     """Claim a run and make it ready to run here; or end it where it cannot go on. None when there is nothing to claim.
 
     A lost run begins another attempt, after the last of the agent's `checkpoints` that its events know of, else from
-    its start. One that nobody can read any more, that was cancelled, or has had RUN_ATTEMPTS, ends. Call it in the
-    tenant.
+    its start. One that nobody can read any more, that was cancelled, has had RUN_ATTEMPTS, or cannot be made ready,
+    ends. Call it in the tenant. Raises only what may pass if it is tried again: that the database does not answer.
     """
     runs = Run.objects.filter(tenant_id=tenant_id, id=run_id)
     found = runs.first()
@@ -46,8 +49,19 @@ def run_take_over(
     try:
         with transaction.atomic():
             return _start(run, claim) if run.status == Run.Status.QUEUED else _restart(run, claim, checkpoints)
-    except ApplicationError as error:
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as fault:
+        error = _told(run, fault)
         return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=Run.Status.FAILED, error=error)
+
+
+def _told(run: Run, fault: Exception) -> ApplicationError:
+    """What the run's readers are told of a fault."""
+    if isinstance(fault, ApplicationError):
+        return fault
+    logger.error("A run could not be taken over", exc_info=fault, extra={"run_id": str(run.id)})
+    return RunFailed()
 
 
 def _start(run: Run, claim: Claim) -> Turn:

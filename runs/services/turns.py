@@ -1,5 +1,6 @@
 """A turn: what a client asked, and everything that its run needs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from toolsets.toolbox import GrantedToolset
 
 Messages = list[dict[str, Any]]
 MAX_KEY = 255  # characters of an Idempotency-Key
+KEY = r"^[ -~]+$"  # printable ASCII, which every header can carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ class TurnRequest:
 
 
 def checked_key(key: str | None) -> str | None:
-    """A client's Idempotency-Key; raises InvalidRequest for one that cannot be kept."""
-    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
-        message = f"An Idempotency-Key has 1 to {MAX_KEY} characters, without control characters."
+    """A client's Idempotency-Key, of a header or a frame; raises InvalidRequest for one that cannot be kept."""
+    if key is not None and not (len(key) <= MAX_KEY and re.fullmatch(KEY, key)):
+        message = f"An Idempotency-Key has 1 to {MAX_KEY} characters, of printable ASCII."
         raise InvalidRequest(message, param="Idempotency-Key")
     return key
 

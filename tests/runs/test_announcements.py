@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from core.tenant import tenant_context
+from runs.models import Run
 from runs.process import process
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_lost_runs import begun
-from tests.runs.test_socket import hear, hear_run, say, socket
+from tests.runs.test_socket import hear, hear_run, run_input, say, socket
 from tests.runs.test_waiting_runs import SLOW, all_done, script
 from tests.runs.test_writer import outside
 
@@ -59,6 +60,24 @@ async def test_what_was_announced_while_nobody_listened_is_looked_up(
             assert (await other.execute(CUT)).rowcount == 1
         events = await hear_run(ws)
         assert {event["metadata"]["run_id"] for event in events} == {str(run.id)}
+
+
+async def test_of_a_run_that_has_ended_a_socket_keeps_its_id(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    here = await process()
+    async with socket(owner, "s") as ws:
+        for text in ("one", "two"):
+            await say(ws, {"type": "run", "agent": scripted, "input": run_input(text, "s")})
+            await hear_run(ws)
+        run = await Run.objects.alatest("created_at")
+        assert run.session_id is not None
+        (announced,) = here._sessions[run.session_id]
+        following = announced.__self__._following  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+        assert list(following.values()) == [None, None]
+        here.announce(run.session_id, run.key)  # late
+        assert await ws.receive_nothing(timeout=0.2)
+        await say(ws, {"type": "since", "run_id": str(run.id), "seq": 0})
+        assert (await hear_run(ws))[0]["metadata"] == {"seq": 1, "run_id": str(run.id)}
 
 
 async def test_a_repetition_announces_nothing(owner: Actor, scripted: str, in_acme: Tenant) -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs.models import IdempotencyKey, Run
 from runs.tasks import forget_keys
+from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import frames, script, user
@@ -63,8 +64,21 @@ async def test_a_failure_is_given_again_and_a_refusal_is_not(owner: Actor, scrip
     assert first["X-Request-Id"] != again["X-Request-Id"]
     assert (await post(owner, "l", user("hi"), model="nosuch")).status_code == 404
     assert (await post(owner, "l", user("hi"))).status_code == 200
-    for wrong in ("", "x" * 256, "a\tb"):
-        assert (await post(owner, wrong, user("hi"))).status_code == 400
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\n", "é"])
+async def test_a_key_is_printable_ascii_wherever_it_comes_from(
+    owner: Actor, scripted: str, in_acme: Tenant, key: str
+) -> None:
+    answer = await post(owner, key, user("hi"))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "Idempotency-Key")
+    assert "printable ASCII" in error["message"]
+    async with socket(owner) as ws:
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi"), "idempotency_key": key})
+        assert (await hear_run(ws))[-1]["error"]["message"] == error["message"]
+    assert not await Run.objects.aexists()
+    assert (await post(owner, "a b~" + "x" * 251, user("hi"))).status_code == 200
 
 
 async def test_many_at_once_begin_one_run(owner: Actor, scripted: str, in_acme: Tenant) -> None:
@@ -91,6 +105,23 @@ async def test_agui_and_the_socket_take_keys_too(owner: Actor, scripted: str, in
         assert text_of(await hear_run(ws)) == "You said: ho"
         assert await ws.receive_nothing(timeout=0.2)
     assert await Run.objects.acount() == 2
+
+
+async def test_a_key_that_is_deleted_while_it_is_looked_up_is_free(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await post(owner, "k", user("hi"))
+    keys, looked_up = IdempotencyKey.objects, IdempotencyKey.objects.select_related
+
+    def late(*names: str) -> Any:
+        ChatSession.objects.using("owner").all().delete()
+        return looked_up(*names)
+
+    monkeypatch.setattr(keys, "select_related", late)
+    again = await post(owner, "k", user("hi"))
+    assert again.status_code == 200, again.content
+    assert again["X-Run-Id"] != first["X-Run-Id"]
+    assert str((await IdempotencyKey.objects.aget()).run_id) == again["X-Run-Id"]
 
 
 async def test_a_key_is_free_again_after_a_while(owner: Actor, scripted: str, in_acme: Tenant) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from audit.models import AuditEvent
 from core.tenant import tenant_context
@@ -247,6 +247,61 @@ async def test_a_run_whose_model_is_gone_fails_and_lets_the_next_one_begin(
     task = await runner.take_over(tenant_id=in_acme.id, run_id=waiting.id)
     assert task is not None
     await runner.finished(task)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE run_event SET data = data - 'timestamp' WHERE run_id = %s AND seq = 1",
+        "UPDATE run SET request = '{}' WHERE id = %s",
+    ],
+)
+async def test_a_run_that_cannot_be_read_any_more_fails(
+    owner: Actor, scripted: str, in_acme: Tenant, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await begun(owner)
+    await lose(run.id)
+    await sync_to_async(as_sql)(damage, run.id)
+    assert await runner.take_over(tenant_id=in_acme.id, run_id=run.id) is None
+    await run.arefresh_from_db()
+    assert (run.status, run.error_code) == ("failed", "run_failed")
+    assert "A run could not be taken over" in caplog.text
+
+
+async def test_a_run_that_waits_and_cannot_be_read_any_more_fails(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    first = await begun(owner)
+    waiting = await begun(owner, "two")
+    await sync_to_async(as_sql)("UPDATE run SET request = request - 'messages' WHERE id = %s", waiting.id)
+
+    async def ended() -> bool:
+        return not await RunLease.objects.aexists()
+
+    await until(ended)
+    await first.arefresh_from_db()
+    await waiting.arefresh_from_db()
+    assert (first.status, waiting.status, waiting.error_code) == ("succeeded", "failed", "run_failed")
+
+
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+async def test_a_database_that_does_not_answer_fails_no_run(
+    owner: Actor, scripted: str, in_acme: Tenant, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    run = await begun(owner)
+    await lose(run.id)
+    from runs.services import take_over as service
+
+    def gone(**_: Any) -> None:
+        raise fault("the connection is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "turn_of", gone)
+        with pytest.raises(fault):
+            await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 2)
 
 
 async def test_a_stopping_process_gives_its_runs_up(owner: Actor, scripted: str, in_acme: Tenant) -> None:

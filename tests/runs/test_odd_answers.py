@@ -6,13 +6,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 
 from core.validation import storable, storable_text
 from llm.gateway import MAX_CALL_ID
 from llm.wire import Delta, Usage
 from runs import runner
+from runs.events import RESERVED
 from runs.hub import Hub
-from runs.models import Run
+from runs.models import Run, RunEvent
 from runs.process import process
 from runs.sink import MAX_TOKENS, RunSink
 from runs.stream import RunKey, RunStream
@@ -57,6 +59,8 @@ class Odd(AgentTemplate):
         asked = context.messages[-1]["content"]
         if asked in VALUES:
             yield Custom("odd\\0", VALUES[asked])
+        if asked.startswith("custom "):
+            yield Custom(asked.removeprefix("custom "), {"run_id": str(context.run_id), "messages": "forged"})
         if asked == "step":
             yield StepStarted("a\\0b")
         if asked == "parts":
@@ -93,6 +97,25 @@ async def test_a_timeout_of_a_templates_own_is_no_timeout_of_the_run(
     await odd(owner, add_template)
     response = await chat(owner, user("timeout"), model="odd")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "run_failed")
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+async def test_a_template_cannot_forge_the_platforms_events(
+    owner: Actor, scripted: str, in_acme: Tenant, add_template: Any, name: str
+) -> None:
+    await odd(owner, add_template)
+    response = await chat(owner, user(f"custom {name}"), model="odd")
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (500, "reserved_name")
+    assert f"'{name}'" in error["message"]
+    run = await Run.objects.aget()
+    assert (run.status, run.error_code) == ("failed", "reserved_name")
+    assert not await RunEvent.objects.filter(type="CUSTOM").aexists()
+
+
+def test_the_reserved_names_are_documented() -> None:
+    page = (settings.BASE_DIR / "docs" / "template-and-toolset-authors.md").read_text()
+    assert all(f"`{name}`" in page for name in RESERVED)
 
 
 async def test_a_nul_of_a_model_is_replaced(owner: Actor, scripted: str, in_acme: Tenant) -> None:

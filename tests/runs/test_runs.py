@@ -65,6 +65,12 @@ async def test_the_timeline_of_a_finished_run(owner: Actor, scripted: str) -> No
         f"/v1/{path}", headers={**owner.headers, "Accept": "text/event-stream", "Last-Event-ID": "5"}
     )
     assert events_of(await frames(streamed)) == [(row["seq"], row["event"]) for row in body["data"][5:]]
+    for query, first in (("", 0), ("?after=3", 3)):
+        headers = {**owner.headers, "Accept": "text/event-stream", "Last-Event-ID": ""}
+        streamed = await owner.ahttp.get(f"/v1/{path}{query}", headers=headers)
+        assert [seq for seq, _ in events_of(await frames(streamed))] == list(range(first + 1, 9))
+    headers = {**owner.headers, "Accept": "text/event-stream", "Last-Event-ID": "x"}
+    assert (await owner.ahttp.get(f"/v1/{path}", headers=headers)).status_code == 400
     for bad in ({"after": "x"}, {"after": -1}, {"limit": 0}, {"limit": 1001}):
         assert (await owner.aget(path, **bad)).status_code == 400
 
@@ -106,6 +112,18 @@ async def test_dropping_a_pass_through_stops_it(owner: Actor, scripted: str, in_
             break
         await asyncio.sleep(0.01)
     assert run.status == "cancelled"
+
+
+async def test_a_pass_through_ends_with_its_caller_whoever_looks_at_it(owner: Actor, scripted: str) -> None:
+    response = await chat(owner, script({"say": "half an"}, {"fail": "hang"}), model="scripted/default", stream=True)
+    accept = {**owner.headers, "Accept": "text/event-stream"}
+    followed = await owner.ahttp.get(f"/v1/runs/{response['X-Run-Id']}/events", headers=accept)
+    parts = aiter(response)
+    await anext(parts)
+    await parts.aclose()
+    async with asyncio.timeout(5):
+        events = events_of(await frames(followed))
+    assert (events[-1][1]["type"], events[-1][1]["code"]) == ("RUN_ERROR", "run_cancelled")
 
 
 PARALLEL = """
