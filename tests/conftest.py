@@ -22,7 +22,6 @@ from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
 from llm.services import provider_create
-from runs.process import _processes
 from runs.store import Store
 from tenants import authentication
 from tenants.models import Tenant
@@ -46,12 +45,10 @@ async def _played(test: Coroutine[Any, Any, None]) -> None:
     try:
         await test
     finally:
-        held, lifetime = _processes.get(asyncio.get_running_loop(), (None, None))
-        if held is not None and lifetime is not None:
-            for task in held.tasks.values():
-                task.cancel()
-            await asyncio.gather(*held.tasks.values(), return_exceptions=True)
-            await lifetime.aclose()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
