@@ -1,11 +1,16 @@
 """UUIDv7 (RFC 9562): keys made by us that sort by time, on every PostgreSQL from 15."""
 
+import base64
 import os
+import string
 import threading
 import time
 from uuid import UUID
 
 NIL = UUID(int=0)  # the id of no row
+
+_BASE64 = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+_SORTED = bytes.maketrans(_BASE64.encode(), bytes(sorted(f"-_{string.ascii_letters}{string.digits}".encode())))
 
 _lock = threading.Lock()
 _last_ms = 0
@@ -26,6 +31,11 @@ def uuid7() -> UUID:
         ms, count = _last_ms, _counter
     tail = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(int=(ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | tail)
+
+
+def short_id() -> str:
+    """A new UUIDv7 in 22 characters that sort as it does, for what is written very often."""
+    return base64.b64encode(uuid7().bytes).translate(_SORTED).decode()[:22]
 
 
 def parse_uuid(text: object) -> UUID | None:

@@ -1,8 +1,7 @@
 """The canonical events of a run: AG-UI 1.0 (https://docs.ag-ui.com), dicts that are encoded once for every reader."""
 
 import time
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
 
@@ -23,17 +22,17 @@ CustomName = Literal[
 RESERVED = frozenset(get_args(CustomName))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """`at` is milliseconds since 1970; `data` is the AG-UI event and `json` its encoding; `seq` counts from 1.
+class Event(NamedTuple):
+    """`at` is milliseconds since 1970; `data` is the AG-UI event; `seq` counts from 1.
 
-    `first` is below `seq` where a stretch of pieces was merged later: the event then stands for all from there on.
+    `said` is the encoding of what it says besides its type and time. `first` is below `seq` where a stretch of pieces
+    was merged later: the event then stands for all from there on.
     """
 
     seq: int
     at: int
     data: dict[str, Any]
-    json: bytes
+    said: bytes
     first: int = 0
 
     @property
@@ -45,29 +44,44 @@ class Event:
     def is_terminal(self) -> bool:
         return self.type in TERMINAL
 
+    @property
+    def json(self) -> bytes:
+        """The AG-UI event, for a reader."""
+        return b'{"type":"%s","timestamp":%d' % (self.type.encode(), self.at) + self._rest
+
+    @property
+    def row(self) -> bytes:
+        """For the event log's statements: type, time and the rest as a JSON array."""
+        return b'["%s",%d,%s]' % (self.type.encode(), self.at, self.said)
+
+    @property
+    def _rest(self) -> bytes:
+        return b"}" if self.said == b"{}" else b"," + self.said[1:]
+
 
 def make_event(seq: int, type: str, fields: dict[str, Any], at: int | None = None) -> Event:
     at = now_ms() if at is None else at
-    data = {"type": type, "timestamp": at, **fields}
-    return Event(seq, at, data, _encoded(data), seq)
+    return Event(seq, at, {"type": type, "timestamp": at, **fields}, _encoded(fields), seq)
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _encoded(data: dict[str, Any]) -> bytes:
+def _encoded(fields: dict[str, Any]) -> bytes:
     """One value that PostgreSQL refuses would hold up all that is stored with it, so none gets through."""
     try:
-        json = orjson.dumps(data, default=str)
+        json = orjson.dumps(fields, default=str)
     except TypeError:
-        return orjson.dumps(storable(data))
-    return orjson.dumps(storable(data)) if b"\\u0000" in json else json
+        return orjson.dumps(storable(fields))
+    return orjson.dumps(storable(fields)) if b"\\u0000" in json else json
 
 
-def stored_event(seq: int, data: dict[str, Any]) -> Event:
-    merged = (data.get("metadata") or {}).get("merged")
-    return Event(seq, data["timestamp"], data, orjson.dumps(data), merged["first"] if merged else seq)
+def stored_event(seq: int, at: int, type: str, fields: dict[str, Any]) -> Event:
+    """As `RunEvent` has it."""
+    merged = (fields.get("metadata") or {}).get("merged")
+    data = {"type": type, "timestamp": at, **fields}
+    return Event(seq, at, data, orjson.dumps(fields), merged["first"] if merged else seq)
 
 
 def without_nones(**fields: Any) -> dict[str, Any]:
@@ -133,5 +147,8 @@ def restart_of(event: Event) -> int | None:
 
 def socket_json(event: Event, run_id: str) -> str:
     """An event for a socket, with its place in its run."""
+    if "metadata" not in event.data:
+        place = b',"metadata":{"seq":%d,"run_id":"%s"}' % (event.seq, run_id.encode())
+        return (b'{"type":"%s","timestamp":%d%s' % (event.type.encode(), event.at, place) + event._rest).decode()
     metadata = {**(event.data.get("metadata") or {}), "seq": event.seq, "run_id": run_id}
     return orjson.dumps({**event.data, "metadata": metadata}).decode()

@@ -99,11 +99,13 @@ FINISHED = (Run.Status.SUCCEEDED, Run.Status.FAILED, Run.Status.CANCELLED, Run.S
 class RunEvent(models.Model):
     """One AG-UI event of a run; `seq` starts at 1 and has no holes.
 
+    `at_ms` is its time in milliseconds since 1970, `data` what it says besides that and its type.
     A compacted row stands for several: `data.metadata.merged` says from which `seq` on (runs/services/compact.py).
     The table is partitioned by `day`: name it in every query. Deleting a run deletes its events, by a trigger.
     """
 
     pk = models.CompositePrimaryKey("run_id", "seq", "day")
+    at_ms = models.BigIntegerField()
     day = models.DateField()
     tenant_id = models.UUIDField()
     run_id = models.UUIDField()
@@ -121,7 +123,7 @@ class RunEvent(models.Model):
 
     @property
     def at(self) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(self.data["timestamp"] / 1000, datetime.UTC)
+        return datetime.datetime.fromtimestamp(self.at_ms / 1000, datetime.UTC)
 
 
 class RunLease(models.Model):

@@ -50,12 +50,16 @@ def event_page(*, key: RunKey, after: int, limit: int) -> Page:
     leases = RunLease.objects.filter(tenant_id=key.tenant_id, run_id=key.run_id)
     reached = leases.values_list("last_seq", flat=True).first()  # before the events: a run's last ones end its lease
     rows = RunEvent.objects.filter(tenant_id=key.tenant_id, run_id=key.run_id, day=key.day, seq__gt=after)
-    events = [stored_event(seq, data) for seq, data in rows.order_by("seq").values_list("seq", "data")[:limit]]
+    events = events_of(rows.order_by("seq")[:limit])
     if not events:
         _check_cursor(key, after, reached)
     elif events[0].first > after + 1:
         raise events_expired(settings.EVENT_RETENTION_DAYS)
     return Page(events, reached is not None)
+
+
+def events_of(rows: QuerySet[RunEvent]) -> list[Event]:
+    return [stored_event(*row) for row in rows.values_list("seq", "at_ms", "type", "data")]
 
 
 def _check_cursor(key: RunKey, after: int, reached: int | None) -> None:

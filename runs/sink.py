@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
-from core.ids import uuid7
+from core.ids import short_id
 from core.validation import storable, storable_text
 from llm.wire import Accumulator, Delta, ToolCallDelta
 from runs.events import RESERVED, custom, without_nones
@@ -33,7 +33,7 @@ class Reply:
         self._stream = sink.stream
         self._metadata = metadata
         self._said = Accumulator()
-        self._id = str(uuid7())  # answers sort by it as they were opened: a replay gives them out in that order
+        self._id = short_id()  # answers sort by it as they were opened: a replay gives them out in that order
         self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
         self._pieces = 0
@@ -154,7 +154,7 @@ class RunSink:
         self.messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content})
         self.stream.publish(
             "TOOL_CALL_RESULT",
-            messageId=str(uuid4()),
+            messageId=short_id(),
             toolCallId=result.tool_call_id,
             content=result.content,
             role="tool",

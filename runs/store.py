@@ -26,15 +26,15 @@ _WRITE = """
 WITH asked AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%s::jsonb) AS asked (r uuid, f int, a int, b int, ev jsonb)
 ), held AS (
-    UPDATE run_lease lease SET last_seq = asked.b, lease_until = clock_timestamp() + make_interval(secs => %s)
+    UPDATE run_lease lease SET last_seq = asked.b
     FROM asked
     WHERE lease.run_id = asked.r AND lease.fence = asked.f AND lease.last_seq = asked.a
     RETURNING lease.run_id, lease.tenant_id, lease.day, lease.fence, lease.watched_until, lease.cancel_requested,
         asked.a, asked.ev
 ), stored AS (
-    INSERT INTO run_event (day, tenant_id, run_id, seq, fence, type, data)
-    SELECT day, tenant_id, run_id, a + number, fence, data ->> 'type', data
-    FROM held, jsonb_array_elements(ev) WITH ORDINALITY AS event (data, number)
+    INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
+    SELECT (told -> 1)::bigint, day, tenant_id, run_id, a + number, fence, told ->> 0, told -> 2
+    FROM held, jsonb_array_elements(ev) WITH ORDINALITY AS event (told, number)
 )
 SELECT array_agg(run_id) FILTER (WHERE watched_until > now()), array_agg(run_id) FILTER (WHERE cancel_requested),
     CASE WHEN count(*) < %s THEN coalesce(array_agg(run_id), '{}') END
@@ -57,10 +57,11 @@ WHERE lease.run_id = asked.r AND lease.fence = asked.f AND lease.run_id IN (SELE
 RETURNING run_id, cancel_requested
 """
 _READ = """
-SELECT asked.place, event.seq, event.data::text
+SELECT asked.place, event.seq, event.at_ms, event.type, event.data::text
 FROM ROWS FROM (jsonb_to_recordset(%s::jsonb) AS (r uuid, d date, a int)) WITH ORDINALITY AS asked (r, d, a, place),
 LATERAL (
-    SELECT seq, data FROM run_event WHERE run_id = asked.r AND day = asked.d AND seq > asked.a ORDER BY seq LIMIT %s
+    SELECT seq, at_ms, type, data FROM run_event WHERE run_id = asked.r AND day = asked.d AND seq > asked.a
+    ORDER BY seq LIMIT %s
 ) AS event
 ORDER BY event.seq
 """
@@ -90,7 +91,7 @@ class Write(NamedTuple):
         return self.after + len(self.events)
 
     def json(self) -> bytes:
-        events = b",".join(event.json for event in self.events)
+        events = b",".join(event.row for event in self.events)
         head = f'{{"r":"{self.run}","f":{self.fence},"a":{self.after},"b":{self.last},"ev":['
         return head.encode() + events + b"]}"
 
@@ -127,12 +128,12 @@ class Store:
         self._free = asyncio.Lock()
 
     async def write(self, writes: Sequence[Write], *, skip_locked: bool = False) -> Written:
-        """Store the events of the runs whose lease this process holds, and renew it.
+        """Store the events of the runs whose lease this process holds.
 
         Raises LockNotAvailable after LOCK_TIMEOUT, but for rows that it shall skip.
         """
         asked = b"[%s]" % b",".join(write.json() for write in writes)
-        arguments = [asked.decode(), settings.RUN_LEASE_SECONDS, len(writes)]
+        arguments = [asked.decode(), len(writes)]
         sql = _WRITE_FREE if skip_locked else _WRITE
         ((watched, cancelled, held),) = await self._run((write.key for write in writes), sql, arguments)
         return Written(watched or (), cancelled or (), held)
@@ -156,8 +157,8 @@ class Store:
         """The first `limit` events of each run after the seq that goes with it; runs without news are missing."""
         runs = ",".join(f'{{"r":"{key.run_id}","d":"{key.day}","a":{after}}}' for key, after in asked)
         found: dict[int, list[Event]] = {}
-        for place, seq, data in await self._run((key for key, _ in asked), _READ, [f"[{runs}]", limit]):
-            found.setdefault(place, []).append(stored_event(seq, orjson.loads(data)))
+        for place, seq, at, type, data in await self._run((key for key, _ in asked), _READ, [f"[{runs}]", limit]):
+            found.setdefault(place, []).append(stored_event(seq, at, type, orjson.loads(data)))
         return {asked[place - 1][0].run_id: events for place, events in found.items()}
 
     async def watch(self, keys: Collection[RunKey]) -> None:

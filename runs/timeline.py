@@ -138,7 +138,7 @@ def _belongs_to(event: RunEvent) -> tuple[Any, ...]:
 
 def _row(origin: datetime, group: list[RunEvent]) -> Row:
     first = group[0]
-    text = "".join(_pieces(group)) if first.type in _DELTAS else _summary(first.data)
+    text = "".join(_pieces(group)) if first.type in _DELTAS else json.dumps(first.data, ensure_ascii=False)
     shown = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
     return Row(first.seq, group[-1].seq, _ms(origin, first.at), first.type, shown)
 
@@ -146,9 +146,3 @@ def _row(origin: datetime, group: list[RunEvent]) -> Row:
 def _pieces(group: list[RunEvent]) -> Iterator[str]:
     for event in group:
         yield str(event.data.get("delta", ""))
-
-
-def _summary(data: dict[str, Any]) -> str:
-    """The event without what the table shows already."""
-    shown = {key: value for key, value in data.items() if key not in ("type", "timestamp")}
-    return json.dumps(shown, ensure_ascii=False)

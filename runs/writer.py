@@ -201,12 +201,15 @@ class Writer:
             raise
 
     async def _keep_leases(self) -> None:
+        rest = settings.RUN_LEASE_SECONDS / 3
         while self._streams:
-            await asyncio.sleep(settings.RUN_LEASE_SECONDS / 3)
+            await asyncio.sleep(rest)
             try:
                 await self._renew()
+                rest = settings.RUN_LEASE_SECONDS / 3
             except _FAULTS:
                 logger.warning("Leases of runs cannot be renewed", exc_info=True)
+                rest = settings.RUN_LEASE_SECONDS / 15
 
     async def _renew(self) -> None:
         streams = [stream for stream in self._streams if not stream.lost]

@@ -41,6 +41,7 @@ CREATE POLICY tenant ON run_lease TO app_owner, app_user, app_ops
 
 EVENT = """
 CREATE TABLE run_event (
+    at_ms bigint NOT NULL,
     day date NOT NULL,
     tenant_id uuid NOT NULL,
     run_id uuid NOT NULL,
@@ -141,8 +142,9 @@ BEGIN
                        'no tenant index: read by run');
     END LOOP;
 END $$;
-INSERT INTO run_event (day, tenant_id, run_id, seq, fence, type, data)
-    SELECT r.day, e.tenant_id, e.run_id, e.seq, 1, e.type, e.data
+INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
+    SELECT (e.data ->> 'timestamp')::bigint, r.day, e.tenant_id, e.run_id, e.seq, 1, e.type,
+        e.data - '{type,timestamp}'::text[]
     FROM run_event_before e JOIN run r ON r.id = e.run_id;
 ALTER TABLE run_event FORCE ROW LEVEL SECURITY;
 ALTER TABLE run FORCE ROW LEVEL SECURITY;
@@ -165,8 +167,8 @@ CREATE TABLE run_event_before (
 );
 ALTER TABLE run_event NO FORCE ROW LEVEL SECURITY;
 INSERT INTO run_event_before (id, created_at, seq, at, type, data, run_id, tenant_id)
-    SELECT gen_random_uuid(), now(), seq, to_timestamp((data ->> 'timestamp')::bigint / 1e3), type, data, run_id,
-           tenant_id
+    SELECT gen_random_uuid(), now(), seq, to_timestamp(at_ms / 1e3), type,
+        jsonb_build_object('type', type, 'timestamp', at_ms) || data, run_id, tenant_id
     FROM run_event;
 SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE run_event_before ENABLE ROW LEVEL SECURITY;
@@ -234,6 +236,7 @@ class Migration(migrations.Migration):
                                 "run_id", "seq", "day", blank=True, editable=False, primary_key=True, serialize=False
                             ),
                         ),
+                        ("at_ms", models.BigIntegerField()),
                         ("day", models.DateField()),
                         ("tenant_id", models.UUIDField()),
                         ("run_id", models.UUIDField()),

@@ -48,7 +48,8 @@ def _merge(rows: Any, stretch: list[RunEvent], said: dict[Part, int]) -> None:
         said[part] = start + len(text)
         if len(stretch) > len(parts):
             metadata = {"merged": {"first": first, "since": since, "start": start}}
-            rows.filter(seq=seq).update(type=part[0], data={**pieces[0].data, "delta": text, "metadata": metadata})
+            merged = {**pieces[0].data, "delta": text, "metadata": metadata}
+            rows.filter(seq=seq).update(at_ms=pieces[0].at_ms, type=part[0], data=merged)
         first = seq + 1
     rows.filter(seq__gte=since, seq__lt=kept.start).delete()
 

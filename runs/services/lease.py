@@ -15,9 +15,9 @@ _known_days: set[date] = set()  # whose partition this process has seen
 
 _APPEND = """
     WITH moved AS (UPDATE run_lease SET last_seq = %s WHERE run_id = %s)
-    INSERT INTO run_event (day, tenant_id, run_id, seq, fence, type, data)
-    SELECT %s, %s, %s, %s + number, %s, data ->> 'type', data
-    FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS event (data, number)
+    INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
+    SELECT (told -> 1)::bigint, %s, %s, %s, %s + number, %s, told ->> 0, told -> 2
+    FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS event (told, number)
 """
 _CREATE = """
     INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
@@ -86,7 +86,7 @@ def lease_make_due(run_id: UUID) -> None:
 
 def events_append(run: Run, *, fence: int, after: int, events: list[Event]) -> None:
     """Store events in the caller's transaction and move the lease on; the caller has the lease, or just ended it."""
-    sent = b"[%s]" % b",".join(event.json for event in events)
+    sent = b"[%s]" % b",".join(event.row for event in events)
     given: list[Any] = [after + len(events), run.id, run.day, run.tenant_id, run.id, after, fence, sent.decode()]
     with connection.cursor() as cursor:
         cursor.execute(_APPEND, given)

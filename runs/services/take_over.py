@@ -10,9 +10,10 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from core import audit
 from core.errors import ApplicationError, Unavailable
-from runs.events import Event, attempt_restarted, make_event, stored_event
+from runs.events import Event, attempt_restarted, make_event
 from runs.exceptions import RunCancelled, RunFailed
 from runs.models import Run, RunEvent
+from runs.selectors import events_of
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
 from runs.services.lease import Claim, events_append, lease_claim
@@ -95,7 +96,7 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
 
 def _events(run: Run) -> list[Event]:
     rows = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day).order_by("seq")
-    return [stored_event(seq, data) for seq, data in rows.values_list("seq", "data")]
+    return events_of(rows)
 
 
 def _verdict(run: Run, claim: Claim) -> tuple[str, ApplicationError] | None:

@@ -51,7 +51,8 @@ def make_events(run: Run, *events: tuple[int, str, dict[str, Any]]) -> list[RunE
             seq=seq,
             fence=1,
             type=kind,
-            data={"type": kind, "timestamp": round(run.started_at.timestamp() * 1000) + ms, **data},
+            at_ms=round(run.started_at.timestamp() * 1000) + ms,
+            data=data,
         )
         for seq, (ms, kind, data) in enumerate(events, start=1)
     ]

@@ -5,9 +5,7 @@ The issue's size: CRASHES=5 CRASH_RATE=50 pytest tests/outside/test_database_cra
 
 import asyncio
 import itertools
-import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +19,8 @@ import pytest
 
 from agentsite.embedded import postgres, roles
 from agentsite.embedded.home import open_home
-from agentsite.embedded.postgres import Cluster, read_postmaster
+from agentsite.embedded.postgres import Cluster
+from bench.database import restart_at_once
 from tests.outside.fleet import Fleet, fleet, scale
 from tests.outside.readers import StreamReader
 from tests.outside.site import Site, new_site
@@ -104,23 +103,10 @@ def crash_often(cluster: Cluster) -> tuple[list[float], list[float]]:
     for _ in range(CRASHES):
         time.sleep(BETWEEN)
         crashes.append(time.monotonic())
-        crash(cluster)
+        restart_at_once(cluster)
         backs.append(time.monotonic() - crashes[-1])
     time.sleep(BETWEEN)
     return crashes, backs
-
-
-def crash(cluster: Cluster) -> None:
-    """An immediate shutdown, and a start that recovers."""
-    server = read_postmaster(cluster.home.path / cluster.name)
-    assert server is not None
-    os.kill(server.pid, signal.SIGQUIT)
-    while cluster.alive():
-        time.sleep(0.01)
-    cluster.users.release()
-    renewed = postgres.ensure(cluster.home, name=cluster.name)
-    cluster.users = renewed.users
-    assert renewed.port == cluster.port
 
 
 async def ask(http: aiohttp.ClientSession, api: str, seen: Seen) -> None:

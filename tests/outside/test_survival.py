@@ -111,6 +111,12 @@ async def begun(http: aiohttp.ClientSession, servers: Sequence[Server]) -> tuple
             await asyncio.sleep(RETRY_SECONDS)
 
 
+STORED = """
+    SELECT run_id::text, seq, jsonb_build_object('type', type, 'timestamp', at_ms) || data
+    FROM run_event WHERE run_id = ANY (%s)
+"""
+
+
 def wrong_texts(readers: Sequence[Reader]) -> list[tuple[str, str, str, Any]]:
     """With how these runs ended."""
     wrong = [reader for reader in readers if reader.text != WORDS]
@@ -122,7 +128,7 @@ def wrong_rows(site: Site, readers: Sequence[Reader]) -> list[str]:
     runs = {reader.run_id for reader in readers}
     stored: dict[str, dict[int, Any]] = defaultdict(dict)
     faults = []
-    for run_id, seq, data in rows(site, "SELECT run_id::text, seq, data FROM run_event WHERE run_id = ANY (%s)", runs):
+    for run_id, seq, data in rows(site, STORED, runs):
         if seq in stored[run_id]:
             faults.append(f"{run_id} has seq {seq} twice")
         stored[run_id][seq] = data

@@ -17,7 +17,7 @@ from tests.runs.test_runs import activate, events_of
 from tests.runs.test_socket import run_input
 
 pytestmark = pytest.mark.django_db
-SLOW = script({"repeat": "word", "times": 20, "delay_ms": 20})
+SLOW = script({"repeat": "word", "times": 20, "delay_ms": 50})
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ async def test_a_run_that_waits_can_be_cancelled(
 
 async def test_limits_of_tenant_and_agent(owner: Actor, scripted: str, in_acme: Tenant, settings: Any) -> None:
     settings.TENANT_CONCURRENT_RUNS = 1
-    first = await chat(owner, SLOW, stream=True)
+    first = await chat(owner, script({"say": "half"}, {"fail": "hang"}), stream=True)
     refused = await chat(owner, user("x"))
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_runs")
     assert "TENANT_CONCURRENT_RUNS" in refused.json()["error"]["message"]
@@ -188,4 +188,5 @@ async def test_limits_of_tenant_and_agent(owner: Actor, scripted: str, in_acme: 
     refused = await chat(owner, user("x"))
     assert (refused.status_code, "max_concurrent_runs" in refused.json()["error"]["message"]) == (429, True)
     assert (await chat(owner, user("x"), model="scripted/default")).status_code == 200
+    assert (await owner.apost(f"runs/{first['X-Run-Id']}/cancel", None)).json()["status"] == "cancelled"
     await frames(first)

@@ -27,7 +27,7 @@ ALL = ["default", "owner", "ops"]
 def told(run: Run, *events: tuple[str, dict[str, Any]]) -> None:
     for seq, (kind, data) in enumerate(events, start=1):
         fields = {"run_id": run.id, "tenant_id": run.tenant_id, "day": run.day, "fence": 1}
-        RunEvent.objects.create(**fields, seq=seq, type=kind, data={"type": kind, "timestamp": seq, **data})
+        RunEvent.objects.create(**fields, seq=seq, type=kind, at_ms=seq, data=data)
 
 
 def said(message: str, delta: str) -> tuple[str, dict[str, Any]]:

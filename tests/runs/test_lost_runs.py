@@ -252,7 +252,7 @@ async def test_a_run_whose_model_is_gone_fails_and_lets_the_next_one_begin(
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE run_event SET data = data - 'timestamp' WHERE run_id = %s AND seq = 1",
+        "UPDATE run_event SET type = 'TEXT_MESSAGE_CONTENT', data = '{}' WHERE run_id = %s AND seq = 1",
         "UPDATE run SET request = '{}' WHERE id = %s",
     ],
 )

@@ -62,7 +62,14 @@ def test_all_that_is_due_is_compacted(in_acme: Tenant, caplog: pytest.LogCapture
     Run.objects.filter(id=broken.id).update(finished_at=OLD - datetime.timedelta(hours=1))
     lease_create(broken, None)  # makes the day's partition
     RunEvent.objects.create(
-        tenant_id=in_acme.id, run_id=broken.id, day=utc_today(), seq=1, fence=1, type="TEXT_MESSAGE_CONTENT", data={}
+        tenant_id=in_acme.id,
+        run_id=broken.id,
+        day=utc_today(),
+        at_ms=1,
+        seq=1,
+        fence=1,
+        type="TEXT_MESSAGE_CONTENT",
+        data={},
     )
     compact()
     assert [run.id for run in Run.objects.filter(compacted_at=None)] == [broken.id]

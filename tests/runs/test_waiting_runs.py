@@ -22,7 +22,7 @@ from tests.runs.test_lost_runs import begun, until
 from tests.runs.test_runs import activate
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
-SLOW = script({"repeat": "word", "times": 10, "delay_ms": 20})[0]["content"]
+SLOW = script({"repeat": "word", "times": 20, "delay_ms": 40})[0]["content"]
 HANG = script({"say": "half an"}, {"fail": "hang"})[0]["content"]
 
 

@@ -323,7 +323,8 @@ async def test_the_logs_role_may_append_and_nothing_else(acme: Tenant, globex: T
                 await connection.execute(forbidden)  # type: ignore[call-overload]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await connection.execute(
-                "INSERT INTO run_event VALUES (current_date, %s, %s, 9, 1, 'x', '{}')", [globex.id, theirs.key.run_id]
+                "INSERT INTO run_event VALUES (1, current_date, %s, %s, 9, 1, 'x', '{}')",
+                [globex.id, theirs.key.run_id],
             )
     assert django_settings.STREAM_DATABASE["NAME"].startswith("test_")
 
