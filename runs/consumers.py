@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
@@ -26,7 +28,7 @@ from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
 from runs.process import process
-from runs.selectors import open_runs, run_get
+from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.stream import RunKey
@@ -37,6 +39,7 @@ from tenants.principal import Principal
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
+GAP = timedelta(seconds=60)  # longer than announcements of other processes can be missing while the database works
 MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
@@ -159,6 +162,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         """From now on every run of the session is followed, those under way from their beginning."""
         if self.session_id is None:
             self.session_id = session_id
+            self._joined_at = timezone.now()
             here = await process()
             self._joined.enter_context(here.session(session_id, self._announced))
             self._spawn(self._follow_open())
@@ -170,10 +174,14 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._spawn(self._follow_open())
 
     async def _follow_open(self) -> None:
-        """Where that fails the client misses runs that it cannot know of: it must open the socket again."""
+        """Those too that may have begun and ended while no announcement came.
+
+        Where that fails the client misses runs that it cannot know of: it must open the socket again.
+        """
         assert self.session_id is not None
+        since = max(self._joined_at, timezone.now() - GAP)
         try:
-            found = await in_db_thread(open_runs, actor=self.actor, session_id=self.session_id)
+            found = await in_db_thread(runs_to_follow, actor=self.actor, session_id=self.session_id, since=since)
         except Exception as fault:
             await self.send(text_data=self._error_frame(fault))
             await self.close(code=SERVICE_RESTART)

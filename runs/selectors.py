@@ -1,10 +1,11 @@
 """Reads of runs and their stored events; what belongs to another tenant is missing."""
 
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
@@ -30,9 +31,10 @@ def run_get(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def open_runs(*, actor: Principal, session_id: UUID) -> list[Run]:
-    """The runs of a session that are not finished, in the order of their beginnings."""
-    return list(run_list(actor=actor).filter(session_id=session_id, finished_at=None).order_by("created_at", "id"))
+def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Run]:
+    """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
+    runs = run_list(actor=actor).filter(session_id=session_id)
+    return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
 
 
 class Page(NamedTuple):

@@ -11,10 +11,9 @@ from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_lost_runs import begun
 from tests.runs.test_socket import hear, hear_run, run_input, say, socket
-from tests.runs.test_waiting_runs import SLOW, all_done, script
+from tests.runs.test_waiting_runs import SLOW, all_done
 from tests.runs.test_writer import outside
 
-SLOWER = script({"repeat": "word", "times": 20, "delay_ms": 100})[0]["content"]
 CUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'
 """
@@ -54,7 +53,8 @@ async def test_what_was_announced_while_nobody_listened_is_looked_up(
         assert (await hear(ws))["type"] == "pong"
         joined = dict(here._sessions)
         here._sessions.clear()
-        run = await begun(owner, SLOWER)
+        run = await begun(owner, "hi")
+        await all_done()
         here._sessions.update(joined)
         async with outside("none") as other:
             assert (await other.execute(CUT)).rowcount == 1

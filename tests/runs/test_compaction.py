@@ -130,7 +130,7 @@ async def test_a_cursor_that_cannot_be_served_is_an_error(owner: Actor, ended: R
 
 @pytest.mark.django_db(transaction=True, databases=ALL)
 async def test_an_answer_is_the_same_after_compaction(owner: Actor, scripted: str, in_acme: Tenant) -> None:
-    steps = script(*[{"say": word, "delay_ms": 25} for word in ("one", "two", "three")])
+    steps = script(*[{"say": word, "delay_ms": 80} for word in ("one", "two", "three")])
     done = await chat(owner, steps)
     run = await Run.objects.aget()
     before = await timeline(owner, run)

@@ -81,7 +81,7 @@ async def test_a_socket_that_cannot_look_for_runs_must_be_opened_again(
     async with socket(owner) as ws:
         await begin(ws, scripted, "hi")
         await hear_run(ws)
-    monkeypatch.setattr(consumers, "open_runs", failing)
+    monkeypatch.setattr(consumers, "runs_to_follow", failing)
     async with socket(owner) as ws:
         assert (await hear(ws))["error"]["code"] == "database_unavailable"
         closed = await ws.receive_output(timeout=5)
