@@ -31,14 +31,10 @@ class Event(NamedTuple):
 
     seq: int
     at: int
+    type: str
     data: dict[str, Any]
     said: bytes
-    first: int = 0
-
-    @property
-    def type(self) -> str:
-        kind: str = self.data["type"]
-        return kind
+    first: int
 
     @property
     def is_terminal(self) -> bool:
@@ -61,7 +57,7 @@ class Event(NamedTuple):
 
 def make_event(seq: int, type: str, fields: dict[str, Any], at: int | None = None) -> Event:
     at = now_ms() if at is None else at
-    return Event(seq, at, {"type": type, "timestamp": at, **fields}, _encoded(fields), seq)
+    return Event(seq, at, type, {"type": type, "timestamp": at, **fields}, _encoded(fields), seq)
 
 
 def now_ms() -> int:
@@ -81,7 +77,7 @@ def stored_event(seq: int, at: int, type: str, fields: dict[str, Any]) -> Event:
     """As `RunEvent` has it."""
     merged = (fields.get("metadata") or {}).get("merged")
     data = {"type": type, "timestamp": at, **fields}
-    return Event(seq, at, data, orjson.dumps(fields), merged["first"] if merged else seq)
+    return Event(seq, at, type, data, orjson.dumps(fields), merged["first"] if merged else seq)
 
 
 def without_nones(**fields: Any) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def _take_recent(here: Process, mailbox: Mailbox, after: int) -> None:
 async def _next(here: Process, mailbox: Mailbox, last: int) -> tuple[list[Event], bool]:
     """The events after the seq `last` that are known by now, and whether the run has no further ones."""
     if not mailbox.behind:
-        events = [event for event in mailbox.take() if event.seq > last]
+        events = mailbox.take()
+        if events and events[0].seq <= last:
+            events = [event for event in events if event.seq > last]
         if not events or events[0].seq == last + 1:
             return events, False
     mailbox.behind = False  # before the read: what happens from now on is told again

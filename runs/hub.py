@@ -1,9 +1,8 @@
 """Who follows which run in this process. What is stored is put into the mailboxes of its followers directly."""
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from uuid import UUID
 
 from runs.events import Event
@@ -22,43 +21,66 @@ class Mailbox:
         self.given = 0  # the seq of the last event that was put here
         self.watched = False  # the process that has the run was asked to notify others
         self.moved = False  # this process stops: follow the run from another
-        self._events: deque[Event] = deque()
-        self._changed = asyncio.Event()
+        self._events: list[Event] = []
+        self._changed = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None  # one for many waits: most end long before it
 
     def put(self, events: Sequence[Event]) -> None:
         """One event or more, in order."""
         if len(self._events) + len(events) > MAILBOX:
-            self._events.clear()
+            self._events = []
             self.behind = True
         else:
-            self._events.extend(events)
+            self._events += events
         self.given = events[-1].seq
-        self._changed.set()
+        self._change()
 
     def look(self) -> None:
         """Something happened to the run that only the table can tell."""
         self.behind = True
-        self._changed.set()
+        self._change()
 
     def move(self) -> None:
         self.moved = True
-        self._changed.set()
+        self._change()
 
     def take(self) -> list[Event]:
-        events = list(self._events)
-        self._events.clear()
+        events, self._events = self._events, []
         return events
 
     async def changed(self, seconds: float | None) -> bool:
         """False when nothing came for so long."""
-        if not self._changed.is_set():
-            try:
-                async with nullcontext() if seconds is None else asyncio.timeout(seconds):
-                    await self._changed.wait()
-            except TimeoutError:
-                return False
-        self._changed.clear()
-        return True
+        if not self._changed:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            if seconds is not None:
+                self._deadline = loop.time() + seconds
+                self._timer = self._timer or loop.call_at(self._deadline, self._expire)
+            await self._waiter
+        changed, self._changed = self._changed, False
+        return changed
+
+    def _change(self) -> None:
+        self._changed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._expire)
+        else:
+            self._timer = None
+            self._wake()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Hub:
@@ -74,6 +96,7 @@ class Hub:
         try:
             yield mailbox
         finally:
+            mailbox.close()
             others = self._mailboxes[key.run_id]
             others.discard(mailbox)
             if not others:

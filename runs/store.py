@@ -91,7 +91,7 @@ class Write(NamedTuple):
         return self.after + len(self.events)
 
     def json(self) -> bytes:
-        events = b",".join(event.row for event in self.events)
+        events = b",".join([event.row for event in self.events])
         head = f'{{"r":"{self.run}","f":{self.fence},"a":{self.after},"b":{self.last},"ev":['
         return head.encode() + events + b"]}"
 
@@ -132,7 +132,7 @@ class Store:
 
         Raises LockNotAvailable after LOCK_TIMEOUT, but for rows that it shall skip.
         """
-        asked = b"[%s]" % b",".join(write.json() for write in writes)
+        asked = b"[%s]" % b",".join([write.json() for write in writes])
         arguments = [asked.decode(), len(writes)]
         sql = _WRITE_FREE if skip_locked else _WRITE
         ((watched, cancelled, held),) = await self._run((write.key for write in writes), sql, arguments)

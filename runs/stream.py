@@ -73,6 +73,7 @@ class RunStream:
         self.recent: deque[Event] = deque(maxlen=RECENT)
         self._drafts: list[_Draft] = []
         self._taken: list[Event] = []
+        self._taken_size = 0
         self._writer = writer
         self._on_lost = on_lost
 
@@ -103,6 +104,7 @@ class RunStream:
         first = self.stored + len(self._taken) + 1
         self._taken += [draft.event(first + place) for place, draft in enumerate(self._drafts)]
         self._drafts = []
+        self._taken_size = self.size
         return self._taken
 
     @property
@@ -115,8 +117,10 @@ class RunStream:
         events, self._taken = self._taken[:count], self._taken[count:]
         self.stored = last
         self.recent += events
-        self.waited_for = self.waited_for and not any(event.type in DELTAS for event in events)
-        self._shrink_to(sum(len(piece) for draft in self._drafts for piece in draft.pieces))
+        if self.waited_for:
+            self.waited_for = not any(event.type in DELTAS for event in events)
+        if not self._taken:
+            self._shrink_to(self.size - self._taken_size)
         return events
 
     def lose(self) -> None:
