@@ -185,11 +185,13 @@ class Measured:
     afar_cpu: float = 0.0
 
 
-def measure(cluster: Any, streams: int, rate: float, seconds: float, *, afar: bool = False) -> Measured:
-    """One load; with `afar` a second process follows every run as well."""
+def measure(
+    cluster: Any, streams: int, rate: float, seconds: float, *, afar: bool = False, work: Any = produce
+) -> Measured:
+    """One load; with `afar` a second process follows every run as well. `work` plays it."""
     from bench.database import admin, cpu_of_tree, postmaster, spent
 
-    producer = Part(produce, Load(streams, rate, seconds), not afar)
+    producer = Part(work, Load(streams, rate, seconds), not afar)
     keys = producer.answer()
     observer = Part(observe, keys) if afar else None
     if observer:
