@@ -28,6 +28,7 @@ from runs.process import process
 from runs.selectors import open_runs, run_get
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
+from runs.socket_line import Line
 from runs.stream import RunKey
 from sessions_app.selectors import session_find
 from tenants.authentication import refreshed
@@ -62,10 +63,18 @@ class CancelFrame(BaseModel):
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
 
-    async def connect(self) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._following: dict[UUID, asyncio.Task[None]] = {}
         self._joined = ExitStack()
+        line = Line(receive, send)
+        try:
+            await super().__call__(scope, line.receive, line.send)
+        finally:
+            await self._end()
+
+    async def connect(self) -> None:
         self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
@@ -90,7 +99,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self.accept(subprotocol=SUBPROTOCOL if offered else None)
         await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
 
-    async def disconnect(self, code: int) -> None:
+    async def _end(self) -> None:
         self._joined.close()
         for task in list(self._tasks):
             task.cancel()

@@ -247,3 +247,21 @@ async def test_disconnecting_leaves_no_task(owner: Actor, scripted: str) -> None
         await hear_run(ws)
     await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) <= before
+
+
+async def test_a_client_that_is_gone_when_it_is_answered_leaves_no_task(owner: Actor, caplog: Any) -> None:
+    before = len(asyncio.all_tasks())
+    ping = {"type": "websocket.receive", "text": '{"type": "ping"}'}
+    heard = iter([{"type": "websocket.connect"}, ping, ping, {"type": "websocket.disconnect", "code": 1006}])
+
+    async def receive() -> Any:
+        return next(heard)
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            raise ConnectionError
+
+    await application(communicator("room", owner.token).scope, receive, send)
+    assert next(heard, None) is None
+    assert len(asyncio.all_tasks()) <= before
+    assert caplog.text == ""
