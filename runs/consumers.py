@@ -11,12 +11,11 @@ from uuid import UUID
 import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
 from core.api import parse_json
-from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted
+from core.errors import ApplicationError, InvalidRequest, NotPermitted
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -31,7 +30,6 @@ from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
 from sessions_app.selectors import session_find
-from tenants.authentication import refreshed
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -91,12 +89,16 @@ class SessionConsumer(AsyncWebsocketConsumer):
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         if session is not None:
             await self._join(session.id)
-        self._spawn(self._watch_credential())
+        here = await process()
+        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
         offered = SUBPROTOCOL in (self.scope.get("subprotocols") or [])
         await self.accept(subprotocol=SUBPROTOCOL if offered else None)
+        await self._close(error)
+
+    async def _close(self, error: ApplicationError) -> None:
         await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
 
     async def _end(self) -> None:
@@ -198,18 +200,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         except ApplicationError as error:
             await self._send_error(error)
 
-    async def _watch_credential(self) -> None:
-        """Close within 5 s of the key or membership being revoked, lowered or suspended."""
-        while True:
-            await asyncio.sleep(settings.SOCKET_RECHECK_SECONDS)
-            try:
-                await in_db_thread(refreshed, self.actor)
-            except (NotAuthenticated, NotPermitted) as error:
-                code = FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED
-                await self.close(code=code, reason=error.code)
-                return
-            except Exception:
-                logger.exception("A socket's credential could not be checked")
+    def _revoked(self, error: ApplicationError) -> None:
+        self._spawn(self._close(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """In the socket's context: who announces a run may be in another tenant's, or in none."""
