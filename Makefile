@@ -7,10 +7,10 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-stream lock environment
+.PHONY: help run test lint fmt bench bench-stream bench-sockets lock environment
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(PYTHON) start.py
@@ -30,11 +30,14 @@ fmt: environment ## format the code and sort its imports
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-bench: environment ## measure agent creation, template discovery and the idle server's memory
+bench: environment ## measure agent creation, template discovery, turns and the idle server's memory
 	$(BIN)/python -m bench
 
 bench-stream: environment ## measure the event log against its goals: latency, cost, stalls, kills; some minutes
 	$(BIN)/python -m bench.stream $(ARGS)
+
+bench-sockets: environment ## measure 2,000 sockets with 200 runs at once, and 10,000 idle ones; some minutes
+	$(BIN)/python -m bench.sockets $(ARGS)
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) base.in embedded.in -o ../requirements.txt

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from bench import turns
+from bench import first_event, turns
 from bench.site import CHECKOUT, memory_of, site
 
 ROUNDS = 100
@@ -41,6 +41,7 @@ def main() -> None:
                 measure("chat completion", lambda number: chat(http))
                 measure("first token of a stream", lambda number: first_token(http))
             turns.main(base_url, token, starter)
+            first_event.main(base_url, token)
 
 
 def measure(name: str, call: Callable[[int], float], *, limit: float | None = None) -> None:

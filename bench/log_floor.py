@@ -34,7 +34,8 @@ class Floor:
     def json(self) -> str:
         """What they are asked to store, as `runs.store.Write` has it."""
         after = self.stream.stored
-        said = f'["{PIECES}",{time.time_ns() // 1_000_000},{{"messageId":"{self.message}","delta":"{TOKEN * self.tokens}"}}]'
+        fields = f'{{"messageId":"{self.message}","delta":"{TOKEN * self.tokens}"}}'
+        said = f'["{PIECES}",{time.time_ns() // 1_000_000},{fields}]'
         return f'{{"r":"{self.stream.run}","f":1,"a":{after},"b":{after + 1},"ev":[{said}]}}'
 
 
@@ -46,9 +47,7 @@ async def produce(pipe: Connection, load: Load, _: bool) -> None:
     await asyncio.to_thread(pipe.recv)
     writing = asyncio.create_task(write_all(waiting))
     await play(load, runs)
-    while waiting:
-        await asyncio.sleep(BEAT)
-    await asyncio.sleep(1)
+    await asyncio.sleep(2)  # for what is on its way
     writing.cancel()
     pipe.send(load)
     await asyncio.to_thread(pipe.recv)

@@ -55,8 +55,20 @@ def proportional_set_size(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def resident_set_size(pid: int) -> int:
+    """In kilobytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
 def server_of(starter: int) -> int:
     return next(pid for pid in children(starter) if b"uvicorn" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def cpu_seconds_of_all() -> float:
+    """Of all processes of this machine, by all its cores."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:

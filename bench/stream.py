@@ -4,7 +4,6 @@ The generator of the load, the writer, the followers and PostgreSQL (fsync on) s
 wall-clock milliseconds here: compare only figures of one run. `python -m bench.stream rates` measures a part alone.
 """
 
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from bench import log_safety
 from bench.database import prepared_database
 from bench.log_load import Measured, measure
+from bench.report import goal, percentiles
 
 SECONDS = 10.0
 KILLS, PAUSES, CRASHES, CONTROLS = 50, 10, 5, 20
@@ -66,16 +66,6 @@ def safety(cluster: Any) -> None:
     control, _ = log_safety.killed(cluster, CONTROLS, deliver_first=True)
     found = "as it must" if control else "BROKEN: this measurement finds nothing"
     print(f"\ncontrol, events shown before they are stored: {control} of {CONTROLS} killed processes harmed, {found}")
-
-
-def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
-    cuts = statistics.quantiles(times, n=100)
-    return cuts[49], cuts[94], cuts[98]
-
-
-def goal(name: str, value: float, limit: float, unit: str = "") -> None:
-    verdict = "kept" if value <= limit else "BROKEN"
-    print(f"  {name:<44} {value:8.1f} {unit} (goal {limit:g}: {verdict})", flush=True)
 
 
 def show(name: str, found: Measured) -> None:

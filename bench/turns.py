@@ -63,12 +63,13 @@ async def measure(api: str, token: str, server: int, address: str) -> None:
             report("50-token stream" if stream else "whole answer", rounds[1:])
 
 
-async def prepare(http: aiohttp.ClientSession, api: str, address: str) -> None:
+async def prepare(http: aiohttp.ClientSession, api: str, address: str, slug: str = "bench") -> None:
+    """An agent of this slug, with a provider of its own."""
     await until_it_answers(http, address)
-    await post(http, f"{api}/providers", {"slug": "bench", "kind": "openai", "base_url": address})
-    agent = {"slug": "bench", "name": "Bench", "template": "conversation", "model": "bench/m"}
+    await post(http, f"{api}/providers", {"slug": slug, "kind": "openai", "base_url": address})
+    agent = {"slug": slug, "name": "Bench", "template": "conversation", "model": f"{slug}/m"}
     await post(http, f"{api}/agents", agent)
-    async with http.patch(f"{api}/agents/bench/status", json={"status": "active"}) as response:
+    async with http.patch(f"{api}/agents/{slug}/status", json={"status": "active"}) as response:
         response.raise_for_status()
 
 

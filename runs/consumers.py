@@ -13,13 +13,12 @@ from uuid import UUID
 import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
 from core.api import parse_json, to_application_error
-from core.errors import ApplicationError, InvalidRequest, NotAuthenticated, NotPermitted, RateLimited
+from core.errors import ApplicationError, InvalidRequest, NotPermitted, RateLimited
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -31,9 +30,9 @@ from runs.process import process
 from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
+from runs.socket_line import Line
 from runs.stream import RunKey
 from sessions_app.selectors import session_find
-from tenants.authentication import refreshed
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -67,11 +66,19 @@ class CancelFrame(BaseModel):
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
 
-    async def connect(self) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, asyncio.Task[None] | None] = {}  # None: it has ended
         self._joined = ExitStack()
+        line = Line(receive, send)
+        try:
+            await super().__call__(scope, line.receive, line.send)
+        finally:
+            await self._end()
+
+    async def connect(self) -> None:
         self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
@@ -88,15 +95,19 @@ class SessionConsumer(AsyncWebsocketConsumer):
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         if session is not None:
             await self._join(session.id)
-        self._spawn(self._watch_credential())
+        here = await process()
+        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
         offered = SUBPROTOCOL in (self.scope.get("subprotocols") or [])
         await self.accept(subprotocol=SUBPROTOCOL if offered else None)
+        await self._close(error)
+
+    async def _close(self, error: ApplicationError) -> None:
         await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
 
-    async def disconnect(self, code: int) -> None:
+    async def _end(self) -> None:
         self._joined.close()
         for task in list(self._tasks):
             task.cancel()
@@ -219,18 +230,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         except Exception as fault:
             yield self._error_frame(fault, run_id=run_id, seq=last)
 
-    async def _watch_credential(self) -> None:
-        """Close within 5 s of the key or membership being revoked, lowered or suspended."""
-        while True:
-            await asyncio.sleep(settings.SOCKET_RECHECK_SECONDS)
-            try:
-                await in_db_thread(refreshed, self.actor)
-            except (NotAuthenticated, NotPermitted) as error:
-                code = FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED
-                await self.close(code=code, reason=error.code)
-                return
-            except Exception:
-                logger.exception("A socket's credential could not be checked")
+    def _revoked(self, error: ApplicationError) -> None:
+        self._spawn(self._close(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None], asked: bool = False) -> asyncio.Task[None]:
         """In the socket's context: who announces a run may be in another tenant's, or in none."""

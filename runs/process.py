@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from core.aio import detached
 from runs.hub import Hub
 from runs.listener import Listener
+from runs.socket_watch import SocketWatch
 from runs.store import Store
 from runs.stream import RunKey, RunStream
 from runs.tail import Tail
@@ -38,6 +39,7 @@ class Process:
         self.listener = Listener(self.store, self.hub, self.live.__contains__, self._look_everywhere)
         self.tail = Tail(Store(), self.hub)
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
+        self.sockets = SocketWatch()
         self._sessions: dict[UUID, set[Announce]] = {}
 
     def _look_everywhere(self) -> None:

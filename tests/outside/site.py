@@ -23,6 +23,7 @@ TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND has_table_privilege(oid, 'SELECT')
 """
+APPLICATION = "agentsite.asgi:application"
 HANDED_DOWN = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG")
 
 
@@ -119,17 +120,16 @@ def new_site(home: Path, database_url: str, **env: str) -> Site:
 
 
 @contextmanager
-def serving(site: Site, kind: str = "uvicorn") -> Iterator[Server]:
+def serving(site: Site, kind: str = "uvicorn", application: str = APPLICATION) -> Iterator[Server]:
     port = free_port()
     base_url = f"http://127.0.0.1:{port}"
     log = site.home / f"{kind}-{port}.log"
-    command = server_command(kind, str(port))
+    command = server_command(kind, str(port), application)
     with running(command, log=log, ready=lambda: answers(base_url), env=site.env, cwd=CHECKOUT) as process:
         yield Server(site, kind, base_url, process.pid, log)
 
 
-def server_command(kind: str, port: str) -> list[str]:
-    application = "agentsite.asgi:application"
+def server_command(kind: str, port: str, application: str = APPLICATION) -> list[str]:
     if kind == "daphne":
         return [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", port, application]
     options = ["--lifespan", "on", "--no-access-log", "--timeout-graceful-shutdown", "5"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
@@ -147,3 +148,16 @@ async def test_a_strangers_key_opens_another_session(server: Server, session: st
         run_id = (await hear_run(ours))[0]["metadata"]["run_id"]
         await theirs.send(json.dumps({"type": "since", "run_id": run_id, "seq": 0}))
         assert (await hear_run(theirs))[0]["error"]["code"] == "not_found"
+
+
+async def test_a_revoked_key_closes_its_sockets_in_time(server: Server, session: str) -> None:
+    with server.client() as http:
+        made = http.post("api-keys", json={"name": "Short-lived", "role": "viewer"}).json()
+        async with socket(server, session, key=made["token"]) as one, socket(server, session, key=made["token"]) as two:
+            await asyncio.sleep(random.random() * 2)
+            assert http.delete(f"api-keys/{made['id']}").status_code == 204
+            async with asyncio.timeout(5):
+                for ws in (one, two):
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await ws.recv()
+                    assert closed.value.rcvd.code == 4401

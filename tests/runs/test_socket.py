@@ -4,17 +4,22 @@ import asyncio
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
 from ag_ui.core import Event
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.db import OperationalError
 from django.utils import timezone
 from pydantic import TypeAdapter
 
 from agentsite.asgi import application
+from core.tenant import tenant_context
+from runs import socket_watch
 from runs.models import Run
+from tenants.authentication import ended
 from tenants.models import ApiKey, Tenant
 from tests.conftest import Actor
 
@@ -230,14 +235,55 @@ async def test_a_ticket_opens_one_socket(owner: Actor, scripted: str) -> None:
         assert await refused(communicator("room", None, ["agui.v1", wrong])) == 4401
 
 
-async def test_a_revoked_key_closes_its_sockets(owner: Actor, in_acme: Tenant, settings: Any) -> None:
+async def test_a_revoked_key_closes_its_sockets(owner: Actor, viewer: Actor, stranger: Actor, settings: Any) -> None:
     assert settings.SOCKET_RECHECK_SECONDS < 5
     settings.SOCKET_RECHECK_SECONDS = 0.05
-    async with socket(owner) as ws:
-        keys = ApiKey.objects.filter(id=owner.principal.id)
-        await sync_to_async(keys.update)(revoked_at=timezone.now())
-        closed = await ws.receive_output(timeout=5)
-        assert (closed["type"], closed["code"]) == ("websocket.close", 4401)
+    async with socket(owner) as one, socket(owner, "hall") as two, socket(viewer) as other, socket(stranger) as theirs:
+        await sync_to_async(revoke)(owner)
+        for ws in (one, two):
+            closed = await ws.receive_output(timeout=5)
+            assert (closed["type"], closed["code"]) == ("websocket.close", 4401)
+        for ws in (other, theirs):
+            await say(ws, {"type": "ping"})
+            assert await hear(ws) == {"type": "pong"}
+
+
+def revoke(actor: Actor) -> None:
+    with tenant_context(actor.tenant.id):
+        ApiKey.objects.filter(id=actor.principal.id).update(revoked_at=timezone.now())
+
+
+async def test_sockets_are_looked_at_together(
+    owner: Actor, stranger: Actor, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SOCKET_RECHECK_SECONDS = 0.05
+    looks: list[Any] = []
+
+    def look(principals: Any) -> Any:
+        looks.append(principals)
+        return ended(principals)
+
+    monkeypatch.setattr(socket_watch, "ended", look)
+    async with socket(owner), socket(owner), socket(stranger):
+        looks.clear()
+        await asyncio.sleep(0.3)
+    assert looks[:2] == [[owner.principal, stranger.principal]] * 2
+
+
+async def test_sockets_stay_while_nobody_can_look(
+    owner: Actor, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    settings.SOCKET_RECHECK_SECONDS = 0.02
+    with monkeypatch.context() as broken:
+        broken.setattr(socket_watch, "ended", Mock(side_effect=OperationalError))
+        async with socket(owner) as ws:
+            await asyncio.sleep(0.1)
+            await say(ws, {"type": "ping"})
+            assert await hear(ws) == {"type": "pong"}
+            broken.undo()
+            await sync_to_async(revoke)(owner)
+            assert (await ws.receive_output(timeout=5))["code"] == 4401
+    assert "could not be checked" in caplog.text
 
 
 async def test_disconnecting_leaves_no_task(owner: Actor, scripted: str) -> None:
@@ -247,3 +293,22 @@ async def test_disconnecting_leaves_no_task(owner: Actor, scripted: str) -> None
         await hear_run(ws)
     await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) <= before
+
+
+async def test_a_client_that_is_gone_when_it_is_answered_leaves_no_task(owner: Actor, caplog: Any) -> None:
+    before = len(asyncio.all_tasks())
+    ping = {"type": "websocket.receive", "text": '{"type": "ping"}'}
+    heard = iter([{"type": "websocket.connect"}, ping, ping, {"type": "websocket.disconnect", "code": 1006}])
+
+    async def receive() -> Any:
+        return next(heard)
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            raise ConnectionError
+
+    await asyncio.create_task(application(communicator("room", owner.token).scope, receive, send))
+    assert next(heard, None) is None
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) <= before
+    assert caplog.text == ""
