@@ -12,7 +12,7 @@ def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
 
 def goal(name: str, value: float, limit: float, unit: str = "") -> None:
     verdict = "kept" if value <= limit else "BROKEN"
-    print(f"  {name:<44} {value:8.1f} {unit} (goal {limit:g}: {verdict})", flush=True)
+    print(f"  {name:<44} {value:8.1f} {unit} (goal {limit:.3g}: {verdict})", flush=True)
 
 
 def figure(name: str, value: float, unit: str = "") -> None:
