@@ -3,8 +3,8 @@
 The generator of the load, the writer, the followers and PostgreSQL (fsync on) share this machine's cores. Times are
 wall-clock milliseconds here: compare only figures of one run. `python -m bench.stream rates` measures a part alone.
 
-The goals are of the design notes' machine. The floor (bench/log_floor.py), measured in the same run, says how much slower
-this one is at the moment; the goals of latencies and processor time grow with it.
+The goals are of the design notes' machine. The floor (bench/log_floor.py), measured in the same run, says how much
+slower this one is at the moment; the goals of latencies and processor time grow with it.
 """
 
 import sys
