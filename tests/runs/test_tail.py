@@ -41,7 +41,8 @@ class Elsewhere:
     async def told_of(self, *streams: RunStream) -> None:
         for stream in streams:
             self.tail.read(stream.key.run_id)
-        await asyncio.sleep(0.2)
+        if self.tail._work is not None:
+            await self.tail._work
 
 
 def said(mailbox: Mailbox) -> list[tuple[int, str]]:
