@@ -1,6 +1,5 @@
 """What one process learns of the runs of another: all that were named, by one statement."""
 
-import asyncio
 from contextlib import ExitStack
 from typing import Any
 
