@@ -34,8 +34,8 @@ from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, tool_index
 class Reporter(Protocol):
     """Hears what happens in a run, on the run's loop."""
 
-    def open_reply(self) -> Sink:
-        """A new answer of the model begins: what it says goes to the sink that is returned."""
+    def open_reply(self, request: ChatRequest) -> Sink:
+        """The model is asked something: what it answers goes to the sink that is returned."""
 
     async def tool_result(self, result: ToolResult) -> None: ...
 
@@ -65,8 +65,8 @@ class _RunModel:
         if tools:
             params["tools"] = list(tools)
         answer = Accumulator()
-        tell = self.report.open_reply()
         request = ChatRequest(self.target.model, list(messages), params)
+        tell = self.report.open_reply(request)
         async with aclosing(gateway.stream(request, self.target)) as deltas:
             async for delta in deltas:
                 answer.add(delta)

@@ -21,6 +21,7 @@ from bench.log_load import PIECES, open_streams
 
 RUNS = 30  # in one process
 LOCKED_SECONDS = 5.0
+GATHERED_SECONDS = 0.05  # for which the control, like others that show events first, gathers what it stores
 STALLED = 200, 50  # streams, tokens a second of each
 
 
@@ -54,6 +55,7 @@ def _deliver_first(here: Any) -> Any:
         async def _write(self, streams: Any) -> None:
             for stream in streams:
                 self._hub.deliver(stream.key.run_id, stream.take())
+            await asyncio.sleep(GATHERED_SECONDS)
             await super()._write(streams)
 
     return DeliverFirst(here.store, here.hub, here.cancel)

@@ -147,7 +147,7 @@ def render_error(error: Exception, context: Any = None) -> Response:
 
 
 def error_headers(error: errors.ApplicationError) -> dict[str, str]:
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if error.status == 401:

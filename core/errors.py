@@ -1,6 +1,6 @@
 """The one error hierarchy. Edges render it once: OpenAI's body over HTTP, an error event on streams and sockets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -13,6 +13,7 @@ class ApplicationError(Exception):
     status = 500
     type = "internal_error"
     code = "internal_error"
+    headers: Mapping[str, str] = {}  # of the answer, beside those that every error has
 
     def __init__(
         self,

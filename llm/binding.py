@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm.targets import ModelTarget
-from llm.wire import Delta
+from llm.wire import ChatRequest, Delta
 
 Sink = Callable[[Delta], Awaitable[None]]
-OpenReply = Callable[[], Sink]
+OpenReply = Callable[[ChatRequest], Sink]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBinding:
     """`params` are the run's defaults (temperature, …); what the caller of the model says goes before them.
 
-    `open_reply` gives each call of the model a sink of its own, so that calls made at once do not mix.
+    `open_reply` gives each request to the model a sink of its own, so that calls made at once do not mix.
     `loop` is where the sink lives: a graph's synchronous nodes run in threads and come back to it.
     """
 

@@ -142,8 +142,8 @@ class RoutedChatModel(BaseChatModel):
         params = {**(binding.params if binding else {}), **said}
         model = params.pop("model", None) or self.model_name or target.model
         params = {name: value for name, value in params.items() if name not in _NOT_FOR_PROVIDERS}
-        sink = binding.open_reply() if binding and binding.open_reply else None
-        return ChatRequest(model, to_wire(messages), params), target, sink
+        request = ChatRequest(model, to_wire(messages), params)
+        return request, target, binding.open_reply(request) if binding and binding.open_reply else None
 
     def bind_tools(
         self,

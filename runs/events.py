@@ -37,6 +37,11 @@ class Event(NamedTuple):
     first: int
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """What it says besides its type and time."""
+        return {name: value for name, value in self.data.items() if name not in ("type", "timestamp")}
+
+    @property
     def is_terminal(self) -> bool:
         return self.type in TERMINAL
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from core.errors import ApplicationError, NotFound
+from core.request_context import current_request
 from runs import sse
 from runs.events import Event, error_of, restart_of
 from runs.models import Run
@@ -78,8 +79,13 @@ class ChatFormat:
             "model": self.model,
         }
 
-    def metadata(self) -> dict[str, str]:
-        return {"session_id": self.run.thread_id, "run_id": str(self.run.id)} if self.run.session_id else {}
+    def metadata(self, last: Event) -> dict[str, str]:
+        """`answered_by` is the run in whose answer this one's messages were heard."""
+        if self.run.session_id is None:
+            return {}
+        heard = (last.data.get("metadata") or {}).get("answered_by")
+        ids = {"session_id": self.run.thread_id, "run_id": str(self.run.id)}
+        return {**ids, "answered_by": heard} if heard else ids
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -138,7 +144,7 @@ async def chunks(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -
         error = _gone()
     except ApplicationError as failure:
         error = failure
-    yield sse.frame(orjson.dumps(error.body()), event="error")
+    yield sse.frame(orjson.dumps(error.body(current_request().request_id)), event="error")
 
 
 def _gone() -> ApplicationError:
@@ -160,8 +166,8 @@ def _ending(form: ChatFormat, event: Event) -> Iterable[bytes]:
     if event.type == "RUN_ERROR":
         raise error_of(event)
     last = form.chunk({}, finish_reason=event.data["result"]["finishReason"])
-    if form.metadata():
-        last["metadata"] = form.metadata()
+    if metadata := form.metadata(event):
+        last["metadata"] = metadata
     yield _frame(last)
     if form.include_usage:
         yield _frame(form.usage_chunk(usage_of(event)))
@@ -189,7 +195,8 @@ async def completion(form: ChatFormat, events: AsyncGenerator[Event | None, None
         "finish_reason": last.data["result"]["finishReason"],
     }
     answer = {**form.envelope("chat.completion"), "choices": [choice], "usage": usage_of(last)}
-    return {**answer, "metadata": form.metadata()} if form.metadata() else answer
+    metadata = form.metadata(last)
+    return {**answer, "metadata": metadata} if metadata else answer
 
 
 def merged(deltas: list[dict[str, Any]]) -> dict[str, Any]:

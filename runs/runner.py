@@ -320,6 +320,8 @@ async def _finish(here: Process, turn: Turn, stream: RunStream, sink: RunSink, e
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
         told, finished = await _store_failure(turn, stream)
     if finished is not None:
+        if error is not None and not isinstance(error, RunCancelled):
+            logger.warning("A run failed", extra={"run_id": str(turn.run.id), "code": error.code})
         here.live.pop(turn.run.id, None)
         here.hub.deliver(turn.run.id, told)
         _ended(here, turn.run.tenant_id, turn.run.id, finished)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from core.ids import short_id
 from core.validation import storable, storable_text
-from llm.wire import Accumulator, Delta, ToolCallDelta
+from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from runs.events import RESERVED, custom, without_nones
 from runs.exceptions import ReservedName
 from runs.stream import RunStream
@@ -25,10 +25,11 @@ MAX_TOKENS = 2**31 - 1
 class Reply:
     """One answer of a model, as it is said. A run may have several at once: each has its own message.
 
-    `metadata` goes with the beginning of its text.
+    `metadata` goes with the beginning of its text; `asked` is about how many tokens the question takes.
     """
 
-    def __init__(self, sink: "RunSink", metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, sink: "RunSink", metadata: dict[str, Any] | None = None, asked: int = 0) -> None:
+        self._asked = asked
         self._sink = sink
         self._stream = sink.stream
         self._metadata = metadata
@@ -108,11 +109,13 @@ class Reply:
         return self._said.completion().text
 
     def tokens(self) -> tuple[int, int]:
-        """As the provider counted; of an answer that was cut short before that, an estimate of what was said."""
+        """As the provider counted; of an answer that was cut short before that, an estimate."""
         said = self._said.completion()
         if said.usage:
             return said.usage.prompt_tokens, said.usage.completion_tokens
-        return 0, 0 if self.ended else max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
+        if self.ended:
+            return 0, 0
+        return self._asked, max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
 
 
 class RunSink:
@@ -129,8 +132,8 @@ class RunSink:
         self._started = time.monotonic()
         self._replies: list[Reply] = []
 
-    def open_reply(self) -> Reply:
-        reply = Reply(self)
+    def open_reply(self, request: ChatRequest) -> Reply:
+        reply = Reply(self, asked=request.guessed_tokens())
         self._replies.append(reply)
         return reply
 

@@ -46,7 +46,10 @@ class Child:
         return self._process.poll() is None
 
     def reason(self) -> str:
-        """Why it ended, as far as its output says."""
+        """Why it ended, as far as its exit code and its output say."""
+        code = self._process.poll()
+        if code is not None and code < 0:
+            return f"it was ended by {signal.Signals(-code).name}."
         return last_error(self.log.read_bytes()[self._log_offset :].decode(errors="replace"))
 
     def terminate(self) -> None:

@@ -21,7 +21,7 @@ class RunOutput(serializers.Serializer[Run]):
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()
     finish_reason = serializers.CharField()
-    last_seq = serializers.IntegerField()
+    last_seq = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
 
     def get_agent(self, run: Run) -> str | None:
@@ -29,6 +29,10 @@ class RunOutput(serializers.Serializer[Run]):
 
     def get_agent_version(self, run: Run) -> int | None:
         return run.agent_version.number if run.agent_version else None
+
+    def get_last_seq(self, run: Run) -> int:
+        reached: int | None = getattr(run, "reached", None)  # of a run that is not finished
+        return run.last_seq if reached is None else reached
 
     def get_error(self, run: Run) -> dict[str, str] | None:
         return {"code": run.error_code, "message": run.error_message} if run.error_code else None
@@ -76,4 +80,6 @@ class ChatOutput(serializers.Serializer[Any]):
     model = serializers.CharField()
     choices = ChatChoiceOutput(many=True)
     usage = serializers.DictField()
-    metadata = serializers.DictField(required=False, help_text="`session_id` and `run_id`.")
+    metadata = serializers.DictField(
+        required=False, help_text="`session_id` and `run_id`; `answered_by` is the run that heard a steering message."
+    )

@@ -15,6 +15,7 @@ from agents.selectors import agent_list
 from core.aio import in_db_thread
 from core.api import LIST_PARAMETERS, body_errors, errors_of, list_of, page_limit, paginate
 from core.errors import ApplicationError, InvalidRequest
+from core.request_context import current_request
 from core.validation import parse
 from llm.selectors import model_names
 from runs import agui, runner, selectors, sse
@@ -83,9 +84,19 @@ class ChatCompletionsView(AsyncApiView):
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
         events = _left(run, follow(run.key, idle=settings.HEARTBEAT_SECONDS))
-        if body.stream:
-            return sse.EventStreamResponse(chunks(form, await _begun(events)), _run_headers(run))
-        return Response(await completion(form, events), headers=_run_headers(run))
+        try:
+            return await _answer(run, form, events, streamed=bool(body.stream))
+        except ApplicationError as error:
+            error.headers = _run_headers(run)
+            raise
+
+
+async def _answer(run: Run, form: ChatFormat, events: Followed, *, streamed: bool) -> Any:
+    """A stream of a run that waits for its turn begins at once, so that the client knows the run."""
+    if streamed:
+        begun = events if run.status == Run.Status.QUEUED else await _begun(events)
+        return sse.EventStreamResponse(chunks(form, begun), _run_headers(run))
+    return Response(await completion(form, events), headers=_run_headers(run))
 
 
 def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
@@ -163,7 +174,7 @@ async def _event_frames(run: Run, events: Followed) -> AsyncGenerator[bytes, Non
     except RunMoved as moved:
         yield sse.retry(1000) + sse.frame(orjson.dumps(agui.resume_elsewhere(run.id, moved.after)))
     except ApplicationError as error:
-        yield sse.frame(orjson.dumps(error.body()), event="error")
+        yield sse.frame(orjson.dumps(error.body(current_request().request_id)), event="error")
 
 
 class RunView(ApiView):

@@ -76,9 +76,18 @@ def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
     """A run whose messages another has heard ends as that one did, and says in whose events the answer is."""
     started = make_event(1, "RUN_STARTED", run_started(other.thread_id, str(other.id)))
     metadata = {**(last.data.get("metadata") or {}), "answered_by": str(run.id)}
-    ended = make_event(2, last.type, {**last.data, "runId": str(other.id), "metadata": metadata})
+    ended = make_event(2, last.type, {**_unpaid(last), "runId": str(other.id), "metadata": metadata})
     said = replace(outcome, messages=[], partial=None, prompt_tokens=0, completion_tokens=0, first_token_ms=None)
     finish_turn(run=other, fence=0, outcome=said, events=[started, ended])
+
+
+def _unpaid(last: Event) -> dict[str, Any]:
+    """What a terminal event says, without the tokens: they are counted once."""
+    fields = last.fields
+    if "usage" in fields:
+        none = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+        fields["usage"] = [{**used, **none} for used in fields["usage"]]
+    return fields
 
 
 def _heard(run: Run, others: Sequence[Run]) -> list[Run]:

@@ -86,6 +86,7 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
     keep = checkpoint.seq if checkpoint else 1
     new = _restarted(told, claim.last_seq, run.attempt, keep)
     events_append(run, fence=claim.fence, after=claim.last_seq, events=new)
+    logger.warning("A run begins again", extra={"run_id": str(run.id), "attempt": run.attempt, "lost": claim.lost})
     audit.record(actor=principal_of(run), action="run.restart", target=run, after={"attempt": run.attempt})
     kept = [event for event in told if event.seq <= keep]
     resume: Any = checkpoint.data["value"] if checkpoint else None

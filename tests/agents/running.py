@@ -10,7 +10,7 @@ from agents.models import Agent
 from core.ids import uuid7
 from llm.binding import Sink
 from llm.selectors import model_resolve
-from llm.wire import Delta
+from llm.wire import ChatRequest, Delta
 from templates_app.events import Answer, Event
 from tests.conftest import Actor
 from toolsets.events import ToolResult
@@ -37,7 +37,7 @@ class Played:
     def text(self) -> str:
         return "".join(delta.text or "" for delta in self.deltas)
 
-    def open_reply(self) -> Sink:
+    def open_reply(self, _: ChatRequest) -> Sink:
         return self._delta
 
     async def _delta(self, delta: Delta) -> None:

@@ -71,7 +71,7 @@ class Sink:
 @pytest.mark.parametrize("node", [reply, reply_in_a_thread, reply_streaming])
 async def test_tokens_go_to_the_run_s_sink(scripted: ModelTarget, node: Any) -> None:
     sink = Sink()
-    with use_binding(scripted, open_reply=lambda: sink):
+    with use_binding(scripted, open_reply=lambda _: sink):
         state = await graph_of(node).ainvoke({"messages": [HumanMessage("good morning")]})
     message = state["messages"][-1]
     assert message.text == sink.text == "You said: good morning"
@@ -86,7 +86,7 @@ async def test_runs_of_one_graph_do_not_mix(scripted: ModelTarget) -> None:
 
     async def run(number: int) -> str:
         sink = Sink()
-        with use_binding(scripted, open_reply=lambda: sink):
+        with use_binding(scripted, open_reply=lambda _: sink):
             await graph.ainvoke({"messages": [HumanMessage(f"run {number}")]})
         return sink.text
 
@@ -96,7 +96,7 @@ async def test_runs_of_one_graph_do_not_mix(scripted: ModelTarget) -> None:
 
 async def test_langgraph_s_own_streaming_tells_each_token_once(scripted: ModelTarget) -> None:
     sink = Sink()
-    with use_binding(scripted, open_reply=lambda: sink):
+    with use_binding(scripted, open_reply=lambda _: sink):
         told = graph_of(reply).astream({"messages": [HumanMessage("a b")]}, stream_mode="messages")
         texts = [chunk.text async for chunk, _ in told if chunk.text]
     assert texts == ["You", " said:", " a", " b"]
@@ -112,7 +112,7 @@ async def test_agent_with_tools(scripted: ModelTarget) -> None:
     agent = create_agent(MODEL, [add], system_prompt="Be brief.")
     asked = script({"tool": "add", "args": {"a": 1, "b": 2}}, {"say": "Three."})
     sink = Sink()
-    with use_binding(scripted, open_reply=lambda: sink):
+    with use_binding(scripted, open_reply=lambda _: sink):
         state = await agent.ainvoke({"messages": [HumanMessage(asked)]})
     kinds = [type(message) for message in state["messages"]]
     assert kinds == [HumanMessage, AIMessage, ToolMessage, AIMessage]

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from core.validation import storable, storable_text
 from llm.gateway import MAX_CALL_ID
-from llm.wire import Delta, Usage
+from llm.wire import ChatRequest, Delta, Usage
 from runs import runner
 from runs.events import RESERVED
 from runs.hub import Hub
@@ -149,7 +149,7 @@ def stream() -> RunStream:
 @pytest.mark.parametrize(("claimed", "counted"), [(-5, 0), (2**40, MAX_TOKENS), (7, 7)])
 async def test_token_counts_fit_their_column(claimed: int, counted: int) -> None:
     sink = RunSink(stream())
-    await sink.open_reply()(Delta(usage=Usage(claimed, claimed), finish_reason="stop"))
+    await sink.open_reply(ChatRequest("m", []))(Delta(usage=Usage(claimed, claimed), finish_reason="stop"))
     assert sink.tokens() == (counted, counted)
 
 

@@ -300,7 +300,7 @@ async def told(*deltas: Delta, ended: str = "stop") -> list[Event]:
     """What the sink makes of one answer."""
     published = stream()
     published.publish("RUN_STARTED", threadId="t", runId="r")
-    reply = RunSink(published).open_reply()
+    reply = RunSink(published).open_reply(ChatRequest("m", []))
     for delta in deltas:
         await reply(delta)
     published.publish("RUN_FINISHED", threadId="t", runId="r", result={"finishReason": ended})
@@ -345,13 +345,9 @@ async def test_what_a_lost_attempt_said_does_not_count() -> None:
     lost = (await told(Delta(text="ha")))[1:-1]
     restarted = make_event(len(lost) + 2, "CUSTOM", attempt_restarted(2, keep=1))
     events = [started, *lost, restarted]
-    events += [make_event(restarted.seq + place, one.type, _fields(one)) for place, one in enumerate(rest, start=1)]
+    events += [make_event(restarted.seq + place, one.type, one.fields) for place, one in enumerate(rest, start=1)]
     assert timeline(comparable(events)) == timeline([started, *rest])
     assert Recording(events).answers == Recording([started, *rest]).answers
-
-
-def _fields(event: Event) -> dict[str, Any]:
-    return {name: value for name, value in event.data.items() if name not in ("type", "timestamp")}
 
 
 def run_command(*arguments: str) -> str:
