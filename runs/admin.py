@@ -121,10 +121,10 @@ class RunAdmin(EventAdmin):
         variant=ActionVariant.DANGER,
         permissions=["cancel"],
         dialog={
-            "title": "Cancel this run?",
+            "title": "Stop this run?",
             "description": "Its model call is closed at once; what was said so far is kept.",
             "form_class": BaseDialogForm,
-            "form_submit_text": "Cancel the run",
+            "form_submit_text": "Stop the run",
         },
     )
     def cancel(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:

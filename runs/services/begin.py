@@ -170,7 +170,9 @@ def _check_limit(actor: Principal, running: Any, limit: int, who: str, remedy: s
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of {actor.tenant_id}"])
     if running.count() >= limit:
-        raise RateLimited(f"{who} has {limit} runs at once; {remedy}.", code="too_many_runs", retry_after=1)
+        raise RateLimited(
+            f"{who} has reached its limit of {limit} runs at once; {remedy}.", code="too_many_runs", retry_after=1
+        )
 
 
 def _run_create(

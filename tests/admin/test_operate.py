@@ -184,7 +184,7 @@ def test_cancelling_a_run_that_is_no_longer_here(olga: Client, vera: Client, scr
     with tenant_context(acme.id):
         run = make_run(acme, status="running", finished_at=None)
     path = f"runs/run/{run.id}/cancel/"
-    assert "Cancel this run?" in text_of(page(olga, path))
+    assert "Stop this run?" in text_of(page(olga, path))
     assert post(vera, path, {"_form_submitted": "on"}).status_code == 403
     assert "HX-Redirect" in post(olga, path, {"_form_submitted": "on"})
     with tenant_context(acme.id):

@@ -85,7 +85,8 @@ async def test_a_message_is_heard(owner: Actor, scripted: str, in_acme: Tenant) 
     second = asyncio.create_task(ask(owner, user("two"), "steer", stream=True))
     assert (await frames(first))[-1] == "data: [DONE]"
     steered = await second
-    assert (await frames(steered))[-1] == "data: [DONE]"
+    *_, ending, done = await frames(steered)
+    assert done == "data: [DONE]"
     found = [text for _, text in await said(owner)]
     assert found[2:] == ["two", "You said: two"]
     assert len(found) == 4
@@ -97,6 +98,8 @@ async def test_a_message_is_heard(owner: Actor, scripted: str, in_acme: Tenant) 
     events = (await owner.aget(f"runs/{two.id}/events")).json()["data"]
     assert [row["event"]["type"] for row in events] == ["RUN_STARTED", "RUN_FINISHED"]
     assert events[1]["event"]["metadata"] == {"answered_by": str(one.id)}
+    assert events[1]["event"]["usage"][0]["totalTokens"] == 0
+    assert orjson.loads(ending.removeprefix("data: "))["metadata"]["answered_by"] == str(one.id)
     assert one.completion_tokens > 20 > two.completion_tokens == 0
 
 
@@ -173,6 +176,33 @@ async def test_a_run_that_waits_can_be_cancelled(
     assert (await second).json()["error"]["code"] == "run_cancelled"
     await frames(first)
     assert [role for role, _ in await said(owner)] == ["user", "assistant"]
+
+
+async def test_a_stream_that_waits_begins_at_once(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    steps = script({"say": "half an"}, {"fail": "hang"})
+    first = await ask(owner, steps, stream=True)
+    async with asyncio.timeout(5):
+        second = await ask(owner, user("two"), stream=True)
+    run = await Run.objects.aget(id=second["X-Run-Id"])
+    assert run.status == "queued"
+    under_way = (await owner.aget(f"runs/{first['X-Run-Id']}")).json()
+    assert (under_way["status"], under_way["last_seq"]) == ("running", 3)
+    for response in (second, first):
+        stopped = (await owner.apost(f"runs/{response['X-Run-Id']}/cancel", None)).json()
+        assert stopped["status"] == "cancelled"
+        await frames(response)
+    assert 10 < stopped["prompt_tokens"] < 30  # a guess: no provider counted them
+    assert stopped["last_seq"] > 3
+
+
+async def test_an_error_names_its_run(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    for stream in (False, True):
+        failed = await ask(owner, script({"fail": 500}), stream=stream)
+        assert failed.status_code == 502
+        assert (await Run.objects.aget(id=failed["X-Run-Id"])).status == "failed"
+    broken = await frames(await ask(owner, script({"say": "half"}, {"fail": "cut"}), stream=True))
+    error = orjson.loads(broken[-1].partition("data: ")[2])["error"]
+    assert error["request_id"]
 
 
 async def test_limits_of_tenant_and_agent(owner: Actor, scripted: str, in_acme: Tenant, settings: Any) -> None:
