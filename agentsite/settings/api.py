@@ -40,5 +40,3 @@ SPECTACULAR_SETTINGS = {
     "SECURITY": [{"apiKey": []}],
     "SCHEMA_PATH_PREFIX": "/v1",
 }
-
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
