@@ -231,7 +231,7 @@ class RunEventsView(AsyncApiView):
         """A run's timeline after `after`: a JSON list, or an event stream by `Accept: text/event-stream`."""
         streamed = "text/event-stream" in request.headers.get("Accept", "")
         resume = request.headers.get("Last-Event-ID") if streamed else None  # an empty one means none, as in HTML
-        after = _sequence(resume or request.GET.get("after", "0"))
+        after = _sequence(resume, "Last-Event-ID") if resume else _sequence(request.GET.get("after", "0"), "after")
         limit = page_limit(request, maximum=1000, default=100)
         run = await in_db_thread(selectors.run_get, actor=self.actor, ref=ref)
         if streamed:
@@ -248,9 +248,9 @@ def _event_json(event: Event, after: int) -> dict[str, Any]:
     return {"seq": event.seq, "at": _time(event), "event": as_seen_after(event, after).data}
 
 
-def _sequence(text: str) -> int:
+def _sequence(text: str, param: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise InvalidRequest("after must be the seq of an event, an integer from 0.", param="after")
+        raise InvalidRequest(f"{param} must be the seq of an event, an integer from 0.", param=param)
     return int(text)
 
 

@@ -135,7 +135,8 @@ def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, ope
     if not open_runs:
         return []
     if way == "reject":
-        message = "The session has a run that is not finished: wait for it, cancel it, or ask with when_busy queue."
+        busy = f"The session's run {open_runs[0].id} is not finished"
+        message = f"{busy}: wait for it, cancel it, or ask with when_busy queue."
         raise SessionBusy(message, retry_after=1)
     if way == "interrupt":
         for run in open_runs:
