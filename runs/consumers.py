@@ -26,7 +26,8 @@ from runs import agui, runner
 from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.process import process
+from runs.models import Run
+from runs.process import process, topic_of
 from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
@@ -79,7 +80,6 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self._end()
 
     async def connect(self) -> None:
-        self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
         set_current_request(facts.request_id, facts.ip)
@@ -92,11 +92,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         enter_tenant(self.actor.tenant_id)
         self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
-        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
-        if session is not None:
-            await self._join(session.id)
-        here = await process()
-        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        await self._join()
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
@@ -143,8 +139,6 @@ class SessionConsumer(AsyncWebsocketConsumer):
         key = checked_key(frame.idempotency_key)
         asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref, idempotency_key=key)
         run = await runner.begin(actor=self.actor, request=asked)
-        assert run.session_id is not None  # an agent's turn has one
-        await self._join(run.session_id)
         self._follow(run.key)
 
     async def _cancel(self, frame: CancelFrame) -> None:
@@ -169,14 +163,18 @@ class SessionConsumer(AsyncWebsocketConsumer):
             known.cancel()  # it starts again where the client says
         self._follow(run.key, frame.seq, asked=True)
 
-    async def _join(self, session_id: UUID) -> None:
-        """From now on every run of the session is followed, those under way from their beginning."""
-        if self.session_id is None:
-            self.session_id = session_id
-            self._joined_at = timezone.now()
-            here = await process()
-            self._joined.enter_context(here.session(session_id, self._announced))
-            self._spawn(self._follow_open())
+    async def _join(self) -> None:
+        """From now on every run of the session is followed, those under way from their beginning.
+
+        Also where nobody has made the session yet.
+        """
+        self._joined_at = timezone.now()
+        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
+        topic = topic_of(self.actor.tenant_id, session.thread_id if session else self.ref)
+        here = await process()
+        self._joined.enter_context(here.session(topic, self._announced))
+        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        self._spawn(self._follow_open())
 
     def _announced(self, key: RunKey | None) -> None:
         if key is not None:
@@ -189,16 +187,22 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
         Where that fails the client misses runs that it cannot know of: it must open the socket again.
         """
-        assert self.session_id is not None
-        since = max(self._joined_at, timezone.now() - GAP)
         try:
-            found = await in_db_thread(runs_to_follow, actor=self.actor, session_id=self.session_id, since=since)
+            found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
             await self.send(text_data=self._error_frame(fault))
             await self.close(code=SERVICE_RESTART)
             return
         for run in found:
             self._follow(run.key)
+
+    def _runs_to_follow(self) -> list[Run]:
+        """Looks for the session each time: it may be new, or made again under the client's id."""
+        session = session_find(actor=self.actor, ref=self.ref)
+        if session is None:
+            return []
+        since = max(self._joined_at, timezone.now() - GAP)
+        return runs_to_follow(actor=self.actor, session_id=session.id, since=since)
 
     def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from core.aio import detached
 from runs.hub import Hub
@@ -21,6 +21,11 @@ OWNER = uuid4()  # this process, in the leases of its runs
 
 
 Announce = Callable[[RunKey | None], None]
+
+
+def topic_of(tenant_id: UUID, thread_id: str) -> UUID:
+    """Under which a session's runs are announced: known to those who wait for the session before it is made."""
+    return uuid5(tenant_id, thread_id)
 
 
 class Process:
@@ -40,12 +45,12 @@ class Process:
         self.tail = Tail(Store(), self.hub)
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
         self.sockets = SocketWatch()
-        self._sessions: dict[UUID, set[Announce]] = {}
+        self._topics: dict[UUID, set[Announce]] = {}
 
     def _look_everywhere(self) -> None:
         self.hub.look_all()
-        for session_id in list(self._sessions):
-            self._announced(session_id)
+        for topic in list(self._topics):
+            self._announced(topic)
 
     def cancel(self, run_id: UUID) -> None:
         """Stop a run of this process: its model call is closed at once. Nothing happens when it is not here."""
@@ -69,24 +74,24 @@ class Process:
             task.cancel()
 
     @contextmanager
-    def session(self, session_id: UUID, announce: Announce) -> Iterator[None]:
+    def session(self, topic: UUID, announce: Announce) -> Iterator[None]:
         """`announce` hears of every new run of a session; without its key when another process has begun it."""
-        self._sessions.setdefault(session_id, set()).add(announce)
+        self._topics.setdefault(topic, set()).add(announce)
         try:
             yield
         finally:
-            others = self._sessions[session_id]
+            others = self._topics[topic]
             others.discard(announce)
             if not others:
-                del self._sessions[session_id]
+                del self._topics[topic]
 
-    def announce(self, session_id: UUID, key: RunKey) -> None:
-        for announce in list(self._sessions.get(session_id, ())):
+    def announce(self, topic: UUID, key: RunKey) -> None:
+        for announce in list(self._topics.get(topic, ())):
             announce(key)
-        self.writer.tell("s", session_id)
+        self.writer.tell("s", topic)
 
-    def _announced(self, session_id: UUID) -> None:
-        for announce in list(self._sessions.get(session_id, ())):
+    def _announced(self, topic: UUID) -> None:
+        for announce in list(self._topics.get(topic, ())):
             announce(None)
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -20,7 +20,7 @@ from runs import events
 from runs.exceptions import RunCancelled, RunFailed
 from runs.heard import Heard
 from runs.models import Run, RunLease
-from runs.process import OWNER, Process, process
+from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
@@ -80,9 +80,10 @@ async def _begin(actor: Principal, request: TurnRequest) -> Run:
         start(here, begun.turn)
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
-    if begun.run.session_id is not None and not begun.run.is_finished:
-        here.announce(begun.run.session_id, begun.run.key)
-    return begun.run
+    run = begun.run
+    if run.session_id is not None and not run.is_finished:
+        here.announce(topic_of(run.tenant_id, run.thread_id), run.key)
+    return run
 
 
 def _left_alone(here: Process, task: asyncio.Task[Run]) -> None:
