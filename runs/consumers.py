@@ -215,9 +215,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._following[run_id] = None
 
     async def _forward(self, key: RunKey, after: int) -> None:
-        async with aclosing(self._frames(key, after)) as frames:
-            async for frame in frames:
-                await self.send(text_data=frame)
+        here = await process()
+        with here.telling():
+            async with aclosing(self._frames(key, after)) as frames:
+                async for frame in frames:
+                    await self.send(text_data=frame)
 
     async def _frames(self, key: RunKey, after: int) -> AsyncGenerator[str, None]:
         """A run's events as the client gets them; where they break off, an error that says after which seq."""

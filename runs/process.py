@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
@@ -46,6 +46,9 @@ class Process:
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
         self.sockets = SocketWatch()
         self._topics: dict[UUID, set[Announce]] = {}
+        self._telling = 0
+        self._told = asyncio.Event()
+        self._told.set()
 
     def _look_everywhere(self) -> None:
         self.hub.look_all()
@@ -93,6 +96,23 @@ class Process:
     def _announced(self, topic: UUID) -> None:
         for announce in list(self._topics.get(topic, ())):
             announce(None)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """While somebody is told of a run."""
+        self._telling += 1
+        self._told.clear()
+        try:
+            yield
+        finally:
+            self._telling -= 1
+            if not self._telling:
+                self._told.set()
+
+    async def told(self, seconds: float) -> None:
+        """Returns once nobody is being told of a run, or after so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), seconds)
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Outside the caller's context and for as long as it takes; a fault goes to the log."""

@@ -39,6 +39,7 @@ _stopping = Flag()
 _beginning: set[asyncio.Task[Run]] = set()
 STORE_SECONDS = 300  # for which the end of a run is tried to be stored while the database does not answer
 STOP_SECONDS = 5.0  # beyond the lease of a lost run, until a cancel answers with a run that has not stopped yet
+TELL_SECONDS = 1.0  # for which a stop waits until those who follow runs here are told where these go on
 
 
 async def begin(*, actor: Principal, request: TurnRequest) -> Run:
@@ -211,6 +212,7 @@ async def shut_down(grace: float) -> None:
     if here.tasks:
         await asyncio.wait(set(here.tasks.values()), timeout=10)
     here.hub.move_all()
+    await here.told(TELL_SECONDS)
     await here.writer.told()
 
 
