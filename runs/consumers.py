@@ -64,6 +64,15 @@ class CancelFrame(BaseModel):
     run_id: StrictStr
 
 
+class Shown:
+    """A run of which the client is sent what follows the seq `after`, and was sent what there is up to `sent`."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, after: int) -> None:
+        self.after = self.sent = after
+
+
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
 
@@ -71,7 +80,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
-        self._following: dict[UUID, asyncio.Task[None] | None] = {}  # None: it has ended
+        self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
         line = Line(receive, send)
         try:
@@ -154,14 +163,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
         return session.agent.slug
 
     async def _since(self, frame: SinceFrame) -> None:
-        """What the client missed of a run, and what is still to come of it."""
+        """What the client missed of a run, and what is still to come of it; not what it gets here anyway."""
         run = await in_db_thread(run_get, actor=self.actor, ref=frame.run_id)
         if frame.seq < 0:
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
-        known = self._following.pop(run.id, None)
-        if known is not None:
-            known.cancel()  # it starts again where the client says
-        self._follow(run.key, frame.seq, asked=True)
+        shown = self._following.get(run.id)
+        if shown is None or not shown.after <= frame.seq < shown.sent:
+            self._follow_again(run.key, frame.seq, asked=True)
 
     async def _join(self) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
@@ -207,34 +215,42 @@ class SessionConsumer(AsyncWebsocketConsumer):
     def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            task = self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
-            task.add_done_callback(partial(self._followed, key.run_id))
+            shown = self._following[key.run_id] = Shown(after)
+            shown.task = self._spawn(self._forward(key, shown), asked)
+            shown.task.add_done_callback(partial(self._followed, key.run_id))
+
+    def _follow_again(self, key: RunKey, after: int, asked: bool = False) -> None:
+        shown = self._following.pop(key.run_id, None)
+        if shown is not None:
+            shown.task.cancel()
+        self._follow(key, after, asked)
 
     def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
-        if self._following.get(run_id) is task:
+        shown = self._following.get(run_id)
+        if shown is not None and shown.task is task:
             self._following[run_id] = None
 
-    async def _forward(self, key: RunKey, after: int) -> None:
+    async def _forward(self, key: RunKey, shown: Shown) -> None:
         here = await process()
         with here.telling():
-            async with aclosing(self._frames(key, after)) as frames:
+            async with aclosing(self._frames(key, shown)) as frames:
                 async for frame in frames:
                     await self.send(text_data=frame)
 
-    async def _frames(self, key: RunKey, after: int) -> AsyncGenerator[str, None]:
+    async def _frames(self, key: RunKey, shown: Shown) -> AsyncGenerator[str, None]:
         """A run's events as the client gets them; where they break off, an error that says after which seq."""
-        run_id, last = str(key.run_id), after
+        run_id = str(key.run_id)
         try:
-            async with aclosing(follow(key, after=after)) as source:
+            async with aclosing(follow(key, after=shown.after)) as source:
                 async for event in source:
                     if event is not None:
+                        shown.sent = event.seq
                         yield socket_json(event, run_id)
-                        last = event.seq
         except RunMoved as moved:
             yield orjson.dumps(agui.resume_elsewhere(key.run_id, moved.after)).decode()
             await self.close(code=SERVICE_RESTART, reason=moved.code)
         except Exception as fault:
-            yield self._error_frame(fault, run_id=run_id, seq=last)
+            yield self._error_frame(fault, run_id=run_id, seq=shown.sent)
 
     def _revoked(self, error: ApplicationError) -> None:
         self._spawn(self._close(error))
