@@ -148,7 +148,10 @@ class SessionConsumer(AsyncWebsocketConsumer):
         key = checked_key(frame.idempotency_key)
         asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref, idempotency_key=key)
         run = await runner.begin(actor=self.actor, request=asked)
-        self._follow(run.key)
+        if run.is_finished:  # a repetition's; a new run is not, as it was begun
+            self._show(run.key)
+        else:
+            self._follow(run.key)
 
     async def _cancel(self, frame: CancelFrame) -> None:
         try:
@@ -163,13 +166,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
         return session.agent.slug
 
     async def _since(self, frame: SinceFrame) -> None:
-        """What the client missed of a run, and what is still to come of it; not what it gets here anyway."""
+        """What the client missed of a run, and what is still to come of it."""
         run = await in_db_thread(run_get, actor=self.actor, ref=frame.run_id)
         if frame.seq < 0:
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
-        shown = self._following.get(run.id)
-        if shown is None or not shown.after <= frame.seq < shown.sent:
-            self._follow_again(run.key, frame.seq, asked=True)
+        self._show(run.key, frame.seq, asked=True)
 
     async def _join(self) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
@@ -219,10 +220,14 @@ class SessionConsumer(AsyncWebsocketConsumer):
             shown.task = self._spawn(self._forward(key, shown), asked)
             shown.task.add_done_callback(partial(self._followed, key.run_id))
 
-    def _follow_again(self, key: RunKey, after: int, asked: bool = False) -> None:
-        shown = self._following.pop(key.run_id, None)
+    def _show(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+        """What follows the seq `after`, unless all of it was sent or is on its way; also of a run that was shown."""
+        shown = self._following.get(key.run_id)
+        if shown is not None and shown.after <= after < shown.sent:
+            return
         if shown is not None:
             shown.task.cancel()
+        self._following.pop(key.run_id, None)
         self._follow(key, after, asked)
 
     def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:

@@ -173,6 +173,27 @@ async def test_since_goes_on_after_what_the_client_has(owner: Actor, scripted: s
     assert [event["metadata"]["seq"] for event in seen] == list(range(1, len(seen) + 1))
 
 
+async def test_a_repeated_frame_shows_its_run_again(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    frame = {"type": "run", "agent": scripted, "input": run_input("hello"), "idempotency_key": "k"}
+    async with socket(owner) as ws:
+        await say(ws, frame)
+        events = await hear_run(ws)
+        await say(ws, frame)
+        assert await hear_run(ws) == events
+        assert await ws.receive_nothing(timeout=0.1)
+    assert await Run.objects.acount() == 1
+
+
+async def test_a_frame_that_is_repeated_meanwhile_changes_nothing(owner: Actor, scripted: str) -> None:
+    frame = {"type": "run", "agent": scripted, "input": run_input(WORDS), "idempotency_key": "k"}
+    async with socket(owner) as ws:
+        for _ in range(2):
+            await say(ws, frame)
+        events = await hear_run(ws)
+        assert await ws.receive_nothing(timeout=0.1)
+    assert [event["metadata"]["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
 async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     script = '#script [{"repeat": "word", "times": 20, "delay_ms": 5}]'
     async with socket(owner) as ws:
