@@ -271,6 +271,18 @@ async def test_who_may_open_a_socket(owner: Actor, stranger: Actor, scripted: st
         assert (await hear(theirs))["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/ws", "/ws/v1/sessions/", "/ws/v2/sessions/room", "/ws/v1/sessions/a%0Ab"])
+async def test_an_unknown_address_is_refused(path: str) -> None:
+    ws = WebsocketCommunicator(application, path)
+    assert await ws.connect(timeout=5) == (False, 1000)
+    ws = WebsocketCommunicator(application, path)
+    ws.scope["extensions"] = {"websocket.http.response": {}}
+    await ws.send_input({"type": "websocket.connect"})
+    start, body = [await ws.receive_output(timeout=5) for _ in range(2)]
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert orjson.loads(body["body"])["error"]["code"] == "not_found"
+
+
 async def test_a_viewer_watches_and_does_not_run(viewer: Actor, scripted: str) -> None:
     async with socket(viewer) as ws:
         await say(ws, {"type": "run", "agent": scripted, "input": run_input("x")})
