@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
 from datetime import timedelta
@@ -136,9 +136,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 message = f"{MAX_ASKED} `since` and `cancel` frames of this socket are under way: wait for one to end."
                 raise RateLimited(message, code="socket_busy")
             case "since":
-                await self._since(parse(SinceFrame, frame))
+                since = parse(SinceFrame, frame)
+                await self._about(since.run_id, partial(self._since, since))
             case "cancel":
-                self._spawn(self._cancel(parse(CancelFrame, frame)), asked=True)  # it waits until the run has stopped
+                ref = parse(CancelFrame, frame).run_id
+                stop = partial(runner.stop, actor=self.actor, ref=ref)  # it waits until the run has stopped
+                self._spawn(self._about(ref, stop), asked=True)
             case other:
                 message = "type must be run, since, cancel or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
@@ -153,11 +156,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
         else:
             self._follow(run.key)
 
-    async def _cancel(self, frame: CancelFrame) -> None:
+    async def _about(self, run_id: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """A fault of the work is told as the run's."""
         try:
-            await runner.stop(actor=self.actor, ref=frame.run_id)
+            await work()
         except Exception as fault:
-            await self.send(text_data=self._error_frame(fault, run_id=frame.run_id))
+            await self.send(text_data=self._error_frame(fault, run_id=run_id))
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)
