@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
 from datetime import timedelta
@@ -26,7 +26,8 @@ from runs import agui, runner
 from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.process import process
+from runs.models import Run
+from runs.process import process, topic_of
 from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
@@ -63,6 +64,15 @@ class CancelFrame(BaseModel):
     run_id: StrictStr
 
 
+class Shown:
+    """A run of which the client is sent what follows the seq `after`, and was sent what there is up to `sent`."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, after: int) -> None:
+        self.after = self.sent = after
+
+
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
 
@@ -70,7 +80,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
-        self._following: dict[UUID, asyncio.Task[None] | None] = {}  # None: it has ended
+        self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
         line = Line(receive, send)
         try:
@@ -79,7 +89,6 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self._end()
 
     async def connect(self) -> None:
-        self.session_id: UUID | None = None
         self.ref: str = self.scope["url_route"]["kwargs"]["ref"]
         facts = request_facts(self.scope)
         set_current_request(facts.request_id, facts.ip)
@@ -92,11 +101,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         enter_tenant(self.actor.tenant_id)
         self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
-        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
-        if session is not None:
-            await self._join(session.id)
-        here = await process()
-        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        await self._join()
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
@@ -131,9 +136,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 message = f"{MAX_ASKED} `since` and `cancel` frames of this socket are under way: wait for one to end."
                 raise RateLimited(message, code="socket_busy")
             case "since":
-                await self._since(parse(SinceFrame, frame))
+                since = parse(SinceFrame, frame)
+                await self._about(since.run_id, partial(self._since, since))
             case "cancel":
-                self._spawn(self._cancel(parse(CancelFrame, frame)), asked=True)  # it waits until the run has stopped
+                ref = parse(CancelFrame, frame).run_id
+                stop = partial(runner.stop, actor=self.actor, ref=ref)  # it waits until the run has stopped
+                self._spawn(self._about(ref, stop), asked=True)
             case other:
                 message = "type must be run, since, cancel or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
@@ -143,15 +151,17 @@ class SessionConsumer(AsyncWebsocketConsumer):
         key = checked_key(frame.idempotency_key)
         asked = agui.turn_request(frame.input, agent=agent, source="socket", session=self.ref, idempotency_key=key)
         run = await runner.begin(actor=self.actor, request=asked)
-        assert run.session_id is not None  # an agent's turn has one
-        await self._join(run.session_id)
-        self._follow(run.key)
+        if run.is_finished:  # a repetition's; a new run is not, as it was begun
+            self._show(run.key)
+        else:
+            self._follow(run.key)
 
-    async def _cancel(self, frame: CancelFrame) -> None:
+    async def _about(self, run_id: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """A fault of the work is told as the run's."""
         try:
-            await runner.stop(actor=self.actor, ref=frame.run_id)
+            await work()
         except Exception as fault:
-            await self.send(text_data=self._error_frame(fault, run_id=frame.run_id))
+            await self.send(text_data=self._error_frame(fault, run_id=run_id))
 
     def _session_agent(self) -> str:
         session = session_find(actor=self.actor, ref=self.ref)
@@ -164,19 +174,20 @@ class SessionConsumer(AsyncWebsocketConsumer):
         run = await in_db_thread(run_get, actor=self.actor, ref=frame.run_id)
         if frame.seq < 0:
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
-        known = self._following.pop(run.id, None)
-        if known is not None:
-            known.cancel()  # it starts again where the client says
-        self._follow(run.key, frame.seq, asked=True)
+        self._show(run.key, frame.seq, asked=True)
 
-    async def _join(self, session_id: UUID) -> None:
-        """From now on every run of the session is followed, those under way from their beginning."""
-        if self.session_id is None:
-            self.session_id = session_id
-            self._joined_at = timezone.now()
-            here = await process()
-            self._joined.enter_context(here.session(session_id, self._announced))
-            self._spawn(self._follow_open())
+    async def _join(self) -> None:
+        """From now on every run of the session is followed, those under way from their beginning.
+
+        Also where nobody has made the session yet.
+        """
+        self._joined_at = timezone.now()
+        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
+        topic = topic_of(self.actor.tenant_id, session.thread_id if session else self.ref)
+        here = await process()
+        self._joined.enter_context(here.session(topic, self._announced))
+        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        self._spawn(self._follow_open())
 
     def _announced(self, key: RunKey | None) -> None:
         if key is not None:
@@ -189,10 +200,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
         Where that fails the client misses runs that it cannot know of: it must open the socket again.
         """
-        assert self.session_id is not None
-        since = max(self._joined_at, timezone.now() - GAP)
         try:
-            found = await in_db_thread(runs_to_follow, actor=self.actor, session_id=self.session_id, since=since)
+            found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
             await self.send(text_data=self._error_frame(fault))
             await self.close(code=SERVICE_RESTART)
@@ -200,35 +209,57 @@ class SessionConsumer(AsyncWebsocketConsumer):
         for run in found:
             self._follow(run.key)
 
+    def _runs_to_follow(self) -> list[Run]:
+        """Looks for the session each time: it may be new, or made again under the client's id."""
+        session = session_find(actor=self.actor, ref=self.ref)
+        if session is None:
+            return []
+        since = max(self._joined_at, timezone.now() - GAP)
+        return runs_to_follow(actor=self.actor, session_id=session.id, since=since)
+
     def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            task = self._following[key.run_id] = self._spawn(self._forward(key, after), asked)
-            task.add_done_callback(partial(self._followed, key.run_id))
+            shown = self._following[key.run_id] = Shown(after)
+            shown.task = self._spawn(self._forward(key, shown), asked)
+            shown.task.add_done_callback(partial(self._followed, key.run_id))
+
+    def _show(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+        """What follows the seq `after`, unless all of it was sent or is on its way; also of a run that was shown."""
+        shown = self._following.get(key.run_id)
+        if shown is not None and shown.after <= after < shown.sent:
+            return
+        if shown is not None:
+            shown.task.cancel()
+        self._following.pop(key.run_id, None)
+        self._follow(key, after, asked)
 
     def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
-        if self._following.get(run_id) is task:
+        shown = self._following.get(run_id)
+        if shown is not None and shown.task is task:
             self._following[run_id] = None
 
-    async def _forward(self, key: RunKey, after: int) -> None:
-        async with aclosing(self._frames(key, after)) as frames:
-            async for frame in frames:
-                await self.send(text_data=frame)
+    async def _forward(self, key: RunKey, shown: Shown) -> None:
+        here = await process()
+        with here.telling():
+            async with aclosing(self._frames(key, shown)) as frames:
+                async for frame in frames:
+                    await self.send(text_data=frame)
 
-    async def _frames(self, key: RunKey, after: int) -> AsyncGenerator[str, None]:
+    async def _frames(self, key: RunKey, shown: Shown) -> AsyncGenerator[str, None]:
         """A run's events as the client gets them; where they break off, an error that says after which seq."""
-        run_id, last = str(key.run_id), after
+        run_id = str(key.run_id)
         try:
-            async with aclosing(follow(key, after=after)) as source:
+            async with aclosing(follow(key, after=shown.after)) as source:
                 async for event in source:
                     if event is not None:
+                        shown.sent = event.seq
                         yield socket_json(event, run_id)
-                        last = event.seq
         except RunMoved as moved:
             yield orjson.dumps(agui.resume_elsewhere(key.run_id, moved.after)).decode()
             await self.close(code=SERVICE_RESTART, reason=moved.code)
         except Exception as fault:
-            yield self._error_frame(fault, run_id=run_id, seq=last)
+            yield self._error_frame(fault, run_id=run_id, seq=shown.sent)
 
     def _revoked(self, error: ApplicationError) -> None:
         self._spawn(self._close(error))

@@ -6,7 +6,7 @@ from typing import Any
 from django.db import OperationalError
 
 from core.aio import in_db_thread
-from runs.process import Process
+from runs.process import Process, topic_of
 from runs.services.steer import steering_hear
 from runs.services.turns import Turn
 from runs.sink import RunSink
@@ -24,8 +24,9 @@ class Heard:
         self._here = here
 
     def listening(self) -> AbstractContextManager[None]:
-        session_id = self._run.session_id
-        return self._here.session(session_id, self._announced) if session_id else nullcontext()
+        if self._run.session_id is None:
+            return nullcontext()
+        return self._here.session(topic_of(self._run.tenant_id, self._run.thread_id), self._announced)
 
     def _announced(self, key: RunKey | None) -> None:
         self._news = self._news or key is None or key.run_id != self._run.id

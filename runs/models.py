@@ -87,10 +87,8 @@ class Run(TenantModel):
 
     @property
     def thread_id(self) -> str:
-        """AG-UI's name of the conversation: the client's own id of the session, else ours; without one the run's."""
-        if self.session is None:
-            return str(self.id)
-        return self.session.external_id or str(self.session.id)
+        """The session's; without one the run's own id."""
+        return self.session.thread_id if self.session else str(self.id)
 
 
 FINISHED = (Run.Status.SUCCEEDED, Run.Status.FAILED, Run.Status.CANCELLED, Run.Status.EXPIRED)

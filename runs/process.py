@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from core.aio import detached
 from runs.hub import Hub
@@ -21,6 +21,11 @@ OWNER = uuid4()  # this process, in the leases of its runs
 
 
 Announce = Callable[[RunKey | None], None]
+
+
+def topic_of(tenant_id: UUID, thread_id: str) -> UUID:
+    """Under which a session's runs are announced: known to those who wait for the session before it is made."""
+    return uuid5(tenant_id, thread_id)
 
 
 class Process:
@@ -40,12 +45,15 @@ class Process:
         self.tail = Tail(Store(), self.hub)
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
         self.sockets = SocketWatch()
-        self._sessions: dict[UUID, set[Announce]] = {}
+        self._topics: dict[UUID, set[Announce]] = {}
+        self._telling = 0
+        self._told = asyncio.Event()
+        self._told.set()
 
     def _look_everywhere(self) -> None:
         self.hub.look_all()
-        for session_id in list(self._sessions):
-            self._announced(session_id)
+        for topic in list(self._topics):
+            self._announced(topic)
 
     def cancel(self, run_id: UUID) -> None:
         """Stop a run of this process: its model call is closed at once. Nothing happens when it is not here."""
@@ -69,25 +77,42 @@ class Process:
             task.cancel()
 
     @contextmanager
-    def session(self, session_id: UUID, announce: Announce) -> Iterator[None]:
+    def session(self, topic: UUID, announce: Announce) -> Iterator[None]:
         """`announce` hears of every new run of a session; without its key when another process has begun it."""
-        self._sessions.setdefault(session_id, set()).add(announce)
+        self._topics.setdefault(topic, set()).add(announce)
         try:
             yield
         finally:
-            others = self._sessions[session_id]
+            others = self._topics[topic]
             others.discard(announce)
             if not others:
-                del self._sessions[session_id]
+                del self._topics[topic]
 
-    def announce(self, session_id: UUID, key: RunKey) -> None:
-        for announce in list(self._sessions.get(session_id, ())):
+    def announce(self, topic: UUID, key: RunKey) -> None:
+        for announce in list(self._topics.get(topic, ())):
             announce(key)
-        self.writer.tell("s", session_id)
+        self.writer.tell("s", topic)
 
-    def _announced(self, session_id: UUID) -> None:
-        for announce in list(self._sessions.get(session_id, ())):
+    def _announced(self, topic: UUID) -> None:
+        for announce in list(self._topics.get(topic, ())):
             announce(None)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """While somebody is told of a run."""
+        self._telling += 1
+        self._told.clear()
+        try:
+            yield
+        finally:
+            self._telling -= 1
+            if not self._telling:
+                self._told.set()
+
+    async def told(self, seconds: float) -> None:
+        """Returns once nobody is being told of a run, or after so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), seconds)
 
     def in_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Outside the caller's context and for as long as it takes; a fault goes to the log."""

@@ -20,7 +20,7 @@ from runs import events
 from runs.exceptions import RunCancelled, RunFailed
 from runs.heard import Heard
 from runs.models import Run, RunLease
-from runs.process import OWNER, Process, process
+from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
@@ -39,6 +39,7 @@ _stopping = Flag()
 _beginning: set[asyncio.Task[Run]] = set()
 STORE_SECONDS = 300  # for which the end of a run is tried to be stored while the database does not answer
 STOP_SECONDS = 5.0  # beyond the lease of a lost run, until a cancel answers with a run that has not stopped yet
+TELL_SECONDS = 1.0  # for which a stop waits until those who follow runs here are told where these go on
 
 
 async def begin(*, actor: Principal, request: TurnRequest) -> Run:
@@ -80,9 +81,10 @@ async def _begin(actor: Principal, request: TurnRequest) -> Run:
         start(here, begun.turn)
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
-    if begun.run.session_id is not None and not begun.run.is_finished:
-        here.announce(begun.run.session_id, begun.run.key)
-    return begun.run
+    run = begun.run
+    if run.session_id is not None and not run.is_finished:
+        here.announce(topic_of(run.tenant_id, run.thread_id), run.key)
+    return run
 
 
 def _left_alone(here: Process, task: asyncio.Task[Run]) -> None:
@@ -210,6 +212,7 @@ async def shut_down(grace: float) -> None:
     if here.tasks:
         await asyncio.wait(set(here.tasks.values()), timeout=10)
     here.hub.move_all()
+    await here.told(TELL_SECONDS)
     await here.writer.told()
 
 

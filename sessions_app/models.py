@@ -36,7 +36,12 @@ class ChatSession(TenantModel):
         ]
 
     def __str__(self) -> str:
-        return self.title or self.external_id or str(self.id)
+        return self.title or self.thread_id
+
+    @property
+    def thread_id(self) -> str:
+        """AG-UI's name of the conversation: the client's own id, else ours."""
+        return self.external_id or str(self.id)
 
 
 class Message(TenantModel):

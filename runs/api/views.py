@@ -27,6 +27,7 @@ from runs.exceptions import RunMoved
 from runs.follow import as_seen_after, follow, opened
 from runs.models import Run
 from runs.openai_chat import ChatFormat, chunks, completion
+from runs.process import process
 from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
@@ -167,14 +168,15 @@ class AgentRunView(AsyncApiView):
 
 async def _event_frames(run: Run, events: Followed) -> AsyncGenerator[bytes, None]:
     """A server that stops says after which seq to go on: a client asks for the run's events with it."""
-    try:
-        async with aclosing(events) as source:
-            async for event in source:
-                yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)
-    except RunMoved as moved:
-        yield sse.retry(1000) + sse.frame(orjson.dumps(agui.resume_elsewhere(run.id, moved.after)))
-    except ApplicationError as error:
-        yield sse.frame(orjson.dumps(error.body(current_request().request_id)), event="error")
+    with (await process()).telling():
+        try:
+            async with aclosing(events) as source:
+                async for event in source:
+                    yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)
+        except RunMoved as moved:
+            yield sse.retry(1000) + sse.frame(orjson.dumps(agui.resume_elsewhere(run.id, moved.after)))
+        except ApplicationError as error:
+            yield sse.frame(orjson.dumps(error.body(current_request().request_id)), event="error")
 
 
 class RunView(ApiView):

@@ -11,7 +11,7 @@ import pytest
 from ag_ui.core import Event
 from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.outside.javascript import run_program
 from tests.outside.site import Server
@@ -161,3 +161,11 @@ async def test_a_revoked_key_closes_its_sockets_in_time(server: Server, session:
                     with pytest.raises(ConnectionClosed) as closed:
                         await ws.recv()
                     assert closed.value.rcvd.code == 4401
+
+
+async def test_an_unknown_socket_is_refused(server: Server) -> None:
+    before = len(server.log.read_text())
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(server.socket_url.replace("/v1/", "/v2/"), proxy=None, open_timeout=20)
+    assert refused.value.response.status_code == (404 if server.kind == "uvicorn" else 403)
+    assert "Traceback" not in server.log.read_text()[before:]

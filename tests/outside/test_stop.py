@@ -1,15 +1,21 @@
 """What becomes of the runs of a server that ends: by a signal, and by force."""
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from tests.outside.site import Server, Site, serving
+from tests.outside.test_agui import run_frame, socket
 
 SCRIPT = '#script [{"say": "half an"}, {"fail": "hang"}]'
 
@@ -76,3 +82,26 @@ def test_a_run_of_a_killed_server_can_be_cancelled(site: Site, uvicorn: Server) 
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["event"]["type"] == "RUN_ERROR"
     assert (messages[-1]["status"], messages[-1]["content"].strip()) == ("cancelled", "half an")
+
+
+async def test_each_socket_is_told_where_its_run_goes_on(doomed: Server) -> None:
+    session = f"s-{uuid4().hex[:12]}"
+    async with AsyncExitStack() as held:
+        sockets = [await held.enter_async_context(socket(doomed, session)) for _ in range(16)]
+        await sockets[0].send(run_frame(SCRIPT, session))
+        for ws in sockets:
+            await until_it_says(ws, "half")
+        os.kill(doomed.pid, signal.SIGTERM)
+        for ws in sockets:
+            await until_it_says(ws, '"name":"resume"')
+            with pytest.raises(ConnectionClosed) as closed:
+                await ws.recv()
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "server_stopping")
+    assert "Traceback" not in doomed.log.read_text()
+
+
+async def until_it_says(ws: ClientConnection, text: str) -> None:
+    async with asyncio.timeout(20):
+        while text not in str(await ws.recv()):
+            pass

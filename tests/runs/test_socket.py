@@ -122,20 +122,76 @@ async def test_since_replays_what_was_missed(owner: Actor, scripted: str) -> Non
         assert await hear_run(ws) == events[3:]
 
 
-async def test_since_replaces_what_the_socket_follows_already(owner: Actor, scripted: str) -> None:
-    script = '#script [{"repeat": "word", "times": 20, "delay_ms": 5}]'
+WORDS = '#script [{"repeat": "word", "times": 20, "delay_ms": 50}]'
+
+
+async def seqs_after(ws: WebsocketCommunicator, run_id: str, seq: int) -> list[int]:
+    """All that comes when the client asks for what follows `seq`."""
+    await say(ws, {"type": "since", "run_id": run_id, "seq": seq})
+    events = await hear_run(ws)
+    assert await ws.receive_nothing(timeout=0.1)
+    return [event["metadata"]["seq"] for event in events]
+
+
+async def test_since_repeats_nothing_that_the_socket_sends_anyway(owner: Actor, scripted: str) -> None:
+    async with socket(owner) as first:
+        await say(first, {"type": "run", "agent": scripted, "input": run_input(WORDS)})
+        run_id = (await hear(first))["metadata"]["run_id"]
+        for _ in range(3):
+            await hear(first)
+        async with socket(owner) as ws:
+            seen = [(await hear(ws))["metadata"]["seq"] for _ in range(4)]
+            seen += await seqs_after(ws, run_id, 2)
+    assert seen == list(range(1, len(seen) + 1))
+
+
+async def test_since_goes_back_to_what_the_socket_has_not_sent(owner: Actor, scripted: str) -> None:
+    async with socket(owner) as first:
+        await say(first, {"type": "run", "agent": scripted, "input": run_input(WORDS)})
+        run_id = (await hear(first))["metadata"]["run_id"]
+        for _ in range(5):
+            await hear(first)
+        async with socket(owner, "elsewhere") as ws:
+            await say(ws, {"type": "since", "run_id": run_id, "seq": 5})
+            assert (await hear(ws))["metadata"]["seq"] == 6
+            seqs = await seqs_after(ws, run_id, 2)
+    back = seqs.index(3)
+    assert seqs[:back] == list(range(7, 7 + back))
+    assert seqs[back:] == list(range(3, seqs[-1] + 1))
+
+
+async def test_since_goes_on_after_what_the_client_has(owner: Actor, scripted: str) -> None:
     async with socket(owner) as ws:
-        await say(ws, {"type": "run", "agent": scripted, "input": run_input(script)})
-        first = await hear(ws)
-        await say(ws, {"type": "since", "run_id": first["metadata"]["run_id"], "seq": 1})
-        events = [first]
-        while events[-1]["type"] != "RUN_FINISHED":
-            events.append(await hear(ws))
+        await say(ws, {"type": "run", "agent": scripted, "input": run_input('#script [{"fail": "hang"}]')})
+        seen = [await hear(ws)]
+        run_id = seen[0]["metadata"]["run_id"]
+        await say(ws, {"type": "since", "run_id": run_id, "seq": 1})
         assert await ws.receive_nothing(timeout=0.1)
-    seen = [event["metadata"]["seq"] for event in events]
-    replayed = seen[len(seen) - 1 - seen[::-1].index(2) :]
-    assert replayed == list(range(2, seen[-1] + 1))
-    assert seen.count(seen[-1]) == 1
+        await say(ws, {"type": "cancel", "run_id": run_id})
+        seen += await hear_run(ws)
+        assert await ws.receive_nothing(timeout=0.1)
+    assert [event["metadata"]["seq"] for event in seen] == list(range(1, len(seen) + 1))
+
+
+async def test_a_repeated_frame_shows_its_run_again(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    frame = {"type": "run", "agent": scripted, "input": run_input("hello"), "idempotency_key": "k"}
+    async with socket(owner) as ws:
+        await say(ws, frame)
+        events = await hear_run(ws)
+        await say(ws, frame)
+        assert await hear_run(ws) == events
+        assert await ws.receive_nothing(timeout=0.1)
+    assert await Run.objects.acount() == 1
+
+
+async def test_a_frame_that_is_repeated_meanwhile_changes_nothing(owner: Actor, scripted: str) -> None:
+    frame = {"type": "run", "agent": scripted, "input": run_input(WORDS), "idempotency_key": "k"}
+    async with socket(owner) as ws:
+        for _ in range(2):
+            await say(ws, frame)
+        events = await hear_run(ws)
+        assert await ws.receive_nothing(timeout=0.1)
+    assert [event["metadata"]["seq"] for event in events] == list(range(1, len(events) + 1))
 
 
 async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: Tenant) -> None:
@@ -213,6 +269,18 @@ async def test_who_may_open_a_socket(owner: Actor, stranger: Actor, scripted: st
         assert await theirs.receive_nothing(timeout=0.1)
         await say(theirs, {"type": "since", "run_id": events[0]["metadata"]["run_id"], "seq": 0})
         assert (await hear(theirs))["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("path", ["/ws", "/ws/v1/sessions/", "/ws/v2/sessions/room", "/ws/v1/sessions/a%0Ab"])
+async def test_an_unknown_address_is_refused(path: str) -> None:
+    ws = WebsocketCommunicator(application, path)
+    assert await ws.connect(timeout=5) == (False, 1000)
+    ws = WebsocketCommunicator(application, path)
+    ws.scope["extensions"] = {"websocket.http.response": {}}
+    await ws.send_input({"type": "websocket.connect"})
+    start, body = [await ws.receive_output(timeout=5) for _ in range(2)]
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert orjson.loads(body["body"])["error"]["code"] == "not_found"
 
 
 async def test_a_viewer_watches_and_does_not_run(viewer: Actor, scripted: str) -> None:

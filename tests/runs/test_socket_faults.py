@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError
@@ -70,6 +71,14 @@ async def test_a_cancel_that_fails_is_told(
             await say(ws, {"type": "cancel", "run_id": "x"})
             answer = await hear(ws)
     assert (answer["error"]["code"], answer["metadata"]) == (code, {"run_id": "x"})
+
+
+@pytest.mark.parametrize("run_id", ["x", str(UUID(int=1))])
+async def test_a_since_that_fails_names_its_run(owner: Actor, run_id: str) -> None:
+    async with socket(owner) as ws:
+        await say(ws, {"type": "since", "run_id": run_id, "seq": 0})
+        answer = await hear(ws)
+    assert (answer["error"]["code"], answer["metadata"]) == ("not_found", {"run_id": run_id})
 
 
 async def test_a_socket_that_cannot_look_for_runs_must_be_opened_again(
