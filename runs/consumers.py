@@ -101,6 +101,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         enter_tenant(self.actor.tenant_id)
         self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
+        here = await process()
+        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
         await self._join()
 
     async def _refuse(self, error: ApplicationError) -> None:
@@ -186,7 +188,6 @@ class SessionConsumer(AsyncWebsocketConsumer):
         topic = topic_of(self.actor.tenant_id, session.thread_id if session else self.ref)
         here = await process()
         self._joined.enter_context(here.session(topic, self._announced))
-        self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
         self._spawn(self._follow_open())
 
     def _announced(self, key: RunKey | None) -> None:
