@@ -107,10 +107,11 @@ async def test_a_run_that_is_cancelled_takes_along_what_it_heard(owner: Actor, s
     steps = script({"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "wait"}, {"fail": "hang"})
     first = await ask(owner, script({"say": "a"}, {"say": "b", "delay_ms": 200}), stream=True)
     second = asyncio.create_task(ask(owner, steps, "steer"))
-    await asyncio.sleep(0.6)
-    one = await Run.objects.order_by("created_at").afirst()
-    assert one is not None
-    stopped = await owner.apost(f"runs/{one.id}/cancel", None)
+    path = f"runs/{first['X-Run-Id']}"
+    async with asyncio.timeout(10):
+        while b'"delta":"wait"' not in (await owner.aget(f"{path}/events", limit=1000)).content:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    stopped = await owner.apost(f"{path}/cancel", None)
     assert stopped.json()["status"] == "cancelled"
     assert (await second).json()["error"]["code"] == "run_cancelled"
     await frames(first)
