@@ -151,3 +151,17 @@ def read_by_settings() -> set[str]:
                 constants = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
                 names |= {value for value in constants[:2] if isinstance(value, str) and value.isupper()}
     return names - {"INFO"}
+
+
+def test_a_log_line_names_its_run() -> None:
+    from logging import Formatter, LogRecord
+    from logging.config import DictConfigurator
+
+    from agentsite.settings.logging import LOGGING
+
+    formatter: Formatter = DictConfigurator({}).configure_formatter(dict(LOGGING["formatters"]["default"]))  # type: ignore[index]
+    record = LogRecord("runs", 30, __file__, 1, "A run failed", (), None)
+    record.run_id, record.code = "01a2", "run_timeout"
+    line = formatter.format(record)
+    assert "run_id=01a2" in line
+    assert "code=run_timeout" in line

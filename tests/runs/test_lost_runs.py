@@ -416,7 +416,7 @@ class Steps(LangGraphTemplate):
 
         async def second(state: State) -> dict[str, str]:
             RAN.append("second")
-            said = await model.ainvoke('#script [{"say": "t"}, {"say": "wo", "delay_ms": 300}]')
+            said = await model.ainvoke('#script [{"say": "t"}, {"say": "wo", "delay_ms": 1500}]')
             return {"text": state["text"] + " " + said.text}
 
         graph = StateGraph(State)
