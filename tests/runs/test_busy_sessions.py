@@ -105,7 +105,7 @@ async def test_a_message_is_heard(owner: Actor, scripted: str, in_acme: Tenant) 
 
 async def test_a_run_that_is_cancelled_takes_along_what_it_heard(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     steps = script({"tool": "current_time", "args": {"timezone": "UTC"}}, {"say": "wait"}, {"fail": "hang"})
-    first = await ask(owner, script({"say": "a"}, {"say": "b", "delay_ms": 200}), stream=True)
+    first = await ask(owner, script({"say": "a"}, {"say": "b", "delay_ms": 1000}), stream=True)
     second = asyncio.create_task(ask(owner, steps, "steer"))
     path = f"runs/{first['X-Run-Id']}"
     async with asyncio.timeout(10):
