@@ -26,9 +26,11 @@ def session_list(
     return sessions.filter(status=status) if status else sessions
 
 
-def session_find(*, actor: Principal, ref: str) -> ChatSession | None:
-    """By our id, else by the client's own id for it."""
+def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
+    """By our id, else by the client's own id for it; with `lock` its row is locked until the transaction ends."""
     sessions = session_list(actor=actor)
+    if lock:
+        sessions = sessions.select_for_update(of=("self",))
     ours = parse_uuid(ref)
     found = sessions.filter(id=ours).first() if ours else None
     return found or sessions.filter(external_id=ref).first()

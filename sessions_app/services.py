@@ -21,21 +21,28 @@ _TITLE_LENGTH = 80
 
 
 @transaction.atomic
-def session_create(
-    *,
+def session_create(*, actor: Principal, agent: str | None = None, **fields: Any) -> ChatSession:
+    """A new, empty session: `external_id`, `title`, `end_user`, `metadata`.
+
+    Raises NotFound for an unknown agent, Conflict where `external_id` is in use.
+    """
+    return _create(actor, agent_get(actor=actor, ref=agent) if agent else None, **fields)
+
+
+def _create(
     actor: Principal,
-    agent: str | None = None,
+    agent: Agent | None,
+    *,
     external_id: str | None = None,
     title: str = "",
     end_user: str = "",
     metadata: dict[str, Any] | None = None,
 ) -> ChatSession:
-    """A new, empty session. Raises NotFound for an unknown agent, Conflict where `external_id` is in use."""
+    """In the caller's transaction, which a Conflict leaves as it was."""
     authorize(actor, "session.edit")
-    found = agent_get(actor=actor, ref=agent) if agent else None
     session = ChatSession(
         tenant_id=actor.tenant_id,
-        agent=found,
+        agent=agent,
         external_id=external_id,
         title=title,
         end_user=end_user,
@@ -48,23 +55,27 @@ def session_create(
     except IntegrityError:
         message = f"A session with the id {external_id} exists."
         raise Conflict(message, code="session_exists", param="external_id") from None
-    after = {"agent": found.slug if found else None, "external_id": external_id, "title": title}
+    after = {"agent": agent.slug if agent else None, "external_id": external_id, "title": title}
     audit.record(actor=actor, action="session.create", target=session, after=after)
     return session
 
 
 def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_user: str) -> ChatSession:
-    """The session that a turn belongs to, locked until the caller's transaction ends; made on its first use."""
-    session = session_find(actor=actor, ref=ref) if ref else None
+    """The session that a turn belongs to, locked until the caller's transaction ends; made on its first use.
+
+    One that is made here is seen by nobody before that.
+    """
+    session = session_find(actor=actor, ref=ref, lock=True) if ref else None
     if session is None:
         try:
-            session = session_create(actor=actor, agent=str(agent.id), external_id=ref, end_user=end_user)
+            return _create(actor, agent, external_id=ref, end_user=end_user)
         except Conflict:  # another request made it meanwhile
-            session = session_get(actor=actor, ref=ref or "")
-    locked = _locked(actor, session)
-    if locked.status == ChatSession.Status.CLOSED:
+            session = session_find(actor=actor, ref=ref or "", lock=True)
+    if session is None:
+        raise NotFound("The session was deleted.")
+    if session.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
-    return locked
+    return session
 
 
 @transaction.atomic
