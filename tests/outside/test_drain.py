@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -90,19 +91,28 @@ async def lane(
 
 
 async def post(http: aiohttp.ClientSession, servers: Sequence[Server], path: str, body: Any) -> aiohttp.ClientResponse:
-    """To whichever server takes it: one that is gone or stops is left for the other, with the same key."""
+    """To whichever server takes it: one that is gone or stops is left for the other, with the same key.
+
+    A connection that a server has not accepted when it stops to listen is reset: then it has read nothing of it.
+    """
     headers = {"Idempotency-Key": uuid4().hex}
+    reset = ""
     while True:
         server = random.choice(servers)
         try:
             response = await http.post(f"{server.api}/{path}", json=body, headers=headers)
-        except aiohttp.ClientConnectorError:
+        except aiohttp.ClientOSError as error:
+            if not isinstance(error, aiohttp.ClientConnectorError):
+                reset = datetime.now(UTC).isoformat()
             await asyncio.sleep(RETRY_SECONDS)
             continue
         if response.status == 503 and (await response.json())["error"]["code"] == "server_stopping":
             await asyncio.sleep(RETRY_SECONDS)
             continue
         assert response.status == 200, await response.text()
+        if reset:
+            async with http.get(f"{server.api}/runs/{response.headers['X-Run-Id']}") as run:
+                assert datetime.fromisoformat((await run.json())["created_at"]) > datetime.fromisoformat(reset)
         return response
 
 
