@@ -27,7 +27,7 @@ from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
 from runs.models import Run
-from runs.process import process, topic_of
+from runs.process import awaited_topic, process, topic_of
 from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
@@ -185,7 +185,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         """
         self._joined_at = timezone.now()
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
-        topic = topic_of(self.actor.tenant_id, session.thread_id if session else self.ref)
+        topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
         here = await process()
         self._joined.enter_context(here.session(topic, self._announced))
         self._spawn(self._follow_open())

@@ -48,16 +48,17 @@ class Event(NamedTuple):
     @property
     def json(self) -> bytes:
         """The AG-UI event, for a reader."""
-        return b'{"type":"%s","timestamp":%d' % (self.type.encode(), self.at) + self._rest
+        return self.json_with(b"")
+
+    def json_with(self, more: bytes) -> bytes:
+        """`more` are fields that it does not have, each after a comma."""
+        rest = b"}" if self.said == b"{}" else b"," + self.said[1:]
+        return b'{"type":"%s","timestamp":%d%s%s' % (self.type.encode(), self.at, more, rest)
 
     @property
     def row(self) -> bytes:
         """For the event log's statements: type, time and the rest as a JSON array."""
         return b'["%s",%d,%s]' % (self.type.encode(), self.at, self.said)
-
-    @property
-    def _rest(self) -> bytes:
-        return b"}" if self.said == b"{}" else b"," + self.said[1:]
 
 
 def make_event(seq: int, type: str, fields: dict[str, Any], at: int | None = None) -> Event:
@@ -149,7 +150,6 @@ def restart_of(event: Event) -> int | None:
 def socket_json(event: Event, run_id: str) -> str:
     """An event for a socket, with its place in its run."""
     if "metadata" not in event.data:
-        place = b',"metadata":{"seq":%d,"run_id":"%s"}' % (event.seq, run_id.encode())
-        return (b'{"type":"%s","timestamp":%d%s' % (event.type.encode(), event.at, place) + event._rest).decode()
-    metadata = {**(event.data.get("metadata") or {}), "seq": event.seq, "run_id": run_id}
+        return event.json_with(b',"metadata":{"seq":%d,"run_id":"%s"}' % (event.seq, run_id.encode())).decode()
+    metadata = {**(event.data["metadata"] or {}), "seq": event.seq, "run_id": run_id}
     return orjson.dumps({**event.data, "metadata": metadata}).decode()

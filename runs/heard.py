@@ -24,9 +24,8 @@ class Heard:
         self._here = here
 
     def listening(self) -> AbstractContextManager[None]:
-        if self._run.session_id is None:
-            return nullcontext()
-        return self._here.session(topic_of(self._run.tenant_id, self._run.thread_id), self._announced)
+        session = self._run.session
+        return self._here.session(topic_of(session), self._announced) if session else nullcontext()
 
     def _announced(self, key: RunKey | None) -> None:
         self._news = self._news or key is None or key.run_id != self._run.id

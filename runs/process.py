@@ -15,6 +15,7 @@ from runs.store import Store
 from runs.stream import RunKey, RunStream
 from runs.tail import Tail
 from runs.writer import Writer
+from sessions_app.models import ChatSession
 
 logger = logging.getLogger(__name__)
 OWNER = uuid4()  # this process, in the leases of its runs
@@ -23,9 +24,14 @@ OWNER = uuid4()  # this process, in the leases of its runs
 Announce = Callable[[RunKey | None], None]
 
 
-def topic_of(tenant_id: UUID, thread_id: str) -> UUID:
-    """Under which a session's runs are announced: known to those who wait for the session before it is made."""
-    return uuid5(tenant_id, thread_id)
+def topic_of(session: ChatSession) -> UUID:
+    """Under which a session's runs are announced."""
+    return awaited_topic(session.tenant_id, session.external_id) if session.external_id else session.id
+
+
+def awaited_topic(tenant_id: UUID, external_id: str) -> UUID:
+    """Of a session that clients name themselves: known before it is made."""
+    return uuid5(tenant_id, external_id)
 
 
 class Process:

@@ -82,8 +82,8 @@ async def _begin(actor: Principal, request: TurnRequest) -> Run:
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
     run = begun.run
-    if run.session_id is not None and not run.is_finished:
-        here.announce(topic_of(run.tenant_id, run.thread_id), run.key)
+    if run.session is not None and not run.is_finished:
+        here.announce(topic_of(run.session), run.key)
     return run
 
 

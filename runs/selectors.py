@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
@@ -19,11 +20,11 @@ from tenants.principal import Principal
 
 
 def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySet[Run]:
-    """`reached` is the seq of the last stored event of a run that is not finished."""
+    """`reached` is the seq of each run's last stored event; a run's own row has that once it has ended."""
     authorize(actor, "run.view")
     leases = RunLease.objects.filter(tenant_id=actor.tenant_id, run_id=OuterRef("id"))
     runs = Run.objects.filter(tenant_id=actor.tenant_id).select_related("agent_version__agent", "session")
-    runs = runs.annotate(reached=Subquery(leases.values("last_seq")))
+    runs = runs.annotate(reached=Coalesce(Subquery(leases.values("last_seq")), "last_seq"))
     return runs.filter(session_id=session.id) if session else runs
 
 

@@ -25,11 +25,13 @@ MAX_TOKENS = 2**31 - 1
 class Reply:
     """One answer of a model, as it is said. A run may have several at once: each has its own message.
 
-    `metadata` goes with the beginning of its text; `asked` is about how many tokens the question takes.
+    `metadata` goes with the beginning of its text; `request` is what it answers, None for a text that no model said.
     """
 
-    def __init__(self, sink: "RunSink", metadata: dict[str, Any] | None = None, asked: int = 0) -> None:
-        self._asked = asked
+    def __init__(
+        self, sink: "RunSink", *, metadata: dict[str, Any] | None = None, request: ChatRequest | None = None
+    ) -> None:
+        self._request = request
         self._sink = sink
         self._stream = sink.stream
         self._metadata = metadata
@@ -115,7 +117,8 @@ class Reply:
             return said.usage.prompt_tokens, said.usage.completion_tokens
         if self.ended:
             return 0, 0
-        return self._asked, max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
+        asked = self._request.guessed_tokens() if self._request else 0
+        return asked, max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
 
 
 class RunSink:
@@ -133,7 +136,7 @@ class RunSink:
         self._replies: list[Reply] = []
 
     def open_reply(self, request: ChatRequest) -> Reply:
-        reply = Reply(self, asked=request.guessed_tokens())
+        reply = Reply(self, request=request)
         self._replies.append(reply)
         return reply
 
@@ -192,7 +195,7 @@ class RunSink:
         finish_reason = answer.finish_reason if answer.finish_reason in FINISH_REASONS else "stop"
         last = self.messages[-1] if self.messages else {}
         if content and (last.get("role") != "assistant" or last.get("content") != content):
-            await Reply(self, {"source": "template"})(Delta(text=content, finish_reason=finish_reason))
+            await Reply(self, metadata={"source": "template"})(Delta(text=content, finish_reason=finish_reason))
         self.finish_reason = finish_reason
 
     def partial(self) -> Message | None:

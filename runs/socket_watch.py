@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Context
 
 from django.conf import settings
 
-from core.aio import in_db_thread
+from core.aio import detached, in_db_thread
 from core.errors import ApplicationError
 from tenants.authentication import ended
 from tenants.principal import Principal
@@ -29,7 +28,7 @@ class SocketWatch:
         """`end` is called, at every look, once the principal's credential is revoked, lowered or suspended."""
         self._ends.setdefault(principal, set()).add(end)
         if self._work is None:
-            self._work = asyncio.create_task(self._look_again_and_again(), context=Context())
+            self._work = detached(self._look_again_and_again(), name="socket-watch")
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ class RunOutput(serializers.Serializer[Run]):
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()
     finish_reason = serializers.CharField()
-    last_seq = serializers.SerializerMethodField()
+    last_seq = serializers.IntegerField(source="reached")
     error = serializers.SerializerMethodField()
 
     def get_agent(self, run: Run) -> str | None:
@@ -30,15 +30,12 @@ class RunOutput(serializers.Serializer[Run]):
     def get_agent_version(self, run: Run) -> int | None:
         return run.agent_version.number if run.agent_version else None
 
-    def get_last_seq(self, run: Run) -> int:
-        reached: int | None = getattr(run, "reached", None)  # of a run that is not finished
-        return run.last_seq if reached is None else reached
-
     def get_error(self, run: Run) -> dict[str, str] | None:
         return {"code": run.error_code, "message": run.error_message} if run.error_code else None
 
 
 def run_json(run: Run) -> Any:
+    """Of a run that `selectors.run_list` has found."""
     return RunOutput(run).data
 
 

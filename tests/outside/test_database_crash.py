@@ -26,7 +26,7 @@ from tests.outside.readers import StreamReader
 from tests.outside.site import Site, new_site
 
 CRASHES = scale("CRASHES", 2)
-RATE = scale("CRASH_RATE", 12)  # requests a second: turns of an agent and reads of runs by turns
+RATE = scale("CRASH_RATE", 30)  # requests a second: turns of an agent and reads of runs by turns
 BETWEEN = 4.0  # seconds
 BACK_WITHIN = scale("CRASH_BACK_SECONDS", 30)  # where other tests share the cores
 ANSWER = "You said: hello"

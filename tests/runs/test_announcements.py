@@ -9,6 +9,7 @@ import pytest
 from core.tenant import tenant_context
 from runs.models import Run
 from runs.process import process, topic_of
+from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_lost_runs import begun
@@ -24,7 +25,14 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owne
 
 
 def topic(run: Run) -> UUID:
-    return topic_of(run.tenant_id, run.thread_id)
+    assert run.session is not None
+    return topic_of(run.session)
+
+
+def test_a_session_that_is_named_as_another_has_a_topic_of_its_own(acme: Tenant, globex: Tenant) -> None:
+    ours = ChatSession(tenant_id=acme.id)
+    named = [ChatSession(tenant_id=tenant.id, external_id=str(ours.id)) for tenant in (acme, globex)]
+    assert len({topic_of(session) for session in (ours, *named)}) == 3
 
 
 async def joined(ws: Any) -> None:

@@ -125,6 +125,15 @@ async def test_since_replays_what_was_missed(owner: Actor, scripted: str) -> Non
 WORDS = '#script [{"repeat": "word", "times": 20, "delay_ms": 50}]'
 
 
+async def talking(ws: WebsocketCommunicator, agent: str, events: int) -> str:
+    """The id of a run of which the socket has heard the first, and so many events more."""
+    await say(ws, {"type": "run", "agent": agent, "input": run_input(WORDS)})
+    run_id: str = (await hear(ws))["metadata"]["run_id"]
+    for _ in range(events):
+        await hear(ws)
+    return run_id
+
+
 async def seqs_after(ws: WebsocketCommunicator, run_id: str, seq: int) -> list[int]:
     """All that comes when the client asks for what follows `seq`."""
     await say(ws, {"type": "since", "run_id": run_id, "seq": seq})
@@ -135,10 +144,7 @@ async def seqs_after(ws: WebsocketCommunicator, run_id: str, seq: int) -> list[i
 
 async def test_since_repeats_nothing_that_the_socket_sends_anyway(owner: Actor, scripted: str) -> None:
     async with socket(owner) as first:
-        await say(first, {"type": "run", "agent": scripted, "input": run_input(WORDS)})
-        run_id = (await hear(first))["metadata"]["run_id"]
-        for _ in range(3):
-            await hear(first)
+        run_id = await talking(first, scripted, 3)
         async with socket(owner) as ws:
             seen = [(await hear(ws))["metadata"]["seq"] for _ in range(4)]
             seen += await seqs_after(ws, run_id, 2)
@@ -147,10 +153,7 @@ async def test_since_repeats_nothing_that_the_socket_sends_anyway(owner: Actor, 
 
 async def test_since_goes_back_to_what_the_socket_has_not_sent(owner: Actor, scripted: str) -> None:
     async with socket(owner) as first:
-        await say(first, {"type": "run", "agent": scripted, "input": run_input(WORDS)})
-        run_id = (await hear(first))["metadata"]["run_id"]
-        for _ in range(5):
-            await hear(first)
+        run_id = await talking(first, scripted, 5)
         async with socket(owner, "elsewhere") as ws:
             await say(ws, {"type": "since", "run_id": run_id, "seq": 5})
             assert (await hear(ws))["metadata"]["seq"] == 6
