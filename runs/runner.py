@@ -314,10 +314,9 @@ async def _finish(here: Process, turn: Turn, stream: RunStream, sink: RunSink, e
     await here.writer.settled(stream)
     if stream.lost:
         return
-    rest = stream.take()
+    told = stream.rest()
     try:
-        last = _terminal_event(turn, stream, sink, error)
-        told = [*rest, last]
+        told.append(_terminal_event(turn, stream.stored + len(told) + 1, sink, error))
         finished = await _store(turn, _outcome(sink, error, partial), told)
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
@@ -360,8 +359,7 @@ def _failure(error: ApplicationError) -> Outcome:
     return Outcome(Run.Status.FAILED, [], None, error_code=error.code, error_message=error.message)
 
 
-def _terminal_event(turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> events.Event:
-    seq = stream.stored + len(stream.take()) + 1
+def _terminal_event(turn: Turn, seq: int, sink: RunSink, error: ApplicationError | None) -> events.Event:
     if error is not None:
         return events.make_event(seq, "RUN_ERROR", events.run_error(error))
     prompt, completion = sink.tokens()

@@ -107,6 +107,12 @@ class RunStream:
         self._taken_size = self.size
         return self._taken
 
+    def rest(self) -> list[Event]:
+        """What is not stored yet, numbered, for the caller to store: the writer finds nothing more here."""
+        events = self.take()
+        self._taken = []
+        return events
+
     @property
     def is_taken(self) -> bool:
         return bool(self._taken)

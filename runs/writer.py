@@ -116,7 +116,8 @@ class Writer:
             except Exception as error:
                 level = logging.WARNING if isinstance(error, _FAULTS) else logging.ERROR
                 logger.log(level, "The event log cannot be written; runs wait", exc_info=True)
-                self._waiting = dict.fromkeys([*streams, *self._waiting])
+                taken = [stream for stream in streams if stream.is_taken]
+                self._waiting = dict.fromkeys([*taken, *self._waiting])
                 await asyncio.sleep(0.1)
             stored, self._stored = self._stored, asyncio.Event()
             stored.set()

@@ -49,17 +49,18 @@ class Finished(NamedTuple):
 def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Event]) -> Finished | None:
     """Store what was said, the last `events` and the run's end. Safe to repeat when the commit's answer was lost.
 
-    None when the run is no longer this process's, or was deleted meanwhile with its session: then nothing is stored.
+    None when the run is no longer this process's, its log does not end where `events` begin, or it was deleted
+    meanwhile with its session: then nothing is stored.
     """
     session = locked_session(run)
     found = Run.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id, id=run.id).first()
     if found is None:
         return None
-    ended = lease_end(found, fence)
-    if ended is None:
+    after = events[0].seq - 1
+    watched = lease_end(found, fence=fence, after=after)
+    if watched is None:
         return Finished(True, None) if _is_stored(found, fence, events[-1]) else None
-    last_seq, watched = ended
-    events_append(found, fence=fence, after=last_seq, events=list(events))
+    events_append(found, fence=fence, after=after, events=list(events))
     if session is not None:
         _store_messages(found, session, outcome)
     _store_outcome(found, outcome, events[-1].seq)

@@ -34,7 +34,7 @@ _CLAIM = """
         before.lease_until = 'epoch' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
     RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > 'epoch'
 """
-_END = "DELETE FROM run_lease WHERE run_id = %s AND fence = %s RETURNING last_seq, watched_until > now()"
+_END = "DELETE FROM run_lease WHERE run_id = %s AND fence = %s AND last_seq = %s RETURNING watched_until > now()"
 _RELEASE = "UPDATE run_lease SET lease_until = 'epoch', owner = NULL WHERE run_id = %s AND fence = %s"
 _DUE = "UPDATE run_lease SET lease_until = 'epoch' WHERE run_id = %s AND status = 'queued'"
 
@@ -66,10 +66,10 @@ def lease_claim(run: Run, owner: UUID) -> Claim | None:
     return Claim(*found) if found else None
 
 
-def lease_end(run: Run, fence: int) -> tuple[int, bool] | None:
-    """The run is finished: its last stored seq, and whether other processes follow it; None when it is not ours."""
-    ended: tuple[int, bool] | None = _one(_END, [run.id, fence])
-    return ended
+def lease_end(run: Run, *, fence: int, after: int) -> bool | None:
+    """The run is finished: do other processes follow it? None when it is not ours, or has not come to the seq `after`."""
+    ended = _one(_END, [run.id, fence, after])
+    return ended and ended[0]
 
 
 def lease_release(*, run_id: UUID, fence: int) -> None:

@@ -12,10 +12,11 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from audit.models import AuditEvent
 from core.tenant import tenant_context
 from runs import runner
+from runs.events import make_event
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process
 from runs.services.begin import begin_turn
-from runs.services.finish import Finished
+from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
 from runs.tasks import forget_checkpoints, recover, take_over
@@ -152,6 +153,21 @@ async def test_a_process_that_comes_back_stores_nothing(owner: Actor, scripted: 
     assert run.status == "running"
     await runner.finished(runner.start(here, turn))
     assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
+
+
+async def test_an_end_that_does_not_follow_the_log_is_not_stored(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    run = await begun(owner)
+    here = await process()
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    outcome = Outcome("succeeded", [], None)
+    last = make_event(2, "RUN_FINISHED", {"runId": str(run.id)})
+    assert await sync_to_async(finish_turn)(run=run, fence=1, outcome=outcome, events=[last]) is None
+    await runner.finished(here.tasks[run.id])
+    events = await stored(owner, run)
+    assert [seq for seq, _ in events] == list(range(1, len(events) + 1))
+    assert text_after_restart(events) == "one two three"
 
 
 async def test_a_run_has_only_so_many_attempts(owner: Actor, scripted: str, in_acme: Tenant, settings: Any) -> None:

@@ -223,6 +223,29 @@ async def test_while_the_database_stalls_runs_wait_and_nothing_is_lost(
         assert text == "".join(f"{number:05d}" * 200 for number in range(400))
 
 
+async def test_what_another_stores_is_not_written_after_a_fault(
+    acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with log() as here:
+        stream = await here.open(acme)
+        rest: list[Any] = []
+
+        async def end_meanwhile(payload: str) -> None:
+            if not rest:
+                say(stream, "two", message="n")
+                await here.writer.settled(stream)
+                rest.extend(stream.rest())
+                raise psycopg.OperationalError("the connection is lost")
+
+        monkeypatch.setattr(here.store, "notify", end_meanwhile)
+        here.writer.tell("s", uuid4())
+        say(stream, "one")
+        await here.writer.told()
+        assert await of(stream) == [(1, "one")]
+        assert [(event.seq, event.data["delta"]) for event in rest] == [(2, "two")]
+        assert here.lost == []
+
+
 async def test_a_commit_whose_answer_was_lost_is_not_repeated(
     acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
