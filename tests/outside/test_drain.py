@@ -93,7 +93,7 @@ async def lane(
 async def post(http: aiohttp.ClientSession, servers: Sequence[Server], path: str, body: Any) -> aiohttp.ClientResponse:
     """To whichever server takes it: one that is gone or stops is left for the other, with the same key.
 
-    A connection that a server has not accepted when it stops to listen is reset: then it has read nothing of it.
+    A connection from which a server has read nothing when it stops to listen is reset or closed.
     """
     headers = {"Idempotency-Key": uuid4().hex}
     reset = ""
@@ -101,7 +101,7 @@ async def post(http: aiohttp.ClientSession, servers: Sequence[Server], path: str
         server = random.choice(servers)
         try:
             response = await http.post(f"{server.api}/{path}", json=body, headers=headers)
-        except aiohttp.ClientOSError as error:
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             if not isinstance(error, aiohttp.ClientConnectorError):
                 reset = datetime.now(UTC).isoformat()
             await asyncio.sleep(RETRY_SECONDS)
@@ -157,7 +157,7 @@ async def resumed(http: aiohttp.ClientSession, servers: Sequence[Server], reader
     while True:
         try:
             response = await http.get(f"{random.choice(servers).api}/runs/{reader.run_id}/events", headers=headers)
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             await asyncio.sleep(RETRY_SECONDS)
             continue
         if response.status == 200:
