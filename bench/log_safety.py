@@ -54,7 +54,8 @@ def _deliver_first(here: Any) -> Any:
     class DeliverFirst(Writer):
         async def _write(self, streams: Any) -> None:
             for stream in streams:
-                self._hub.deliver(stream.key.run_id, stream.take())
+                if events := stream.take():
+                    self._hub.deliver(stream.key.run_id, events)
             await asyncio.sleep(GATHERED_SECONDS)
             await super()._write(streams)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from uuid import UUID
 
 import psycopg
@@ -15,7 +16,8 @@ from runs.store import Store, Write, Written, payloads
 from runs.stream import MAX_PENDING, RunStream
 
 logger = logging.getLogger(__name__)
-BEAT = 0.010  # seconds between the starts of two commits, unless a reader waits for a run's first word
+BEAT = 0.010  # seconds between the starts of two commits, unless one is urgent
+BATCH = 128  # runs of one commit: while more of them wait, readers get what is stored sooner
 LOCKED_SECONDS = 1.0  # after a row was found locked, for which such rows are skipped
 MAX_PENDING_ALL = 32 * 1024 * 1024  # characters of all runs that are not stored
 _FAULTS = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -107,8 +109,8 @@ class Writer:
     async def _write_all(self) -> None:
         while self._waiting or self._news:
             await self._pace()
-            streams = [stream for stream in self._waiting if not stream.lost]
-            self._waiting = {}
+            streams = [stream for stream in islice(self._waiting, BATCH) if not stream.lost]
+            self._waiting = dict.fromkeys(islice(self._waiting, BATCH, None))
             try:
                 if streams:
                     await self._write(streams)
@@ -123,10 +125,10 @@ class Writer:
             stored.set()
 
     async def _pace(self) -> None:
-        """At once when somebody waits for a first word, else on the beat."""
+        """At once when somebody waits for a first word, or more than one commit is due, else on the beat."""
         loop = asyncio.get_running_loop()
         rest = self._started + BEAT - loop.time()
-        if rest > 0:
+        if rest > 0 and len(self._waiting) <= BATCH:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._urgent.wait(), rest)
         self._urgent.clear()

@@ -67,9 +67,9 @@ def lease_claim(run: Run, owner: UUID) -> Claim | None:
 
 
 def lease_end(run: Run, *, fence: int, after: int) -> bool | None:
-    """The run is finished: do other processes follow it? None when it is not ours, or has not come to the seq `after`."""
+    """The run is finished: do other processes follow it? None when it is not ours, or is not at the seq `after`."""
     ended = _one(_END, [run.id, fence, after])
-    return ended and ended[0]
+    return bool(ended[0]) if ended else None
 
 
 def lease_release(*, run_id: UUID, fence: int) -> None:

@@ -155,9 +155,7 @@ async def test_a_process_that_comes_back_stores_nothing(owner: Actor, scripted: 
     assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
 
 
-async def test_an_end_that_does_not_follow_the_log_is_not_stored(
-    owner: Actor, scripted: str, in_acme: Tenant
-) -> None:
+async def test_an_end_that_does_not_follow_the_log_is_not_stored(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     run = await begun(owner)
     here = await process()
     await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())

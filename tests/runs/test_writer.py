@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from core.tenant import tenant_context
 from runs import stream as stream_module
+from runs import writer as writer_module
 from runs.hub import Hub
 from runs.models import Run, RunEvent, RunLease, utc_today
 from runs.services.lease import _ensure_day, lease_create
@@ -221,6 +222,27 @@ async def test_while_the_database_stalls_runs_wait_and_nothing_is_lost(
         await here.writer.flushed(stream)
         text = "".join(delta for _, delta in await of(stream))
         assert text == "".join(f"{number:05d}" * 200 for number in range(400))
+
+
+async def test_readers_are_served_between_the_commits_of_many_runs(
+    acme: Tenant, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "BATCH", 4)
+    async with log() as here:
+        streams = [await here.open(acme) for _ in range(10)]
+        write, commits = here.store.write, []
+
+        async def counted(writes: Any) -> Any:
+            commits.append((len(writes), [stream.stored for stream in streams]))
+            return await write(writes)
+
+        monkeypatch.setattr(here.store, "write", counted)
+        for stream in streams:
+            say(stream, "one")
+        for stream in streams:
+            await here.writer.flushed(stream)
+        assert commits == [(4, [0] * 10), (4, [1] * 4 + [0] * 6), (2, [1] * 8 + [0] * 2)]
+        assert [await of(stream) for stream in streams] == [[(1, "one")]] * 10
 
 
 async def test_what_another_stores_is_not_written_after_a_fault(
