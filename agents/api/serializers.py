@@ -4,7 +4,8 @@ from rest_framework import serializers
 
 from agents.models import Agent, AgentVersion
 from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_RUNS, MAX_TOOLSETS
-from core.api import Choice, ErrorDetail, Integer, JSONObject, Slug, StrictSerializer, Text
+from core.api import Choice, Integer, JSONObject, Slug, StrictSerializer, Text
+from core.api_schema import ErrorDetail
 
 WHEN_BUSY = (
     "What happens to a message that comes while the session still has a run. `queue`: it waits for its turn. "

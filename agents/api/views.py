@@ -10,7 +10,8 @@ from agents import selectors, services
 from agents.api import serializers as io
 from agents.models import Agent, AgentVersion
 from agents.validation import check_agent
-from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate, partly_validated, validated
+from core.api import paginate, partly_validated, validated
+from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.errors import InvalidRequest
 from core.validation import invalid
 from tenants.api.base import ApiView

@@ -7,7 +7,8 @@ from rest_framework.response import Response
 from audit import selectors
 from audit.api.serializers import AuditEventOutput
 from audit.models import AuditEvent
-from core.api import LIST_PARAMETERS, errors_of, list_of, paginate
+from core.api import paginate
+from core.api_schema import LIST_PARAMETERS, errors_of, list_of
 from tenants.api.base import ApiView
 
 

@@ -5,7 +5,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate, validated
+from core.api import paginate, validated
+from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from llm import selectors, services
 from llm.api import serializers as io
 from llm.models import Provider

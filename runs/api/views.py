@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from agents.selectors import agent_list
 from core.aio import in_db_thread
-from core.api import LIST_PARAMETERS, body_errors, errors_of, list_of, page_limit, paginate
+from core.api import page_limit, paginate
+from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
 from core.errors import ApplicationError, InvalidRequest
 from core.request_context import current_request
 from core.validation import parse

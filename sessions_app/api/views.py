@@ -2,7 +2,8 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate, validated
+from core.api import paginate, validated
+from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.errors import InvalidRequest
 from sessions_app import selectors, services
 from sessions_app.api.serializers import (

@@ -2,7 +2,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api import ErrorDetail, JSONObject, StrictSerializer, Text
+from core.api import JSONObject, StrictSerializer, Text
+from core.api_schema import ErrorDetail
 
 
 class ProblemOutput(serializers.Serializer[Any]):

@@ -5,7 +5,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of, paginate_items, validated
+from core.api import paginate_items, validated
+from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from templates_app import selectors
 from templates_app.api import serializers as io
 from templates_app.base import AgentTemplate

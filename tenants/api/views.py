@@ -4,7 +4,8 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import LIST_PARAMETERS, body_errors, errors_of, list_of, paginate, validated
+from core.api import paginate, validated
+from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
 from tenants import selectors, services
 from tenants.api import serializers as io
 from tenants.api.base import ApiView

@@ -5,16 +5,8 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import (
-    LIST_PARAMETERS,
-    SEARCH,
-    body_errors,
-    errors_of,
-    list_of,
-    paginate,
-    paginate_items,
-    partly_validated,
-)
+from core.api import paginate, paginate_items, partly_validated
+from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.validation import config_schema, invalid
 from tenants.api.base import ApiView
 from tenants.permissions import authorize
