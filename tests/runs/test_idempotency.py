@@ -98,11 +98,11 @@ async def test_agui_and_the_socket_take_keys_too(owner: Actor, scripted: str, in
         response = await owner.ahttp.generic("POST", path, body, "application/json", headers=headers)
         found.append(events_of(await frames(response)))
     assert found[0] == found[1]
+    slow = run_input('#script [{"say": "ho", "delay_ms": 500}]')  # a run that has ended is shown again
     async with socket(owner) as ws:
         for _ in range(2):
-            frame = {"type": "run", "agent": scripted, "input": run_input("ho"), "idempotency_key": "w"}
-            await say(ws, frame)
-        assert text_of(await hear_run(ws)) == "You said: ho"
+            await say(ws, {"type": "run", "agent": scripted, "input": slow, "idempotency_key": "w"})
+        assert text_of(await hear_run(ws)) == "ho"
         assert await ws.receive_nothing(timeout=0.2)
     assert await Run.objects.acount() == 2
 
