@@ -104,6 +104,7 @@ def provider_connection(provider: Provider) -> ProviderConnection:
         base_url=provider.base_url,
         api_key=decrypt(bytes(provider.secret), context=context) if provider.secret else None,
         settings=provider.settings,
+        tenant_id=provider.tenant_id,
     )
 
 

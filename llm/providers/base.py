@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,13 +15,18 @@ Need = Literal["required", "optional", "none"]
 
 @dataclass(frozen=True, slots=True)
 class ProviderConnection:
-    """A tenant's provider row, decrypted: all that an adapter may know about the tenant."""
+    """A tenant's provider row, decrypted: all that an adapter may know about the tenant.
+
+    `key_id` tells the keys of a provider apart that has several.
+    """
 
     slug: str
     kind: str
     base_url: str = ""
     api_key: str | None = field(default=None, repr=False)
     settings: dict[str, Any] = field(default_factory=dict)
+    tenant_id: UUID | None = None
+    key_id: str = ""
 
 
 class ProviderSettings(BaseModel):
