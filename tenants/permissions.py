@@ -22,6 +22,9 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "chat.run": (Role.MEMBER, "chat"),
     "run.cancel": (Role.MEMBER, "chat"),
     "session.edit": (Role.MEMBER, "chat"),
+    "usage.view": (Role.OPERATOR, "read"),
+    "budget.view": (Role.OPERATOR, "read"),
+    "price.view": (Role.OPERATOR, "read"),
     "agent.edit": (Role.OPERATOR, "write"),
     "toolset.edit": (Role.OPERATOR, "write"),
     "audit.view": (Role.OPERATOR, "admin"),
@@ -29,6 +32,8 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "provider.test": (Role.ADMIN, "admin"),
     "api_key.view": (Role.ADMIN, "admin"),
     "api_key.edit": (Role.ADMIN, "admin"),
+    "budget.edit": (Role.ADMIN, "admin"),
+    "price.edit": (Role.ADMIN, "admin"),
     "member.edit": (Role.ADMIN, "admin"),
     "tenant.edit": (Role.OWNER, "admin"),
 }

@@ -28,6 +28,7 @@ from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
 from tenants.services import api_key_create, tenant_create
 from toolsets.services import toolset_create
+from usage import budgets, periods, prices
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -142,6 +143,8 @@ def _cold_caches() -> Iterator[None]:
     yield
     authentication._cache.clear()
     authentication._touched.clear()
+    for cache in (budgets._active, prices._own, periods._known):
+        cache.clear()
 
 
 @pytest.fixture

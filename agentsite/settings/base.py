@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "procrastinate.contrib.django",
     "tenants",
     "audit",
+    "usage",
     "llm",
     "toolsets",
     "templates_app",

@@ -1,0 +1,114 @@
+"""Which budgets a call counts against, and for which of their periods."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+from usage.models import Budget
+
+CACHE_SECONDS = 4.0  # another process sees a changed budget within 5 s
+CACHE_SIZE = 2048
+
+_active: dict[UUID, tuple[float, list[Budget]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """In whose name a model is called; every field may make a budget apply."""
+
+    tenant_id: UUID
+    actor_kind: str
+    actor_id: UUID | None
+    actor_label: str
+    end_user: str = ""
+    agent_id: UUID | None = None
+    agent: str = ""
+    agent_version: int | None = None
+    session_id: UUID | None = None
+    run_id: UUID | None = None
+
+    def subject(self, scope: str) -> str | None:
+        """Who it is in a budget's scope; None when nobody."""
+        acts_as = self.actor_id if self.actor_kind == scope else None
+        found = {
+            Budget.Scope.TENANT: "",
+            Budget.Scope.USER: acts_as,
+            Budget.Scope.API_KEY: acts_as,
+            Budget.Scope.END_USER: self.end_user or None,
+            Budget.Scope.AGENT: self.agent_id,
+            Budget.Scope.SESSION: self.session_id,
+            Budget.Scope.RUN: self.run_id,
+        }[Budget.Scope(scope)]
+        return None if found is None else str(found)
+
+
+class Amount(NamedTuple):
+    """What is spent, or held: US dollars, None when the price is not known, and tokens."""
+
+    usd: Decimal | None
+    tokens: int
+
+    def of(self, unit: str) -> Decimal:
+        return Decimal(self.tokens) if unit == Budget.Unit.TOKENS else self.usd or Decimal(0)
+
+
+class Share(NamedTuple):
+    """A budget that a payer counts against, by the subject whose period it is."""
+
+    budget: Budget
+    subject: str
+
+
+def shares(payer: Payer, *, hard: bool = False) -> list[Share]:
+    """The budgets that apply, `hard` those only that can refuse."""
+    found = ((budget, payer.subject(budget.scope)) for budget in active_budgets(payer.tenant_id))
+    return [
+        Share(budget, subject)
+        for budget, subject in found
+        if subject is not None and budget.subject in ("", subject) and (budget.hard or not hard)
+    ]
+
+
+def active_budgets(tenant_id: UUID) -> Sequence[Budget]:
+    now = time.monotonic()
+    held = _active.get(tenant_id)
+    if held is None or held[0] <= now:
+        if len(_active) >= CACHE_SIZE:
+            _active.clear()
+        rows = list(Budget.objects.filter(tenant_id=tenant_id, is_active=True))
+        held = _active[tenant_id] = (now + CACHE_SECONDS, rows)
+    return held[1]
+
+
+def forget_budgets(tenant_id: UUID) -> None:
+    """After a change: calls in this process see it at once."""
+    _active.pop(tenant_id, None)
+
+
+def bounds(period: str, at: datetime) -> tuple[datetime, datetime | None]:
+    """The period (UTC) in which a time lies: from its beginning to before its end."""
+    day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match period:
+        case Budget.Period.DAY:
+            return day, day + timedelta(days=1)
+        case Budget.Period.WEEK:
+            monday = day - timedelta(days=day.weekday())
+            return monday, monday + timedelta(days=7)
+        case Budget.Period.MONTH:
+            first = day.replace(day=1)
+            return first, (first + timedelta(days=32)).replace(day=1)
+    return datetime(2000, 1, 1, tzinfo=UTC), None
+
+
+def months(until: datetime, count: int) -> Iterator[tuple[datetime, datetime]]:
+    """The last `count` months that ended before `until`, the latest first."""
+    first, _ = bounds(Budget.Period.MONTH, until)
+    for _ in range(count):
+        start, end = bounds(Budget.Period.MONTH, first - timedelta(days=1))
+        assert end is not None
+        yield start, end
+        first = start

@@ -1,0 +1,106 @@
+"""The rows in which budgets count, and what their sums must be by the usage records."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+
+from core.ids import uuid7
+from usage.budgets import Share, bounds
+from usage.models import Budget, BudgetPeriod
+
+KNOWN_SIZE = 16_384
+_WHOSE = {
+    Budget.Scope.TENANT: "true",
+    Budget.Scope.USER: "r.actor_kind = 'user' AND r.actor_id::text = {subject}",
+    Budget.Scope.API_KEY: "r.actor_kind = 'api_key' AND r.actor_id::text = {subject}",
+    Budget.Scope.END_USER: "r.end_user = {subject}",
+    Budget.Scope.AGENT: "r.agent_id::text = {subject}",
+    Budget.Scope.SESSION: "r.session_id = {subject}::uuid",
+    Budget.Scope.RUN: "r.run_id = {subject}::uuid",
+}
+_WHAT = {
+    Budget.Unit.USD: "coalesce(sum(r.charge), 0)",
+    Budget.Unit.TOKENS: "coalesce(sum(r.input_tokens::bigint + r.output_tokens) FILTER (WHERE NOT r.cached), 0)",
+}
+_ADD = """
+    INSERT INTO budget_period
+        (id, tenant_id, created_at, budget_id, subject, starts_at, ends_at, spent, reserved, notified_at)
+    VALUES (%(id)s, %(tenant)s, now(), %(budget)s, %(subject)s, %(starts)s, %(ends)s, ({spent}), 0, 0)
+    ON CONFLICT (tenant_id, budget_id, subject, starts_at) DO NOTHING
+    RETURNING id
+"""
+
+
+class _Key(NamedTuple):
+    budget_id: UUID
+    subject: str
+    starts_at: datetime
+
+
+_known: dict[_Key, UUID] = {}
+
+
+def spent_sql(budget: Budget, *, tenant: str, subject: str, starts: str, ends: str) -> str:
+    """What the records say that was spent in a period; the arguments are SQL expressions."""
+    return (
+        f"SELECT {_WHAT[Budget.Unit(budget.unit)]} FROM usage_record r WHERE r.tenant_id = {tenant} "  # noqa: S608
+        f"AND r.created_at >= {starts} AND ({ends} IS NULL OR r.created_at < {ends}) "
+        f"AND {_WHOSE[Budget.Scope(budget.scope)].format(subject=subject)}"
+    )
+
+
+def period_ids(shares: Sequence[Share], at: datetime) -> list[UUID]:
+    """The rows of the shares' periods, in their order; those that are missing are added with what was spent already."""
+    return [_known.get(_key(share, at)) or _add(share, at) for share in shares]
+
+
+def forget_periods(ids: Sequence[UUID]) -> None:
+    """Rows that are not there any more."""
+    for key in [key for key, id in _known.items() if id in ids]:
+        del _known[key]
+
+
+def _key(share: Share, at: datetime) -> _Key:
+    starts, _ = bounds(share.budget.period, at)
+    return _Key(share.budget.id, share.subject, starts)
+
+
+def _add(share: Share, at: datetime) -> UUID:
+    budget, key = share.budget, _key(share, at)
+    _, ends = bounds(budget.period, at)
+    names = {"tenant": "%(tenant)s", "subject": "%(subject)s", "starts": "%(starts)s", "ends": "%(ends)s::timestamptz"}
+    given: dict[str, Any] = {
+        "id": uuid7(),
+        "tenant": budget.tenant_id,
+        "budget": budget.id,
+        "subject": share.subject,
+        "starts": key.starts_at,
+        "ends": ends,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD.format(spent=spent_sql(budget, **names)), given)
+        added = cursor.fetchone()
+    if added:  # known to nobody until it is committed: another transaction may add it again after a rollback
+        return UUID(str(added[0]))
+    rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, budget_id=budget.id, subject=share.subject)
+    found = rows.values_list("id", flat=True).get(starts_at=key.starts_at)
+    if len(_known) >= KNOWN_SIZE:
+        _known.clear()
+    _known[key] = found
+    return found
+
+
+def recounted(budget: Budget, period: BudgetPeriod) -> Decimal:
+    """What the records say; exact while the caller has the period's row locked."""
+    names = {"tenant": "%s", "subject": "%s", "starts": "%s", "ends": "%s::timestamptz"}
+    sql = spent_sql(budget, **names)
+    whose = [] if budget.scope == Budget.Scope.TENANT else [period.subject]
+    given: list[Any] = [budget.tenant_id, period.starts_at, period.ends_at, period.ends_at, *whose]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, given)
+        (spent,) = cursor.fetchone()
+    return Decimal(spent)

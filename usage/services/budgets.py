@@ -1,0 +1,98 @@
+"""Writes to budgets."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, models, transaction
+
+from core import audit
+from core.errors import Conflict, InvalidRequest
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from usage.budgets import forget_budgets
+from usage.models import Budget, BudgetPeriod
+from usage.periods import recounted
+from usage.selectors import budget_get
+from usage.validation import BudgetChangeable, BudgetFields, as_json, checked
+
+CHANGEABLE = tuple(BudgetChangeable.model_fields)
+FIXED = ("scope", "subject", "unit", "period")
+
+
+@transaction.atomic
+def budget_create(*, actor: Principal, **values: Any) -> Budget:
+    """`values` as `usage.validation.BudgetFields`. What was spent in the period already counts.
+
+    Raises InvalidRequest with every fault, Conflict when the slug is taken.
+    """
+    authorize(actor, "budget.edit")
+    fields = checked(BudgetFields, values)
+    budget = Budget(tenant_id=actor.tenant_id, **fields)
+    _save(budget, force_insert=True)
+    audit.record(actor=actor, action="budget.create", target=budget, after=as_json(fields))
+    return budget
+
+
+@transaction.atomic
+def budget_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Budget:
+    """Change some of CHANGEABLE. Another amount takes effect at once, also for calls under way."""
+    authorize(actor, "budget.edit")
+    budget = budget_get(actor=actor, ref=ref, lock=True)
+    for name in FIXED:
+        if name in changes and changes[name] != getattr(budget, name):
+            message = f"The {name} of a budget cannot change: make another budget."
+            raise InvalidRequest(message, code="immutable", param=name)
+    before = {name: getattr(budget, name) for name in CHANGEABLE}
+    after = checked(BudgetChangeable, {**before, **{k: v for k, v in changes.items() if k not in FIXED}})
+    changed = [name for name in CHANGEABLE if before[name] != after[name]]
+    if not changed:
+        return budget
+    for name in changed:
+        setattr(budget, name, after[name])
+    _save(budget, update_fields=[*changed, "updated_at"])
+    if "is_active" in changed and budget.is_active:
+        budget_recount(budget)
+    told = [as_json({name: values[name] for name in changed}) for values in (before, after)]
+    audit.record(actor=actor, action="budget.update", target=budget, before=told[0], after=told[1])
+    return budget
+
+
+@transaction.atomic
+def budget_delete(*, actor: Principal, ref: str) -> None:
+    """With its periods; usage records stay."""
+    authorize(actor, "budget.edit")
+    budget = budget_get(actor=actor, ref=ref, lock=True)
+    before = as_json({name: getattr(budget, name) for name in (*FIXED, *CHANGEABLE)})
+    audit.record(actor=actor, action="budget.delete", target=budget, before=before)
+    tenant_id = budget.tenant_id
+    budget.delete()
+    transaction.on_commit(lambda: forget_budgets(tenant_id))
+
+
+def budget_recount(budget: Budget) -> int:
+    """Make the spent sums of the periods under way what the records say; how many were wrong. In a transaction."""
+    now = datetime.now(UTC)
+    rows = BudgetPeriod.objects.select_for_update().filter(tenant_id=budget.tenant_id, budget_id=budget.id)
+    rows = rows.filter(models.Q(ends_at=None) | models.Q(ends_at__gt=now)).order_by("id")
+    if budget.scope == Budget.Scope.RUN:
+        rows = rows.filter(created_at__gt=now - timedelta(hours=2))
+    wrong = 0
+    for period in rows:
+        spent = recounted(budget, period)
+        if spent != period.spent:
+            wrong += 1
+            BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, id=period.id).update(spent=spent)
+    return wrong
+
+
+def _save(budget: Budget, **options: Any) -> None:
+    tenant_id: UUID = budget.tenant_id
+    try:
+        with transaction.atomic():
+            budget.save(**options)
+    except IntegrityError:
+        message = f"A budget with the slug '{budget.slug}' exists."
+        raise Conflict(message, code="slug_taken", param="slug") from None
+    transaction.on_commit(lambda: forget_budgets(tenant_id))
