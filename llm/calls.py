@@ -62,6 +62,22 @@ class Meter(Protocol):
         """Reserve for one attempt. Raises `usage.exceptions.BudgetExceeded`; then nothing is reserved."""
 
 
+class Unpaid:
+    """The meter, and the call, of what costs nothing: a replay of recorded answers."""
+
+    async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
+        return self
+
+    def said(self, delta: Delta) -> bool:
+        return False
+
+    async def extend(self) -> None:
+        """Nothing is held."""
+
+    async def close(self, outcome: CallOutcome) -> None:
+        """Nothing is recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
     """An agent's wish to have the same request answered from its own earlier answers."""

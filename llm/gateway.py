@@ -3,17 +3,20 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from django.conf import settings
 
+from core.errors import ApplicationError
 from core.validation import storable, storable_text
+from llm.calls import CallOutcome, MeteredCall, call_context
 from llm.exceptions import BadAnswer, ProviderError, ProviderRejected, ProviderTimeout
 from llm.providers.base import CompletingAdapter
 from llm.targets import ModelTarget
-from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCall, ToolCallDelta
+from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCall, ToolCallDelta, Usage
 
 MAX_CALL_ID = 200  # characters
 BACKOFF = 0.2  # seconds, doubled with every attempt, times 0.5 to 1.5
@@ -100,15 +103,22 @@ class ModelGateway:
         """
         _refuse_several(request)
         clock, size, attempt, started = _Clock(), _Size(), 0, False
+        meter = call_context().meter
         try:
             while True:
                 attempt += 1
                 try:
-                    async with aclosing(target.open().stream(request)) as deltas:
+                    async with (
+                        _metered(await meter.open(target, request), attempt) as call,
+                        aclosing(target.open().stream(request)) as deltas,
+                    ):
                         while (delta := await clock.next(deltas, first=not started)) is not None:
                             started = True
                             size.add(delta)
+                            full = call.add(delta)
                             yield _clean(delta)
+                            if full:
+                                await call.metered.extend()
                     return
                 except ProviderError as error:
                     wait = None if started else _wait(error, attempt, clock.first_token)
@@ -128,7 +138,10 @@ class ModelGateway:
         while True:
             attempt += 1
             try:
-                return _clean_completion(await _whole_attempt(request, target, deadline))
+                async with _metered(await call_context().meter.open(target, request), attempt) as call:
+                    answer = await _whole_attempt(request, target, deadline)
+                    call.usage, call.finish_reason = answer.usage, answer.finish_reason
+                return _clean_completion(answer)
             except ProviderError as error:
                 wait = _wait(error, attempt, deadline)
                 if wait is None:
@@ -144,6 +157,38 @@ class ModelGateway:
 
 
 gateway = ModelGateway()
+
+
+class _Attempt:
+    def __init__(self, metered: MeteredCall) -> None:
+        self.metered = metered
+        self.began = time.monotonic()
+        self.first_token: float | None = None
+        self.usage: Usage | None = None
+        self.finish_reason = ""
+
+    def add(self, delta: Delta) -> bool:
+        self.first_token = self.first_token or time.monotonic()
+        self.usage = delta.usage or self.usage
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        return self.metered.said(delta)
+
+    def outcome(self, attempt: int, error: ApplicationError | None) -> CallOutcome:
+        first = None if self.first_token is None else int((self.first_token - self.began) * 1000)
+        total = int((time.monotonic() - self.began) * 1000)
+        return CallOutcome(self.usage, error, self.finish_reason, first, total, attempt=attempt)
+
+
+@asynccontextmanager
+async def _metered(metered: MeteredCall, number: int) -> AsyncIterator[_Attempt]:
+    attempt, error = _Attempt(metered), None
+    try:
+        yield attempt
+    except ApplicationError as failure:
+        error = failure
+        raise
+    finally:
+        await metered.close(attempt.outcome(number, error))
 
 
 async def _whole_attempt(request: ChatRequest, target: ModelTarget, deadline: float) -> Completion:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from agents.executable import executable_for, run_model
 from core.errors import ApplicationError, Conflict
+from llm.calls import CallContext, Unpaid, calling
 from llm.providers.base import Adapter, ProviderConnection
 from llm.targets import ModelTarget
 from llm.wire import ChatRequest, Delta
@@ -210,7 +211,8 @@ async def _execute(asked: _Asked, playback: Playback) -> list[Event]:
     run, stream, sink = asked.run, playback.stream, playback.sink
     stream.publish("RUN_STARTED", **run_started(run.thread_id, str(run.id)))
     try:
-        await _play(asked, playback)
+        with calling(CallContext(run.tenant_id, Unpaid())):
+            await _play(asked, playback)
     except ApplicationError as error:
         last = "RUN_ERROR", run_error(error)
     except Exception:

@@ -16,6 +16,8 @@ from agents.executable import executable_for, run_model
 from core.aio import detached, in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
+from llm.calls import CallContext, calling
+from llm.metering import RunMeter
 from runs import events
 from runs.exceptions import RunCancelled, RunFailed
 from runs.heard import Heard
@@ -23,8 +25,8 @@ from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
-from runs.services.finish import Finished, Outcome, finish_turn
-from runs.services.lease import lease_release
+from runs.services.finish import Finished, Outcome, finish_turn, turn_give_up
+from runs.services.pay import payer_of
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
@@ -218,13 +220,14 @@ async def shut_down(grace: float) -> None:
 
 async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     run = turn.run
+    meter = RunMeter(payer_of(run), turn.fence, turn.held, capped=turn.held is not None)
     sink = RunSink(stream, Transcript(turn.kept).messages)
-    with tenant_context(run.tenant_id):
+    with tenant_context(run.tenant_id), calling(_call_context(turn, meter)):
         try:
             error = await _execute(here, turn, sink, Heard(here, turn, sink))
             here.ending.add(run.id)
             moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
-            work = _give_up(here, turn, stream) if moves else _finish(here, turn, stream, sink, error)
+            work = _give_up(here, turn, stream, meter) if moves else _finish(here, turn, stream, sink, meter, error)
             await asyncio.shield(work)
         finally:
             here.writer.remove(stream)
@@ -233,6 +236,11 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
             here.ending.discard(run.id)
             here.cancelled.discard(run.id)
             here.hub.look(run.id)
+
+
+def _call_context(turn: Turn, meter: RunMeter) -> CallContext:
+    run = turn.run
+    return CallContext(run.tenant_id, meter, sticky=str(run.session_id or run.end_user or run.actor_id or run.id))
 
 
 class _Interrupted(Unavailable):
@@ -295,32 +303,36 @@ def _model_params(turn: Turn) -> dict[str, Any]:
     return {**turn.params, **({"tools": tools} if tools else {})}
 
 
-async def _give_up(here: Process, turn: Turn, stream: RunStream) -> None:
-    """All that was said is stored, then any process may have the run."""
+async def _give_up(here: Process, turn: Turn, stream: RunStream, meter: RunMeter) -> None:
+    """All that was said and used is stored, then any process may have the run."""
     try:
         async with asyncio.timeout(5):
             await here.writer.flushed(stream)
+            await meter.keep()
             if not stream.lost:
-                await in_db_thread(lease_release, run_id=turn.run.id, fence=turn.fence)
+                await in_db_thread(turn_give_up, run=turn.run, fence=turn.fence)
                 here.writer.tell("d", turn.run.id)
     except (TimeoutError, DatabaseError):
         logger.warning("A run is not given up; its lease will end", extra={"run_id": str(turn.run.id)})
 
 
-async def _finish(here: Process, turn: Turn, stream: RunStream, sink: RunSink, error: ApplicationError | None) -> None:
+async def _finish(
+    here: Process, turn: Turn, stream: RunStream, sink: RunSink, meter: RunMeter, error: ApplicationError | None
+) -> None:
     """Store the end, then tell it: who has seen the terminal event finds everything in the database."""
     partial = sink.partial()
     sink.close()
     await here.writer.settled(stream)
     if stream.lost:
+        await meter.keep()
         return
     told = stream.rest()
     try:
-        told.append(_terminal_event(turn, stream.stored + len(told) + 1, sink, error))
-        finished = await _store(turn, _outcome(sink, error, partial), told)
+        told.append(_terminal_event(turn, stream.stored + len(told) + 1, sink, meter, error))
+        finished = await _store(turn, _outcome(sink, meter, error, partial), told, meter)
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
-        told, finished = await _store_failure(turn, stream)
+        told, finished = await _store_failure(turn, stream, meter)
     if finished is not None:
         if error is not None and not isinstance(error, RunCancelled):
             logger.warning("A run failed", extra={"run_id": str(turn.run.id), "code": error.code})
@@ -329,13 +341,15 @@ async def _finish(here: Process, turn: Turn, stream: RunStream, sink: RunSink, e
         _ended(here, turn.run.tenant_id, turn.run.id, finished)
 
 
-async def _store(turn: Turn, outcome: Outcome, told: list[events.Event]) -> Finished | None:
+async def _store(turn: Turn, outcome: Outcome, told: list[events.Event], meter: RunMeter) -> Finished | None:
     """Tried again while the database does not answer, and when the agent goes meanwhile."""
     loop = asyncio.get_running_loop()
     end, wait, faults = loop.time() + STORE_SECONDS, 0.05, 0
     while True:
         try:
-            return await in_db_thread(finish_turn, run=turn.run, fence=turn.fence, outcome=outcome, events=told)
+            return await in_db_thread(
+                finish_turn, run=turn.run, fence=turn.fence, outcome=outcome, events=told, meter=meter
+            )
         except DatabaseError as error:
             faults += not isinstance(error, OperationalError | InterfaceError)
             if faults > 2 or loop.time() > end:
@@ -344,25 +358,28 @@ async def _store(turn: Turn, outcome: Outcome, told: list[events.Event]) -> Fini
         wait = min(2 * wait, 1.0)
 
 
-async def _store_failure(turn: Turn, stream: RunStream) -> tuple[list[events.Event], Finished | None]:
+async def _store_failure(turn: Turn, stream: RunStream, meter: RunMeter) -> tuple[list[events.Event], Finished | None]:
     """The run ends as failed, with nothing of what it said since the last commit."""
     error = Unavailable("The answer could not be stored.", code="storage_failed")
     last = events.make_event(stream.stored + 1, "RUN_ERROR", events.run_error(error))
     try:
-        return [last], await _store(turn, _failure(error), [last])
+        return [last], await _store(turn, _failure(error, meter), [last], meter)
     except DatabaseError:
         logger.warning("A run stays open until its lease ends", extra={"run_id": str(turn.run.id)})
         return [last], None
 
 
-def _failure(error: ApplicationError) -> Outcome:
-    return Outcome(Run.Status.FAILED, [], None, error_code=error.code, error_message=error.message)
+def _failure(error: ApplicationError, meter: RunMeter) -> Outcome:
+    prompt, completion = meter.totals()
+    return Outcome(Run.Status.FAILED, [], None, "", error.code, error.message, prompt, completion)
 
 
-def _terminal_event(turn: Turn, seq: int, sink: RunSink, error: ApplicationError | None) -> events.Event:
+def _terminal_event(
+    turn: Turn, seq: int, sink: RunSink, meter: RunMeter, error: ApplicationError | None
+) -> events.Event:
     if error is not None:
         return events.make_event(seq, "RUN_ERROR", events.run_error(error))
-    prompt, completion = sink.tokens()
+    prompt, completion = meter.totals()
     fields = events.run_finished(
         turn.run.thread_id,
         str(turn.run.id),
@@ -374,11 +391,11 @@ def _terminal_event(turn: Turn, seq: int, sink: RunSink, error: ApplicationError
     return events.make_event(seq, "RUN_FINISHED", fields)
 
 
-def _outcome(sink: RunSink, error: ApplicationError | None, partial: dict[str, Any] | None) -> Outcome:
+def _outcome(sink: RunSink, meter: RunMeter, error: ApplicationError | None, partial: dict[str, Any] | None) -> Outcome:
     status = Run.Status.SUCCEEDED
     if error is not None:
         status = Run.Status.CANCELLED if isinstance(error, RunCancelled) else Run.Status.FAILED
-    prompt, completion = sink.tokens()
+    prompt, completion = meter.totals()
     return Outcome(
         status=status,
         messages=sink.messages,

@@ -19,19 +19,15 @@ from toolsets.events import ToolResult
 
 Message = dict[str, Any]
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
-MAX_TOKENS = 2**31 - 1
 
 
 class Reply:
     """One answer of a model, as it is said. A run may have several at once: each has its own message.
 
-    `metadata` goes with the beginning of its text; `request` is what it answers, None for a text that no model said.
+    `metadata` goes with the beginning of its text.
     """
 
-    def __init__(
-        self, sink: "RunSink", *, metadata: dict[str, Any] | None = None, request: ChatRequest | None = None
-    ) -> None:
-        self._request = request
+    def __init__(self, sink: "RunSink", *, metadata: dict[str, Any] | None = None) -> None:
         self._sink = sink
         self._stream = sink.stream
         self._metadata = metadata
@@ -39,12 +35,10 @@ class Reply:
         self._id = short_id()  # answers sort by it as they were opened: a replay gives them out in that order
         self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
-        self._pieces = 0
         self.ended = False
 
     async def __call__(self, delta: Delta) -> None:
         self._said.add(delta)
-        self._pieces += 1
         if delta.reasoning:
             self._enter("reasoning")
             self._stream.publish("REASONING_MESSAGE_CONTENT", messageId=self._reasoning_id, delta=delta.reasoning)
@@ -110,16 +104,6 @@ class Reply:
     def text(self) -> str:
         return self._said.completion().text
 
-    def tokens(self) -> tuple[int, int]:
-        """As the provider counted; of an answer that was cut short before that, an estimate."""
-        said = self._said.completion()
-        if said.usage:
-            return said.usage.prompt_tokens, said.usage.completion_tokens
-        if self.ended:
-            return 0, 0
-        asked = self._request.guessed_tokens() if self._request else 0
-        return asked, max(self._pieces, (len(said.text) + len(said.reasoning)) // 4)
-
 
 class RunSink:
     """`messages` are the complete ones so far, in OpenAI's shape, those `kept` of an earlier attempt included.
@@ -136,7 +120,7 @@ class RunSink:
         self._replies: list[Reply] = []
 
     def open_reply(self, request: ChatRequest) -> Reply:
-        reply = Reply(self, request=request)
+        reply = Reply(self)
         self._replies.append(reply)
         return reply
 
@@ -209,19 +193,9 @@ class RunSink:
             if not reply.ended:
                 reply.close()
 
-    def tokens(self) -> tuple[int, int]:
-        """Prompt and completion tokens of all model calls, as the providers counted them."""
-        counted = [reply.tokens() for reply in self._replies]
-        return _count(prompt for prompt, _ in counted), _count(completion for _, completion in counted)
-
 
 def _text(content: Any) -> str:
     """An answer's content as text, of a list its text parts."""
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return storable_text(str(content or ""))
-
-
-def _count(tokens: Iterable[int]) -> int:
-    """Within what the column takes, whatever a provider claims."""
-    return min(max(sum(tokens), 0), MAX_TOKENS)

@@ -55,6 +55,11 @@ class Amount(NamedTuple):
     def of(self, unit: str) -> Decimal:
         return Decimal(self.tokens) if unit == Budget.Unit.TOKENS else self.usd or Decimal(0)
 
+    def beyond(self, other: "Amount") -> "Amount":
+        """How much more it is; never less than nothing."""
+        usd = None if self.usd is None else max(self.usd - (other.usd or Decimal(0)), Decimal(0))
+        return Amount(usd, max(self.tokens - other.tokens, 0))
+
 
 class Share(NamedTuple):
     """A budget that a payer counts against, by the subject whose period it is."""

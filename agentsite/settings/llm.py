@@ -8,3 +8,4 @@ LLM_FIRST_TOKEN_TIMEOUT = at_least("LLM_FIRST_TOKEN_TIMEOUT", default=60, minimu
 LLM_IDLE_TIMEOUT = at_least("LLM_IDLE_TIMEOUT", default=60, minimum=0.1)
 LLM_TOTAL_TIMEOUT = at_least("LLM_TOTAL_TIMEOUT", default=600, minimum=1)
 LLM_MAX_RETRY_WAIT = at_least("LLM_MAX_RETRY_WAIT", default=5, minimum=0)
+BUDGET_ANSWER_TOKENS = count("BUDGET_ANSWER_TOKENS", default=512)  # of an answer, held of a budget before it begins

@@ -53,7 +53,8 @@ class CompletingAdapter(Adapter):
 class ProviderKind(ABC):
     """One per provider kind; a third party names an instance in the entry-point group `agentsite.providers`.
 
-    `static_models` is the closed list of models, or None when only the provider knows them.
+    `static_models` is the closed list of models, or None when only the provider knows them. `vendor` is whose list
+    prices hold (usage.list_prices), "free" for what runs on this machine, "" for whoever serves at the base URL.
     Importing a kind's module must be cheap: its SDK is imported by `open`.
     """
 
@@ -63,6 +64,7 @@ class ProviderKind(ABC):
     base_url: ClassVar[Need] = "none"
     api_key: ClassVar[Need] = "none"
     default_base_url: ClassVar[str] = ""
+    vendor: ClassVar[str] = ""
     static_models: ClassVar[Sequence[str] | None] = None
     install: ClassVar[str] = ""  # the command that installs what the kind needs
 

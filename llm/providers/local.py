@@ -19,6 +19,7 @@ from core.errors import Unavailable
 from llm.exceptions import ProviderError
 from llm.providers.base import Adapter, CompletingAdapter, ProviderConnection, ProviderKind
 from llm.wire import ChatRequest, Completion, Delta
+from usage.prices import FREE
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class LocalAdapter(CompletingAdapter):
 class LocalKind(ProviderKind):
     slug = "local"
     title = "Local model (SmolLM2)"
+    vendor: ClassVar[str] = FREE
     static_models: ClassVar[Sequence[str] | None] = ("smollm2",)
     install = INSTALL
 

@@ -15,6 +15,7 @@ from llm.exceptions import ProviderError, ProviderRateLimited, StreamTruncated
 from llm.providers.base import Adapter, ProviderConnection, ProviderKind
 from llm.providers.script import Call, Fail, Finish, Word, plan_answer, text_of
 from llm.wire import ChatRequest, Delta, ToolCallDelta, Usage
+from usage.prices import FREE
 
 
 class ScriptedAdapter(Adapter):
@@ -62,6 +63,7 @@ def usage_of(request: ChatRequest, words: int) -> Usage:
 class ScriptedKind(ProviderKind):
     slug = "scripted"
     title = "Scripted (deterministic, for tests)"
+    vendor: ClassVar[str] = FREE
     static_models: ClassVar[Sequence[str] | None] = ("default",)
 
     def open(self, connection: ProviderConnection) -> Adapter:

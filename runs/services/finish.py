@@ -10,13 +10,16 @@ from django.utils import timezone
 
 from core import audit
 from core.validation import storable_text
+from llm.metering import RunMeter
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
-from runs.services.lease import events_append, lease_end, lease_make_due
+from runs.services.lease import events_append, lease_end, lease_make_due, lease_release
+from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
 from sessions_app.services import messages_append
 from tenants.principal import Principal
+from usage.services.spending import release, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,11 @@ class Finished(NamedTuple):
 
 
 @transaction.atomic
-def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Event]) -> Finished | None:
-    """Store what was said, the last `events` and the run's end. Safe to repeat when the commit's answer was lost.
+def finish_turn(
+    *, run: Run, fence: int, outcome: Outcome, events: Sequence[Event], meter: RunMeter | None = None
+) -> Finished | None:
+    """Store what was said, the last `events`, the run's end and what it used. Safe to repeat when the commit's answer
+    was lost. `meter` is that of the process that ran it.
 
     None when the run is no longer this process's, its log does not end where `events` begin, or it was deleted
     meanwhile with its session: then nothing is stored.
@@ -63,6 +69,9 @@ def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Even
     events_append(found, fence=fence, after=after, events=list(events))
     if session is not None:
         _store_messages(found, session, outcome)
+    _pay(found, meter)
+    if fence != 1:
+        outcome = _of_all_attempts(found, outcome)
     _store_outcome(found, outcome, events[-1].seq)
     audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
     others = _open_in_session(found)
@@ -71,6 +80,24 @@ def finish_turn(*, run: Run, fence: int, outcome: Outcome, events: Sequence[Even
         _end_with(found, other, outcome, events[-1])
     following = _make_next_due([other for other in others if other not in heard])
     return Finished(watched, following, [other.id for other in heard])
+
+
+@transaction.atomic
+def turn_give_up(*, run: Run, fence: int) -> None:
+    """Any process may have the run from now on, which then holds for its own calls."""
+    lease_release(run_id=run.id, fence=fence)
+    release(tenant_id=run.tenant_id, run_id=run.id)
+
+
+def _pay(run: Run, meter: RunMeter | None) -> None:
+    """Nothing is held for the run any more."""
+    calls = meter.records(meter.closed) if meter else ()
+    settle(tenant_id=run.tenant_id, calls=calls, run_id=run.id, held=meter is None or meter.capped)
+
+
+def _of_all_attempts(run: Run, outcome: Outcome) -> Outcome:
+    prompt, completion = tokens_used(run)
+    return replace(outcome, prompt_tokens=prompt, completion_tokens=completion)
 
 
 def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:

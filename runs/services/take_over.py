@@ -17,6 +17,7 @@ from runs.selectors import events_of
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
 from runs.services.lease import Claim, events_append, lease_claim
+from runs.services.pay import pay_for_lost
 from runs.services.steer import steering_forget
 from runs.services.stop import run_end
 from runs.services.turns import Turn, locked_session, new_messages, turn_of
@@ -72,6 +73,8 @@ def _start(run: Run, claim: Claim) -> Turn:
 
 
 def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finished | None:
+    if claim.lost:
+        pay_for_lost(run=run, fence=claim.fence - 1, actor=principal_of(run))
     told = still_valid(_events(run))
     verdict = _verdict(run, claim)
     if verdict is not None:

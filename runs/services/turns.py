@@ -7,10 +7,12 @@ from typing import Any
 
 from agents.models import AgentVersion
 from core.errors import InvalidRequest, NotFound
+from llm.metering import Held
 from llm.selectors import model_resolve
 from llm.targets import ModelTarget
 from runs.events import Event
 from runs.models import Run
+from runs.services.pay import hold_first
 from sessions_app.models import ChatSession
 from sessions_app.selectors import history
 from tenants.principal import Principal
@@ -63,7 +65,7 @@ class Turn:
 
     `fence` is this process's right to write the run's events, and `stored` the seq of the last one. `told` are the
     events that are stored and that nobody was shown, `kept` all that still count of the run so far; `resume` is the
-    checkpoint of the agent's state that goes with them.
+    checkpoint of the agent's state that goes with them. `held` is what the first call of a model may cost.
     """
 
     run: Run
@@ -73,6 +75,7 @@ class Turn:
     stored: int
     version: AgentVersion | None = None
     toolsets: Sequence[GrantedToolset] = ()
+    held: Held | None = None
     told: Sequence[Event] = ()
     kept: Sequence[Event] = ()
     resume: str | None = None
@@ -89,13 +92,18 @@ class Turn:
 
 
 def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any) -> Turn:
-    """Reads what the run needs. Raises ApplicationError when its agent or its model is no longer there."""
+    """Reads what the run needs, and holds of budgets what its first call may cost.
+
+    Raises ApplicationError when its agent or its model is no longer there, or a budget has no room.
+    """
     version = run.agent_version
     if version is None and run.session_id is not None:
         raise NotFound("The agent was deleted before the run could begin.", code="agent_deleted")
     target = model_resolve(actor=actor, name=run.model)
     toolsets = granted_toolsets(actor=actor, slugs=version.toolsets) if version else ()
-    return Turn(run, target, context_of(run), fence, stored, version, toolsets, **rest)
+    context = context_of(run)
+    held = hold_first(run, fence=fence, target=target, context=context)
+    return Turn(run, target, context, fence, stored, version, toolsets, held, **rest)
 
 
 def context_of(run: Run) -> Messages:

@@ -9,6 +9,7 @@ from agents.executable import Executable, executable_for
 from agents.models import Agent
 from core.ids import uuid7
 from llm.binding import Sink
+from llm.calls import CallContext, Unpaid, calling
 from llm.selectors import model_resolve
 from llm.wire import ChatRequest, Delta
 from templates_app.events import Answer, Event
@@ -78,8 +79,9 @@ class Ready:
             checkpointed=checkpointed,
             resume=resume,
         )
-        async for event in events:
-            played.events.append(event)
+        with calling(CallContext(uuid7(), Unpaid())):
+            async for event in events:
+                played.events.append(event)
         return played
 
 

@@ -1,7 +1,9 @@
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
+from llm.calls import CallContext, Unpaid, calling
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
 from tests.llm.upstream import Upstream, running_upstream
@@ -33,6 +35,12 @@ def target(upstream: Upstream):
 @pytest.fixture
 def scripted() -> ModelTarget:
     return ModelTarget(ProviderConnection("scripted", "scripted"), "default")
+
+
+@pytest.fixture(autouse=True)
+def _unpaid() -> Iterator[None]:
+    with calling(CallContext(uuid4(), Unpaid())):
+        yield
 
 
 @pytest.fixture(autouse=True)

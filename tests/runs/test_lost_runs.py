@@ -17,6 +17,7 @@ from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process
 from runs.services.begin import begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn
+from runs.services.lease import event_append
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
 from runs.tasks import forget_checkpoints, recover, take_over
@@ -26,6 +27,9 @@ from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, user
 from tests.runs.test_runs import activate, events_of
 from tests.runs.test_socket import hear, hear_run, socket
+from usage.models import BudgetPeriod, UsageRecord
+from usage.services.budgets import budget_create
+from usage.services.prices import price_create
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
 STEPS = '#script [{"say": "one"}, {"say": "two", "delay_ms": 300}, {"say": "three", "delay_ms": 100}]'
@@ -485,3 +489,28 @@ async def test_begin_says_what_it_holds(owner: Actor, scripted: str, in_acme: Te
     assert (lease.owner, lease.fence, lease.last_seq, lease.status) == (OWNER, 1, 1, "running")
     here: Process = await process()
     await runner.finished(runner.start(here, made.turn))
+
+
+def test_what_a_lost_attempt_held_is_free_and_what_it_used_is_estimated(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    """A process that is killed hands nothing over."""
+    price_create(actor=owner.principal, provider="scripted", model="*", input=1_000_000, output=1_000_000)
+    budget_create(actor=owner.principal, slug="cap", scope="tenant", amount=100_000)
+    asked = TurnRequest(model="helper", messages=user("hello"), source="api", session="s")
+    run = begin_turn(actor=owner.principal, request=asked, owner=uuid4()).run
+    before = BudgetPeriod.objects.get()
+    with transaction.atomic():
+        event_append(run, fence=1, after=1, type="TEXT_MESSAGE_START", fields={"messageId": "m", "role": "assistant"})
+        event_append(run, fence=1, after=2, type="TEXT_MESSAGE_CONTENT", fields={"messageId": "m", "delta": "x" * 400})
+    turn = paused_and_taken(in_acme, run)
+    assert isinstance(turn, Turn)
+    lost = UsageRecord.objects.get()
+    assert (lost.fence, lost.error_code, lost.certainty, lost.output_tokens) == (1, "run_lost", "estimated", 100)
+    period = BudgetPeriod.objects.get()
+    assert (period.spent, period.reserved) == (lost.charge, before.reserved)  # the new attempt holds as much
+    failed = Outcome("failed", [], None, error_code="x", error_message="x")
+    finish_turn(run=run, fence=2, outcome=failed, events=[make_event(turn.stored + 1, "RUN_ERROR", {"message": "x"})])
+    run.refresh_from_db()
+    assert (run.prompt_tokens, run.completion_tokens) == (lost.input_tokens, 100)
+    assert BudgetPeriod.objects.get().reserved == 0

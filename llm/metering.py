@@ -1,0 +1,232 @@
+"""What the model calls of a run cost: held before each, and kept for the record after it.
+
+A run's first call is paid for in the transaction that begins the run, its last one in that which ends it; the calls
+between take one short transaction each, which stores the one before and holds for the next.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from core.aio import in_db_thread
+from llm.calls import CallOutcome
+from llm.exceptions import BadAnswer, ProviderError, ProviderTimeout, StreamTruncated
+from llm.pricing import quote_of
+from llm.targets import ModelTarget
+from llm.tokens import Said, asked_at_most, asked_likely, counted
+from llm.wire import ChatRequest, Delta
+from usage.budgets import Amount, Payer
+from usage.prices import Quote, Tokens
+from usage.records import MOST_TOKENS, CallRecord, call_id
+from usage.services.spending import reserve, settle
+
+logger = logging.getLogger(__name__)
+# After these a provider may have worked, and asks for it.
+_WORKED = (ProviderTimeout, StreamTruncated, BadAnswer)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held for a call of one target: an answer of `tokens` beyond `asked`, both counted at most."""
+
+    asked: int
+    tokens: int
+    quote: Quote
+    target: str
+
+    @property
+    def amount(self) -> Amount:
+        tokens = Tokens(input=self.asked, output=self.tokens)
+        return Amount(self.quote.charge(self.quote.cost(tokens)), tokens.total)
+
+    def covers(self, target: str, asked: int) -> bool:
+        return target == self.target and asked <= self.asked
+
+
+def hold(
+    payer: Payer,
+    call: UUID,
+    target: ModelTarget,
+    messages: list[dict[str, Any]],
+    params: dict[str, Any],
+    before: Held | None = None,
+) -> Held | None:
+    """Hold for one call, in the caller's transaction; None where no hard budget applies. `before` is held for it
+    already.
+
+    Raises BudgetExceeded or PriceUnknown.
+    """
+    now = datetime.now(UTC)
+    quote = quote_of(payer.tenant_id, target, now)
+    held = Held(asked_at_most(messages, params), _first_answer(params), quote, target.name)
+    amount = held.amount.beyond(before.amount) if before else held.amount
+    return held if reserve(payer=payer, call_id=call, amount=amount, model=target.name, at=now) else None
+
+
+def _first_answer(params: dict[str, Any]) -> int:
+    """Tokens of an answer that are held at first; more are when it goes on."""
+    limit = params.get("max_completion_tokens") or params.get("max_tokens") or settings.BUDGET_ANSWER_TOKENS
+    return min(int(limit), settings.BUDGET_ANSWER_TOKENS)
+
+
+@dataclass(slots=True)
+class Closed:
+    """A call that has ended; its record is made where the database may be asked for prices."""
+
+    id: UUID
+    number: int
+    target: ModelTarget
+    began: datetime
+    tokens: Tokens
+    certain: bool
+    outcome: CallOutcome
+    quote: Quote | None = None
+
+    def record(self, payer: Payer, fence: int) -> CallRecord:
+        outcome, connection = self.outcome, self.target.connection
+        error = outcome.error.code if outcome.error else "" if outcome.finish_reason else "cancelled"
+        return CallRecord(
+            id=self.id,
+            payer=payer,
+            began=self.began,
+            provider=connection.slug,
+            model=self.target.model,
+            quote=self.quote or quote_of(payer.tenant_id, self.target, self.began),
+            tokens=self.tokens,
+            tokens_certain=self.certain,
+            fence=fence,
+            number=self.number,
+            cached=outcome.cached,
+            total_ms=outcome.total_ms,
+            first_token_ms=outcome.first_token_ms,
+            told={
+                "key_id": connection.key_id,
+                "route": outcome.route,
+                "reason": outcome.reason[:200],
+                "leg": outcome.leg,
+                "attempt": outcome.attempt,
+                "finish_reason": outcome.finish_reason[:32],
+                "error_code": error[:64],
+            },
+        )
+
+
+@dataclass(slots=True)
+class RunMeter:
+    """The meter of one attempt of a run. `first` is what was held for its first call when the run began."""
+
+    payer: Payer
+    fence: int
+    first: Held | None = None
+    capped: bool = False
+    closed: list[Closed] = field(default_factory=list)  # and not stored
+    tokens: Tokens = field(default_factory=Tokens)  # of all calls that have ended
+    _number: int = 0
+    _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def open(self, target: ModelTarget, request: ChatRequest) -> "RunCall":
+        self._number += 1
+        call = RunCall(self, self._number, target, request)
+        first, self.first = self.first, None
+        if self._number == 1 and not (self.capped or self.closed):
+            return call
+        if first is not None and first.covers(target.name, asked_at_most(request.messages, request.params)):
+            call.held = first
+            return call
+        async with self._storing:
+            call.held = await in_db_thread(self._next, call, request, first)
+        return call
+
+    def _next(self, call: "RunCall", request: ChatRequest, before: Held | None) -> Held | None:
+        """Pay for the calls that have ended, then hold for this one."""
+        closed = self.closed[:]
+        with transaction.atomic():
+            settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
+            held = hold(self.payer, call.id, call.target, request.messages, request.params, before)
+        self.closed = [one for one in self.closed if one not in closed]
+        self.capped = self.capped or held is not None
+        return held
+
+    def totals(self) -> tuple[int, int]:
+        """Tokens taken in and answered by the calls that have ended, within what the columns take."""
+        return min(self.tokens.input, MOST_TOKENS), min(self.tokens.output, MOST_TOKENS)
+
+    def records(self, closed: Sequence[Closed]) -> list[CallRecord]:
+        return [one.record(self.payer, self.fence) for one in closed]
+
+    async def keep(self) -> None:
+        """Store what ended calls used, where no end of the run does it."""
+        if self.closed:
+            async with self._storing:
+                await in_db_thread(self._store)
+
+    def _store(self) -> None:
+        closed = self.closed[:]
+        try:
+            with transaction.atomic():
+                settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
+        except DatabaseError:
+            logger.exception("What a run used could not be stored", extra={"run_id": str(self.payer.run_id)})
+            return
+        self.closed = [one for one in self.closed if one not in closed]
+
+
+class RunCall:
+    """`llm.calls.MeteredCall` of a run."""
+
+    def __init__(self, meter: RunMeter, number: int, target: ModelTarget, request: ChatRequest) -> None:
+        assert meter.payer.run_id is not None
+        self.id = call_id(meter.payer.run_id, meter.fence, number)
+        self.target = target
+        self.held: Held | None = None
+        self._meter = meter
+        self._number = number
+        self._request = request
+        self._began = datetime.now(UTC)
+        self._said = Said()
+        self._room: int | None = None  # tokens of the answer that are held
+
+    def said(self, delta: Delta) -> bool:
+        self._said.add(delta)
+        if self.held is None:
+            return False
+        if self._room is None:
+            self._room = self.held.tokens
+        return self._said.at_most > self._room
+
+    async def extend(self) -> None:
+        """Twice as much each time, so that a long answer asks rarely."""
+        assert self.held is not None
+        more = max(self._said.at_most, self.held.tokens)
+        await in_db_thread(self._hold_more, more)
+        self._room = (self._room or 0) + more
+
+    @transaction.atomic
+    def _hold_more(self, tokens: int) -> None:
+        assert self.held is not None
+        more = replace(self.held, tokens=tokens).amount.beyond(replace(self.held, tokens=0).amount)
+        reserve(payer=self._meter.payer, call_id=self.id, amount=more, model=self.target.name)
+
+    async def close(self, outcome: CallOutcome) -> None:
+        tokens, certain = self._tokens(outcome)
+        closed = Closed(self.id, self._number, self.target, self._began, tokens, certain, outcome)
+        closed.quote = self.held.quote if self.held else None
+        self._meter.closed.append(closed)
+        so_far = self._meter.tokens
+        self._meter.tokens = Tokens(so_far.input + tokens.input, so_far.output + tokens.output)
+
+    def _tokens(self, outcome: CallOutcome) -> tuple[Tokens, bool]:
+        """As the provider counted, else as we guess; nothing for what a provider refused to do."""
+        if outcome.usage is not None:
+            return counted(outcome.usage), True
+        error = outcome.error
+        if isinstance(error, ProviderError) and not isinstance(error, _WORKED) and not self._said.anything:
+            return Tokens(), True
+        return Tokens(asked_likely(self._request), self._said.likely), False

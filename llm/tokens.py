@@ -1,0 +1,90 @@
+"""How many tokens something takes, for when no provider counts them: before a call, and of an answer cut short."""
+
+from typing import Any
+
+import msgspec
+
+from llm.wire import ChatRequest, Delta, Usage
+from usage.prices import Tokens
+
+BYTES_AT_LEAST = 2  # of a token: so few that a reservation by it is rarely too small
+BYTES_LIKELY = 4
+PER_MESSAGE = 8
+PER_ATTACHMENT = 2500  # tokens of an image, a sound or a document
+_ATTACHMENTS = frozenset({"image_url", "input_audio", "file", "audio", "video_url"})
+
+
+def asked_at_most(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
+    """Tokens that a request hardly exceeds."""
+    size = sum(_size(message) for message in messages)
+    size += sum(len(msgspec.json.encode(params[name])) for name in ("tools", "response_format") if params.get(name))
+    attachments = sum(_attachments(message) for message in messages)
+    return size // BYTES_AT_LEAST + PER_MESSAGE * len(messages) + PER_ATTACHMENT * attachments
+
+
+def asked_likely(request: ChatRequest) -> int:
+    attachments = sum(_attachments(message) for message in request.messages)
+    return sum(_size(message) for message in request.messages) // BYTES_LIKELY + PER_ATTACHMENT * attachments
+
+
+def _size(message: dict[str, Any]) -> int:
+    """Bytes of what a message says; what is attached counts by piece, not by size."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = [part for part in content if part.get("type") not in _ATTACHMENTS]
+    said = len(content) if isinstance(content, str) and content.isascii() else len(msgspec.json.encode(content))
+    calls = message.get("tool_calls")
+    return said + (len(msgspec.json.encode(calls)) if calls else 0)
+
+
+def _attachments(message: dict[str, Any]) -> int:
+    content = message.get("content")
+    return sum(part.get("type") in _ATTACHMENTS for part in content) if isinstance(content, list) else 0
+
+
+class Said:
+    """Counts an answer as it comes."""
+
+    __slots__ = ("_bytes", "_pieces")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._pieces = 0
+
+    def add(self, delta: Delta) -> None:
+        self._pieces += 1
+        for text in (delta.text, delta.reasoning, delta.refusal):
+            if text:
+                self._bytes += _bytes(text)
+        for call in delta.tool_calls or ():
+            self._bytes += _bytes(call.arguments) + len(call.name or "")
+
+    @property
+    def anything(self) -> bool:
+        return self._bytes > 0
+
+    @property
+    def at_most(self) -> int:
+        return max(self._pieces, self._bytes // BYTES_AT_LEAST)
+
+    @property
+    def likely(self) -> int:
+        return max(self._pieces, self._bytes // BYTES_LIKELY) if self._bytes else 0
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def counted(usage: Usage) -> Tokens:
+    """As a provider counted; each part within the whole, whatever it claims."""
+    asked, answered = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+    cached = min(_detail(usage.prompt_tokens_details, "cached_tokens"), asked)
+    written = min(_detail(usage.prompt_tokens_details, "cache_write_tokens"), asked - cached)
+    reasoning = min(_detail(usage.completion_tokens_details, "reasoning_tokens"), answered)
+    return Tokens(asked, answered, cached, written, reasoning)
+
+
+def _detail(details: dict[str, Any] | None, name: str) -> int:
+    value = (details or {}).get(name)
+    return max(value, 0) if isinstance(value, int) else 0

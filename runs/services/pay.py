@@ -1,0 +1,104 @@
+"""Who pays for a run, and what was used by attempts that nobody could account for."""
+
+from typing import Any
+
+from django.db.models import Sum
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from agents.models import AgentVersion
+from core.errors import ApplicationError
+from llm.metering import Held, hold
+from llm.pricing import quote_of
+from llm.selectors import model_resolve
+from llm.targets import ModelTarget
+from llm.tokens import BYTES_LIKELY
+from runs.events import DELTAS
+from runs.models import Run, RunEvent
+from tenants.principal import Principal
+from usage.budgets import Payer
+from usage.models import UsageRecord
+from usage.prices import Quote, Tokens
+from usage.records import MOST_TOKENS, CallRecord, call_id
+from usage.services.spending import settle
+
+Messages = list[dict[str, Any]]
+
+
+def payer_of(run: Run) -> Payer:
+    version = run.agent_version
+    return Payer(
+        tenant_id=run.tenant_id,
+        actor_kind=run.actor_kind,
+        actor_id=run.actor_id,
+        actor_label=run.actor_label,
+        end_user=run.end_user,
+        agent_id=version.agent_id if version else None,
+        agent=version.agent.slug if version else "",
+        agent_version=version.number if version else None,
+        session_id=run.session_id,
+        run_id=run.id,
+    )
+
+
+def hold_first(run: Run, *, fence: int, target: ModelTarget, context: Messages) -> Held | None:
+    """Hold for the run's first call of a model; None where no hard budget applies. The last work of a begin.
+
+    Raises BudgetExceeded or PriceUnknown, with which nothing has begun.
+    """
+    version, request = run.agent_version, run.request
+    params = {**request["params"], "tools": request["client_tools"]}
+    told = [*_instructions(version), *context]
+    return hold(payer_of(run), call_id(run.id, fence, 1), target, told, params)
+
+
+def _instructions(version: AgentVersion | None) -> Messages:
+    return [{"role": "system", "content": version.instructions}] if version and version.instructions else []
+
+
+def pay_for_lost(*, run: Run, fence: int, actor: Principal) -> None:
+    """A process ended during the attempt `fence`: what it held is free, and what it used is estimated by what it said.
+
+    Calls that it has accounted for are not counted again.
+    """
+    known = UsageRecord.objects.filter(tenant_id=run.tenant_id, run_id=run.id, fence=fence)
+    before = list(known.values_list("output_tokens", flat=True))
+    said = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, fence=fence, type__in=DELTAS)
+    size = said.aggregate(size=Sum(Length(KeyTextTransform("delta", "data"))))["size"] or 0
+    more = size // BYTES_LIKELY - sum(before)
+    calls = [_estimated(run, fence, len(before) + 1, max(more, 0), actor)] if more > 0 or not before else []
+    settle(tenant_id=run.tenant_id, calls=calls, run_id=run.id)
+
+
+def tokens_used(run: Run) -> tuple[int, int]:
+    """Of all calls of the run, those of lost attempts included: tokens taken in, and answered."""
+    calls = UsageRecord.objects.filter(tenant_id=run.tenant_id, run_id=run.id)
+    found = calls.aggregate(asked=Sum("input_tokens"), answered=Sum("output_tokens"))
+    return min(found["asked"] or 0, MOST_TOKENS), min(found["answered"] or 0, MOST_TOKENS)
+
+
+def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal) -> CallRecord:
+    asked = sum(len(str(message.get("content") or "")) for message in run.request["messages"]) // BYTES_LIKELY
+    provider, _, model = run.model.partition("/")
+    return CallRecord(
+        id=call_id(run.id, fence, number),
+        payer=payer_of(run),
+        began=run.started_at or timezone.now(),
+        provider=provider,
+        model=model,
+        quote=_quote(actor, run.model),
+        tokens=Tokens(input=asked, output=output),
+        tokens_certain=False,
+        fence=fence,
+        number=number,
+        told={"error_code": "run_lost"},
+    )
+
+
+def _quote(actor: Principal, model: str) -> Quote:
+    try:
+        target = model_resolve(actor=actor, name=model)
+    except ApplicationError:  # deleted meanwhile
+        return Quote(None, "unknown")
+    return quote_of(actor.tenant_id, target, timezone.now())
