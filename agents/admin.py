@@ -12,7 +12,7 @@ from django.urls import path
 from agents.models import Agent, AgentVersion
 from agents.selectors import version_list
 from agents.services import VERSIONED, agent_create, agent_delete, agent_restore, agent_status, agent_update
-from agents.validation import MAX_RUNS, check_agent
+from agents.validation import MAX_CACHE_SECONDS, MAX_RUNS, check_agent
 from core.admin.diff import changes
 from core.admin.lists import whole_number
 from core.admin.parts import (
@@ -22,6 +22,7 @@ from core.admin.parts import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
     action,
     display,
 )
@@ -37,6 +38,9 @@ from toolsets.selectors import toolset_list
 
 STATUS_LABELS = {"draft": "default", "active": "success", "paused": "warning"}
 VERSIONS_SHOWN = 100
+
+
+UNDER_LOAD = ["when_busy", "max_concurrent_runs", "cache_seconds", "join_calls"]
 
 
 class ModelInput(UnfoldAdminTextInputWidget):
@@ -57,7 +61,7 @@ class AgentForm(SchemaServiceForm):
     document = "config"
     fieldsets = [
         (None, ["name", "slug", "status", "template", "model", "instructions", "toolsets"]),
-        ("Under load", ["when_busy", "max_concurrent_runs"]),
+        ("Under load", UNDER_LOAD),
     ]
     last_fields = ["metadata"]
 
@@ -89,6 +93,20 @@ class AgentForm(SchemaServiceForm):
         label="Runs at once",
         help_text="How many runs of this agent may go on at once, in all sessions; empty: only the tenant's limit.",
     )
+    cache_seconds = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_CACHE_SECONDS,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        label="Give an answer again for (seconds)",
+        help_text="For how long the same request of this version gets the model's earlier answer; empty: never.",
+    )
+    join_calls = forms.BooleanField(
+        required=False,
+        widget=UnfoldBooleanSwitchWidget(),
+        label="Share answers of the same requests",
+        help_text="Requests that are the same and made at the same time share one answer of the model.",
+    )
     metadata = JSONValueField(required=False, label="Metadata (JSON)", help_text="Your own notes for programs.")
 
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
@@ -115,7 +133,7 @@ class AgentForm(SchemaServiceForm):
             field.help_text = "There are no toolsets yet."
 
     def _fill(self, version: AgentVersion) -> None:
-        names = ("name", "model", "instructions", "toolsets", "when_busy", "max_concurrent_runs")
+        names = ("name", "model", "instructions", "toolsets", *UNDER_LOAD)
         self.initial = {name: getattr(version, name) for name in names}
         self.initial |= {"slug": self.instance.slug, "status": self.instance.status}
         self.initial["template"] = self.chosen

@@ -54,6 +54,9 @@ class AgentVersion(TenantModel):
         max_length=16, choices=WhenBusy, default=WhenBusy.QUEUE, db_default=WhenBusy.QUEUE.value
     )
     max_concurrent_runs = models.PositiveIntegerField(null=True)  # None: only the tenant's limit
+    # Seconds for which the same request of this version may be answered from its earlier answers; None: never.
+    cache_seconds = models.PositiveIntegerField(null=True)
+    join_calls = models.BooleanField(default=False, db_default=False)  # same requests at the same time share an answer
     metadata: Any = models.JSONField(default=dict)
     created_by = models.CharField(max_length=200)
     restored_from = models.PositiveIntegerField(null=True)

@@ -27,6 +27,8 @@ VERSIONED = (
     "config",
     "when_busy",
     "max_concurrent_runs",
+    "cache_seconds",
+    "join_calls",
     "metadata",
 )
 
@@ -44,6 +46,8 @@ def agent_create(
     toolsets: list[str] | None = None,
     when_busy: str = AgentVersion.WhenBusy.QUEUE,
     max_concurrent_runs: int | None = None,
+    cache_seconds: int | None = None,
+    join_calls: bool = False,
     metadata: Mapping[str, Any] | None = None,
     status: str = Agent.Status.DRAFT,
 ) -> Agent:
@@ -62,6 +66,8 @@ def agent_create(
         "toolsets": list(toolsets or []),
         "when_busy": when_busy,
         "max_concurrent_runs": max_concurrent_runs,
+        "cache_seconds": cache_seconds,
+        "join_calls": join_calls,
         "metadata": dict(metadata or {}),
     }
     _check_status(status)

@@ -26,6 +26,7 @@ MAX_INSTRUCTIONS = 100_000  # characters
 MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
 MAX_TOOLSETS = 50
 MAX_RUNS = 10_000  # of one agent at once
+MAX_CACHE_SECONDS = 30 * 86_400
 
 
 @dataclass(slots=True)
@@ -120,10 +121,12 @@ def _when_busy_faults(values: Mapping[str, Any], template: AgentTemplate | None)
 
 
 def _limit_faults(values: Mapping[str, Any]) -> list[Fault]:
-    limit = values.get("max_concurrent_runs")
-    if limit is None or 1 <= limit <= MAX_RUNS:
-        return []
-    return [fault("max_concurrent_runs", "invalid", f"Give a whole number from 1 to {MAX_RUNS}, or none.")]
+    limits = {"max_concurrent_runs": MAX_RUNS, "cache_seconds": MAX_CACHE_SECONDS}
+    return [
+        fault(name, "invalid", f"Give a whole number from 1 to {most}, or none.")
+        for name, most in limits.items()
+        if (value := values.get(name)) is not None and not 1 <= value <= most
+    ]
 
 
 def _check_model(report: Report, actor: Principal, name: str) -> None:

@@ -16,7 +16,7 @@ from agents.executable import executable_for, run_model
 from core.aio import detached, in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
-from llm.calls import CallContext, calling
+from llm.calls import CachePolicy, CallContext, calling
 from llm.metering import RunMeter
 from runs import events
 from runs.exceptions import RunCancelled, RunFailed
@@ -239,8 +239,16 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
 
 
 def _call_context(turn: Turn, meter: RunMeter) -> CallContext:
-    run = turn.run
-    return CallContext(run.tenant_id, meter, sticky=str(run.session_id or run.end_user or run.actor_id or run.id))
+    run, version = turn.run, turn.version
+    cached = CachePolicy(version.cache_seconds, str(version.id)) if version and version.cache_seconds else None
+    return CallContext(
+        run.tenant_id,
+        meter,
+        sticky=str(run.session_id or run.end_user or run.actor_id or run.id),
+        metadata=run.request.get("metadata", {}),
+        cache=cached,
+        join=version is not None and version.join_calls,
+    )
 
 
 class _Interrupted(Unavailable):

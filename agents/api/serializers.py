@@ -3,8 +3,8 @@ from typing import Any
 from rest_framework import serializers
 
 from agents.models import Agent, AgentVersion
-from agents.validation import MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_RUNS, MAX_TOOLSETS
-from core.api import Choice, Integer, JSONObject, Slug, StrictSerializer, Text
+from agents.validation import MAX_CACHE_SECONDS, MAX_INSTRUCTIONS, MAX_MODEL, MAX_NAME, MAX_RUNS, MAX_TOOLSETS
+from core.api import Choice, Flag, Integer, JSONObject, Slug, StrictSerializer, Text
 from core.api_schema import ErrorDetail
 
 WHEN_BUSY = (
@@ -13,6 +13,8 @@ WHEN_BUSY = (
     "hears it at its next step; its template needs the capability `steering`."
 )
 MAX_CONCURRENT_RUNS = "Runs of this agent at once; null: only the tenant's limit."
+CACHE_SECONDS = "For how long a model's answer to the same request of this version is given again; null: never."
+JOIN_CALLS = "Do requests that are the same and made at the same time share one answer of the model?"
 
 
 def _when_busy(**options: Any) -> Choice:
@@ -22,6 +24,15 @@ def _when_busy(**options: Any) -> Choice:
 def _max_concurrent_runs(**options: Any) -> Integer:
     options = {"min_value": 1, "max_value": MAX_RUNS, "help_text": MAX_CONCURRENT_RUNS, **options}
     return Integer(required=False, allow_null=True, **options)
+
+
+def _cache_seconds(**options: Any) -> Integer:
+    options = {"min_value": 1, "max_value": MAX_CACHE_SECONDS, "help_text": CACHE_SECONDS, **options}
+    return Integer(required=False, allow_null=True, **options)
+
+
+def _join_calls(**options: Any) -> Flag:
+    return Flag(required=False, help_text=JOIN_CALLS, **options)
 
 
 def _slugs(**options: Any) -> serializers.ListField:
@@ -41,6 +52,8 @@ class AgentInput(StrictSerializer):
     toolsets = _slugs(required=False, default=list, help_text="Slugs of toolsets.")
     when_busy = _when_busy(default=AgentVersion.WhenBusy.QUEUE.value)
     max_concurrent_runs = _max_concurrent_runs(default=None)
+    cache_seconds = _cache_seconds(default=None)
+    join_calls = _join_calls(default=False)
     metadata = JSONObject(required=False, default=dict, help_text="Your own.")
 
 
@@ -71,6 +84,8 @@ class AgentPatch(StrictSerializer):
     toolsets = _slugs(required=False, help_text="Replaced as a whole.")
     when_busy = _when_busy()
     max_concurrent_runs = _max_concurrent_runs()
+    cache_seconds = _cache_seconds()
+    join_calls = _join_calls()
     metadata = JSONObject(required=False, help_text="Replaced as a whole.")
 
 
@@ -93,6 +108,8 @@ class AgentOutput(serializers.Serializer[Agent]):
     max_concurrent_runs = serializers.IntegerField(
         source="version.max_concurrent_runs", allow_null=True, help_text=MAX_CONCURRENT_RUNS
     )
+    cache_seconds = serializers.IntegerField(source="version.cache_seconds", allow_null=True, help_text=CACHE_SECONDS)
+    join_calls = serializers.BooleanField(source="version.join_calls", help_text=JOIN_CALLS)
     metadata = JSONObject(source="version.metadata")
     version = serializers.IntegerField(source="version.number", help_text="The number of the current version.")
     created_at = serializers.DateTimeField()
@@ -111,6 +128,8 @@ class AgentVersionOutput(serializers.Serializer[AgentVersion]):
     toolsets = serializers.ListField(child=serializers.CharField())
     when_busy = serializers.ChoiceField(AgentVersion.WhenBusy.choices, help_text=WHEN_BUSY)
     max_concurrent_runs = serializers.IntegerField(allow_null=True, help_text=MAX_CONCURRENT_RUNS)
+    cache_seconds = serializers.IntegerField(allow_null=True, help_text=CACHE_SECONDS)
+    join_calls = serializers.BooleanField(help_text=JOIN_CALLS)
     metadata = JSONObject()
     restored_from = serializers.IntegerField(allow_null=True)
     created_by = serializers.CharField()

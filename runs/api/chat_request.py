@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from agents.models import AgentVersion
-from core.validation import has_large_number
+from core.validation import has_large_number, storable_text
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient
 
 Number = StrictFloat | StrictInt
@@ -26,7 +26,7 @@ class StreamOptions(Lenient):
 
 
 class ChatMetadata(BaseModel):
-    """Ours are `session_id`, `user_id` and `when_busy`; others are the caller's own and are not stored."""
+    """Ours are `session_id`, `user_id` and `when_busy`; others are the caller's own, which rules of routes may ask."""
 
     model_config = ConfigDict(extra="allow")
     session_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
@@ -34,6 +34,15 @@ class ChatMetadata(BaseModel):
     when_busy: AgentVersion.WhenBusy | None = Field(
         None, description="What happens while the session has another run; without it the agent's own setting counts."
     )
+
+    def own(self) -> dict[str, Any]:
+        """The caller's own within OpenAI's limits (16 pairs of text, of 64 and 512 characters), without the others."""
+        pairs = {
+            storable_text(name): storable_text(value)
+            for name, value in (self.model_extra or {}).items()
+            if isinstance(value, str) and len(name) <= 64 and len(value) <= 512
+        }
+        return dict(list(pairs.items())[:16])
 
 
 class ResponseFormat(BaseModel):

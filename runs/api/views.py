@@ -112,6 +112,7 @@ def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
         session=metadata.session_id if metadata else None,
         end_user=(metadata.user_id if metadata else None) or "",
         when_busy=metadata.when_busy.value if metadata and metadata.when_busy else None,
+        metadata=metadata.own() if metadata else {},
         idempotency_key=key,
     )
 

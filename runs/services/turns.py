@@ -30,8 +30,8 @@ class TurnRequest:
 
     `messages`, `params` and `client_tools` are in OpenAI's shape; `session` is our id or the client's own.
     `preamble` goes before the history, for this turn only. `when_busy`, a value of AgentVersion.WhenBusy, says what
-    shall happen while the session has another run; None leaves it to the agent. `idempotency_key` names this turn among
-    its repetitions.
+    shall happen while the session has another run; None leaves it to the agent. `metadata` is the caller's own, for the
+    rules of routes. `idempotency_key` names this turn among its repetitions.
     """
 
     model: str
@@ -43,6 +43,7 @@ class TurnRequest:
     end_user: str = ""
     preamble: Messages = field(default_factory=list)
     when_busy: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
 
     def stored(self) -> dict[str, Any]:

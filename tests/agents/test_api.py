@@ -52,6 +52,7 @@ def test_what_is_left_out_gets_its_default(owner: Actor, body: dict[str, Any]) -
     created = owner.post("agents", least).json()
     assert created.items() >= {"instructions": "", "config": {}, "toolsets": [], "metadata": {}}.items()
     assert (created["when_busy"], created["max_concurrent_runs"]) == ("queue", None)
+    assert (created["cache_seconds"], created["join_calls"]) == (None, False)
 
 
 def test_read(owner: Actor, viewer: Actor, stranger: Actor, agent: dict[str, Any]) -> None:
@@ -165,7 +166,8 @@ def test_restore(owner: Actor, viewer: Actor, stranger: Actor, agent: dict[str, 
     assert numbers(owner) == [1, 2, 3]
 
 
-UNDER_LOAD = {"when_busy": "interrupt", "max_concurrent_runs": 3}
+UNDER_LOAD = {"when_busy": "interrupt", "max_concurrent_runs": 3, "cache_seconds": 60, "join_calls": True}
+WITHOUT = {"when_busy": "queue", "max_concurrent_runs": None, "cache_seconds": None, "join_calls": False}
 
 
 def test_what_happens_under_load_is_versioned(
@@ -178,11 +180,11 @@ def test_what_happens_under_load_is_versioned(
     assert viewer.get("agents/helper").json() == changed
     assert viewer.get("agents").json()["data"] == [changed]
     event = audited(owner)[-1]
-    assert event.before == {"version": 1, "when_busy": "queue", "max_concurrent_runs": None}
+    assert event.before == {"version": 1, **WITHOUT}
     assert event.after == {"version": 2, **UNDER_LOAD}
     newest, first = viewer.get("agents/helper/versions").json()["data"]
     assert newest.items() >= UNDER_LOAD.items()
-    assert first.items() >= {"when_busy": "queue", "max_concurrent_runs": None}.items()
+    assert first.items() >= WITHOUT.items()
     assert owner.patch("agents/helper", UNDER_LOAD).json() == changed
 
 
@@ -190,7 +192,7 @@ def test_restoring_brings_back_what_happens_under_load(owner: Actor, body: dict[
     created = owner.post("agents", {**body, **UNDER_LOAD}).json()
     assert created.items() >= UNDER_LOAD.items()
     replaced = owner.put("agents/helper", body).json()
-    assert (replaced["when_busy"], replaced["max_concurrent_runs"], replaced["version"]) == ("queue", None, 2)
+    assert replaced.items() >= {**WITHOUT, "version": 2}.items()
     restored = owner.post("agents/helper/versions/1/restore").json()
     assert restored.items() >= {**UNDER_LOAD, "version": 3}.items()
     freed = owner.patch("agents/helper", {"max_concurrent_runs": None}).json()
@@ -201,6 +203,12 @@ def test_restoring_brings_back_what_happens_under_load(owner: Actor, body: dict[
 def test_an_agents_limit_takes_its_bounds(owner: Actor, body: dict[str, Any], limit: int) -> None:
     created = owner.post("agents", {**body, "when_busy": "steer", "max_concurrent_runs": limit})
     assert created.json()["max_concurrent_runs"] == agents_of(owner)[0].version.max_concurrent_runs == limit  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seconds", [0, 30 * 86_400 + 1, 1.5, True])
+def test_answers_are_kept_for_a_sane_time(owner: Actor, body: dict[str, Any], seconds: Any) -> None:
+    refused = owner.post("agents", {**body, "cache_seconds": seconds})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "cache_seconds")
 
 
 def test_delete(owner: Actor, viewer: Actor, agent: dict[str, Any]) -> None:

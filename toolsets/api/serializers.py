@@ -2,18 +2,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api import JSONObject, Slug, StrictSerializer, Text
+from core.api import Flag, JSONObject, Slug, StrictSerializer, Text
 from toolsets.base import Risk
 from toolsets.models import Toolset
-
-
-class Flag(serializers.BooleanField):
-    """A JSON boolean and nothing else."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            self.fail("invalid", input=data)
-        return data
 
 
 class ToolsetInput(StrictSerializer):
