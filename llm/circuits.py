@@ -50,6 +50,15 @@ def guarded(target: ModelTarget) -> bool:
     return kind is not None and kind.remote
 
 
+def close(tenant_id: UUID, provider: str, *, model: str | None = None, key: str | None = None) -> None:
+    """Let calls of this process through again to a provider's endpoints, or to those of one model or key."""
+    for endpoint in breakers:
+        if (endpoint.tenant_id, endpoint.provider) != (tenant_id, provider):
+            continue
+        if model in (None, endpoint.model) and key in (None, endpoint.key):
+            breakers.close(endpoint)
+
+
 async def learn(tenant_id: UUID | None) -> None:
     """Take over what other processes found of the tenant's endpoints; one statement in LEARN_SECONDS."""
     now = time.monotonic()

@@ -26,6 +26,7 @@ from llm.wire import ChatRequest, Usage
 MAX_LANES = 4096
 MINUTE = 60.0
 UNLIMITED = Limits()
+QUEUE_CODES = ("provider_queue_full", "provider_queue_timeout")
 LimitName = Literal["requests_per_minute", "tokens_per_minute", "concurrent_calls", "LLM_CALLS_PER_HOST"]
 
 
@@ -167,11 +168,11 @@ class Lane:
 
     def _full(self, tokens: int) -> RateLimited:
         message = f"{self._told(tokens)} {len(self._waiting)} calls wait already, as many as LLM_QUEUE allows."
-        return RateLimited(message, code="provider_queue_full", retry_after=self._retry_after(tokens))
+        return RateLimited(message, code=QUEUE_CODES[0], retry_after=self._retry_after(tokens))
 
     def _late(self, tokens: int) -> RateLimited:
         message = f"{self._told(tokens)} The call waited as long as LLM_FIRST_TOKEN_TIMEOUT allows."
-        return RateLimited(message, code="provider_queue_timeout", retry_after=self._retry_after(tokens))
+        return RateLimited(message, code=QUEUE_CODES[1], retry_after=self._retry_after(tokens))
 
     def _told(self, tokens: int) -> str:
         _, name = self._lack(tokens)

@@ -30,9 +30,7 @@ class ModelGateway:
         the plan has another target go on from there.
         """
         context = call_context()
-        if context.cache is not None:
-            return cached(request, target, context, _shared)
-        return _shared(request, target, context)
+        return joined(request, target, context, _told) if context.join else _told(request, target, context)
 
     async def complete(self, request: ChatRequest, target: Target) -> Completion:
         """The whole answer; by the provider's own way to give one where that is cheaper than a stream."""
@@ -49,8 +47,8 @@ class ModelGateway:
 gateway = ModelGateway()
 
 
-def _shared(request: ChatRequest, target: Target, context: CallContext) -> AsyncGenerator[Delta, None]:
-    return joined(request, target, context, _streamed) if context.join else _streamed(request, target, context)
+def _told(request: ChatRequest, target: Target, context: CallContext) -> AsyncGenerator[Delta, None]:
+    return cached(request, target, context, _streamed) if context.cache else _streamed(request, target, context)
 
 
 async def _streamed(request: ChatRequest, target: Target, context: CallContext) -> AsyncGenerator[Delta, None]:

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from tenants.models import TenantModel
 
@@ -38,9 +39,9 @@ class EndpointHealth(TenantModel):
     """What the breakers found of a model of a provider, asked with one of its keys; written on their transitions."""
 
     class State(models.TextChoices):
-        CLOSED = "closed", "Closed"
-        OPEN = "open", "Open"
-        HALF_OPEN = "half_open", "Half open"
+        CLOSED = "closed", "Working"
+        OPEN = "open", "Left alone"
+        HALF_OPEN = "half_open", "Being tried"
 
     provider = models.CharField(max_length=63)  # its slug
     model = models.CharField(max_length=200)
@@ -61,6 +62,12 @@ class EndpointHealth(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
+
+    @property
+    def state_now(self) -> str:
+        """An open endpoint whose time is over is tried by the next call."""
+        over = self.state == self.State.OPEN and self.until <= timezone.now()
+        return self.State.HALF_OPEN if over else self.state
 
 
 class AnswerCache(TenantModel):

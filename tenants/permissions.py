@@ -24,6 +24,7 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "session.edit": (Role.MEMBER, "chat"),
     "agent.edit": (Role.OPERATOR, "write"),
     "toolset.edit": (Role.OPERATOR, "write"),
+    "provider.reset": (Role.OPERATOR, "write"),
     "audit.view": (Role.OPERATOR, "admin"),
     "provider.edit": (Role.ADMIN, "admin"),
     "provider.test": (Role.ADMIN, "admin"),

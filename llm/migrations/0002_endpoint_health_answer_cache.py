@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 ('provider', models.CharField(max_length=63)),
                 ('model', models.CharField(max_length=200)),
                 ('key', models.CharField(blank=True, max_length=64)),
-                ('state', models.CharField(choices=[('closed', 'Closed'), ('open', 'Open'), ('half_open', 'Half open')], max_length=16)),
+                ('state', models.CharField(choices=[('closed', 'Working'), ('open', 'Left alone'), ('half_open', 'Being tried')], max_length=16)),
                 ('failures', models.PositiveIntegerField()),
                 ('opened_at', models.DateTimeField()),
                 ('until', models.DateTimeField()),

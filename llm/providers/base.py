@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from llm.wire import ChatRequest, Completion, Delta
 
@@ -39,10 +39,22 @@ class ProviderConnection:
     limits: Limits = Limits()
 
 
+class LimitSettings(BaseModel):
+    """What the provider may be asked by one server process; empty: as much as comes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="Limits")
+
+    rpm: int | None = Field(None, ge=1, le=10_000_000, title="Requests a minute")
+    tpm: int | None = Field(None, ge=1, le=10_000_000_000, title="Tokens a minute")
+    concurrent: int | None = Field(None, ge=1, le=100_000, title="Calls at once")
+
+
 class ProviderSettings(BaseModel):
-    """The schema of `Provider.settings`; each kind has its own."""
+    """The schema of `Provider.settings`; each kind has its own beside these."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    limits: LimitSettings = Field(default_factory=LimitSettings, title="Limits")
 
 
 class Adapter(ABC):

@@ -88,5 +88,5 @@ async def nothing_left() -> None:
 
 async def until(reached: Any, seconds: float = 2) -> None:
     async with asyncio.timeout(seconds):
-        while not reached():
+        while not reached():  # noqa: ASYNC110 it happens in the upstream's thread
             await asyncio.sleep(0.005)

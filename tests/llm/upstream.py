@@ -41,7 +41,11 @@ BODIES: dict[str, list[bytes]] = {
     "no-blank-line": [ROLE, *TEXT, FINISH, b"data: [DONE]"],
     "cut": [ROLE, *TEXT[:2]],
     "cut-at-once": [ROLE],
-    "cut-call": [TEXT[0], chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]})],
+    "cut-call": [
+        TEXT[0],
+        chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]}),
+    ],
+    "filtered": [TEXT[0], chunk(finish="content_filter")],
     "empty": [],
     "crlf": [part.replace(b"\n", b"\r\n") for part in GOOD],
     "comments": [b": keep-alive\n\n", *(b": ping\nid: 1\nretry: 5\n" + part for part in GOOD)],
