@@ -15,12 +15,14 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 
+from llm import settling
 from llm.providers import shut_down as stop_providers
 from runs import runner
 from templates_app.registry import registry
 
 logger = logging.getLogger(__name__)
 GRACE_SECONDS = 2.0  # for runs under way; less than the server's own grace for its connections
+SETTLE_SECONDS = 5.0  # for the records of model calls that have ended
 _draining: set[asyncio.Task[None]] = set()
 
 
@@ -38,6 +40,7 @@ class Lifespan:
                 await send(await asyncio.to_thread(_start))
             elif message["type"] == "lifespan.shutdown":
                 await runner.shut_down(0)
+                await settling.drain(SETTLE_SECONDS)
                 await stop_providers()
                 await send({"type": "lifespan.shutdown.complete"})
                 return

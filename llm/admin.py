@@ -5,6 +5,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django import forms
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from core.admin.parts import (
     BaseDialogForm,
@@ -15,12 +16,20 @@ from core.admin.parts import (
     display,
 )
 from core.errors import ProviderFailed
-from llm.models import Provider
+from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind, provider_kinds
-from llm.services import ProviderChanges, provider_create, provider_delete, provider_test, provider_update
-from tenants.admin_base import actor_of, may, run_dialog
+from llm.services import (
+    ProviderChanges,
+    provider_create,
+    provider_delete,
+    provider_reset,
+    provider_test,
+    provider_update,
+)
+from tenants.admin_base import TenantAdmin, actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
+STATE_LABELS = {"closed": "success", "open": "danger", "half_open": "warning"}
 HEALTH_LABELS = {"unknown": "default", "healthy": "success", "failing": "danger"}
 
 
@@ -113,7 +122,7 @@ class ProviderAdmin(SchemaServiceAdmin):
     search_fields = ("slug__startswith",)
     search_help_text = "The beginning of a slug"
     sortable_by = ()
-    actions_detail = ("test_connection",)
+    actions_detail = ("test_connection", "ask_again")
 
     @display(description="Kind")
     def kind_title(self, provider: Provider) -> str:
@@ -157,5 +166,66 @@ class ProviderAdmin(SchemaServiceAdmin):
 
         return run_dialog(request, self.url("change", object_id), work)
 
+    def has_reset_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return may(request, "provider.reset")
+
+    @action(
+        description="Ask again",
+        icon="restart_alt",
+        permissions=["reset"],
+        dialog={
+            "title": "Ask the failing models again",
+            "description": "Models that failed are left alone for a while. Calls go through to them again at once.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Ask again",
+        },
+    )
+    def ask_again(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        def work() -> str:
+            closed = provider_reset(actor=actor_of(request), ref=object_id)
+            return f"Calls go through again to {closed} model{'' if closed == 1 else 's'}."
+
+        return run_dialog(request, self.url("change", object_id), work)
+
     def delete_through(self, request: HttpRequest, obj: Provider) -> None:
         provider_delete(actor=actor_of(request), ref=str(obj.id))
+
+
+class EndpointHealthAdmin(TenantAdmin):
+    """What the breakers found. A row leads to its provider, where calls are let through again."""
+
+    perm = "provider"
+    heading, noun = "Failing models", "model"
+    ordering = ("-updated_at",)
+    list_display = ("endpoint", "state_label", "failures", "last_error_code", "opened_at", "until", "updated_at")
+    search_fields = ("provider__startswith", "model__startswith")
+    search_help_text = "The beginning of a provider's slug or of a model's name"
+    sortable_by = ()
+
+    @display(description="Model")
+    def endpoint(self, health: EndpointHealth) -> str:
+        return f"{health} ({health.key})" if health.key else str(health)
+
+    @display(description="State", label=STATE_LABELS)
+    def state_label(self, health: EndpointHealth) -> tuple[str, str]:
+        return health.state_now, EndpointHealth.State(health.state_now).label
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        actor = self.require(request, "provider.view")
+        health = self.get_or_gone(request, object_id)
+        if isinstance(health, HttpResponse):
+            return health
+        provider = Provider.objects.filter(tenant_id=actor.tenant_id, slug=health.provider).first()
+        name = f"{self.admin_site.name}:llm_provider_"
+        return redirect(f"{name}change", provider.id) if provider else redirect(f"{name}changelist")

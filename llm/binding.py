@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm.targets import ModelTarget
+from llm.targets import Target
 from llm.wire import ChatRequest, Delta
 
 Sink = Callable[[Delta], Awaitable[None]]
@@ -25,7 +25,7 @@ class ModelBinding:
     `loop` is where the sink lives: a graph's synchronous nodes run in threads and come back to it.
     """
 
-    target: ModelTarget
+    target: Target
     open_reply: OpenReply | None = None
     params: dict[str, Any] = field(default_factory=dict)
     loop: asyncio.AbstractEventLoop | None = None
@@ -40,7 +40,7 @@ def current_binding() -> ModelBinding | None:
 
 @contextmanager
 def use_binding(
-    target: ModelTarget, *, open_reply: OpenReply | None = None, params: dict[str, Any] | None = None
+    target: Target, *, open_reply: OpenReply | None = None, params: dict[str, Any] | None = None
 ) -> Iterator[None]:
     """Around the run of a graph. Nested runs (an agent called by an agent) bind again."""
     try:

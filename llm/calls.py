@@ -28,8 +28,11 @@ class Priority(IntEnum):
 class CallOutcome:
     """How one call of a provider ended. `usage` is the provider's own count, None where it gave none.
 
+    Without `error` and `finish_reason` its caller went away before the end.
+
     `route` is the slug of the route that chose the target, `reason` why it went there, `leg` its place in the answer
-    (0, and more where another provider continued it), `attempt` counts from 1. `cached`: no provider was asked.
+    (0, and more where another provider continued it), `attempt` counts from 1 over all targets. `cached`: no provider
+    was asked.
     """
 
     usage: Usage | None

@@ -25,7 +25,7 @@ from core.errors import ApplicationError
 from llm.binding import Sink, current_binding
 from llm.gateway import gateway
 from llm.langchain_messages import to_chunk, to_langchain_error, to_message, to_usage, to_wire
-from llm.targets import ModelTarget
+from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Completion, Delta, Usage
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class RoutedChatModel(BaseChatModel):
 
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
 
-    target: ModelTarget | None = Field(default=None, exclude=True, repr=False)
+    target: Target | None = Field(default=None, exclude=True, repr=False)
     model_name: str | None = Field(default=None, alias="model")
     temperature: float | None = None
     max_tokens: int | None = None
@@ -131,7 +131,7 @@ class RoutedChatModel(BaseChatModel):
 
     def _call(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[ChatRequest, ModelTarget, Sink | None]:
+    ) -> tuple[ChatRequest, Target, Sink | None]:
         """What the caller says goes before the model's own fields, and those before the run's defaults."""
         binding = current_binding()
         target = self.target or (binding.target if binding else None)
@@ -190,7 +190,7 @@ class RoutedChatModel(BaseChatModel):
         return _with_raw(model, parser) if include_raw else model | parser
 
 
-async def _told(request: ChatRequest, target: ModelTarget, sink: Sink | None) -> AsyncGenerator[Delta, None]:
+async def _told(request: ChatRequest, target: Target, sink: Sink | None) -> AsyncGenerator[Delta, None]:
     """The deltas, each told to the sink first."""
     async with aclosing(gateway.stream(request, target)) as deltas:
         async for delta in deltas:
@@ -199,7 +199,7 @@ async def _told(request: ChatRequest, target: ModelTarget, sink: Sink | None) ->
             yield delta
 
 
-async def _collect(request: ChatRequest, target: ModelTarget, sink: Sink) -> Completion:
+async def _collect(request: ChatRequest, target: Target, sink: Sink) -> Completion:
     answer = Accumulator()
     async with aclosing(_told(request, target, sink)) as deltas:
         async for delta in deltas:

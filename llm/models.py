@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.db import models
+from django.utils import timezone
 
 from tenants.models import TenantModel
 
@@ -32,3 +33,56 @@ class Provider(TenantModel):
 
     def __str__(self) -> str:
         return self.slug
+
+
+class EndpointHealth(TenantModel):
+    """What the breakers found of a model of a provider, asked with one of its keys; written on their transitions."""
+
+    class State(models.TextChoices):
+        CLOSED = "closed", "Working"
+        OPEN = "open", "Left alone"
+        HALF_OPEN = "half_open", "Being tried"
+
+    provider = models.CharField(max_length=63)  # its slug
+    model = models.CharField(max_length=200)
+    key = models.CharField(max_length=64, blank=True)
+    state = models.CharField(max_length=16, choices=State)
+    failures = models.PositiveIntegerField()
+    opened_at = models.DateTimeField()
+    until = models.DateTimeField()
+    last_error_code = models.CharField(max_length=64, blank=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "endpoint_health"
+        ordering = ["provider", "model", "key"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "provider", "model", "key"], name="endpoint_health_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def state_now(self) -> str:
+        """An open endpoint whose time is over is tried by the next call."""
+        over = self.state == self.State.OPEN and self.until <= timezone.now()
+        return self.State.HALF_OPEN if over else self.state
+
+
+class AnswerCache(TenantModel):
+    """A finished answer, found by what was asked. `answer` is its deltas, merged to a handful, as MessagePack."""
+
+    key = models.BinaryField(max_length=32)  # SHA-256 of the request, see llm.cache
+    answer = models.BinaryField()
+    size = models.PositiveIntegerField()  # bytes
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "answer_cache"
+        constraints = [models.UniqueConstraint(fields=["tenant", "key"], name="answer_cache_once")]
+        indexes = [models.Index(fields=["tenant", "used_at"], name="answer_cache_used")]
+
+    def __str__(self) -> str:
+        return str(self.id)

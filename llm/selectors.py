@@ -11,9 +11,9 @@ from core.crypto import decrypt
 from core.errors import NotFound
 from core.ids import parse_uuid
 from llm.exceptions import model_not_found
-from llm.models import Provider
+from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind
-from llm.providers.base import ProviderConnection
+from llm.providers.base import Limits, ProviderConnection
 from llm.targets import ModelTarget
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -50,6 +50,12 @@ def provider_get(*, actor: Principal, ref: str) -> Provider:
     if provider is None:
         raise NotFound("No provider with this id or slug.")
     return provider
+
+
+def endpoint_health(*, actor: Principal, ref: str) -> list[EndpointHealth]:
+    """What the breakers found of the provider's models, of those that ever failed. Raises NotFound."""
+    provider = provider_get(actor=actor, ref=ref)
+    return list(EndpointHealth.objects.filter(tenant_id=actor.tenant_id, provider=provider.slug))
 
 
 def model_names(actor: Principal) -> list[ModelName]:
@@ -105,6 +111,7 @@ def provider_connection(provider: Provider) -> ProviderConnection:
         api_key=decrypt(bytes(provider.secret), context=context) if provider.secret else None,
         settings=provider.settings,
         tenant_id=provider.tenant_id,
+        limits=Limits(**provider.settings.get("limits") or {}),
     )
 
 

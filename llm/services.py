@@ -4,8 +4,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any, TypedDict
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from core import audit
@@ -14,7 +16,8 @@ from core.crypto import encrypt
 from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
-from llm.models import Provider
+from llm import circuits
+from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
 from llm.selectors import forget_connection, provider_connection, provider_get
@@ -88,6 +91,9 @@ def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kin
     _save(provider)
     for slug in {old_slug, provider.slug}:
         _forget_on_commit(provider, slug)
+    if provider.slug != old_slug:
+        _endpoints(provider.tenant_id, old_slug).delete()
+    _let_through(provider)
     audit.record(actor=actor, action="provider.update", target=provider, before=before, after=_facts(provider))
     return provider
 
@@ -100,6 +106,7 @@ def provider_delete(*, actor: Principal, ref: str) -> None:
     refuse_if_used("provider", actor.tenant_id, provider.slug)
     audit.record(actor=actor, action="provider.delete", target=provider, before=_facts(provider))
     _forget_on_commit(provider, provider.slug)
+    _endpoints(provider.tenant_id, provider.slug).delete()
     provider.delete()
 
 
@@ -114,6 +121,35 @@ async def provider_test(*, actor: Principal, ref: str) -> ProviderTest:
     result = ProviderTest(healthy, message, models, int((time.monotonic() - started) * 1000))
     await in_db_thread(_end_test, actor, provider, result)
     return result
+
+
+@transaction.atomic
+def provider_reset(*, actor: Principal, ref: str, model: str | None = None, key: str | None = None) -> int:
+    """Let calls through again to the provider's endpoints that are left alone, or to those of one model or key.
+
+    Their number is returned; other processes follow within 5 s. Raises NotFound.
+    """
+    authorize(actor, "provider.reset")
+    provider = provider_get(actor=actor, ref=ref)
+    closed = _let_through(provider, **{name: value for name, value in (("model", model), ("key", key)) if value})
+    if closed:
+        audit.record(actor=actor, action="provider.reset", target=provider, after={"endpoints": closed})
+    return len(closed)
+
+
+def _let_through(provider: Provider, **wanted: str) -> list[str]:
+    """The names of the endpoints that were left alone, or of those `wanted`."""
+    tenant_id, slug = provider.tenant_id, provider.slug
+    rows = _endpoints(tenant_id, slug).filter(**wanted).exclude(state=EndpointHealth.State.CLOSED)
+    closed = [f"{row} {row.key}".strip() for row in rows.select_for_update()]
+    if closed:
+        rows.update(state=EndpointHealth.State.CLOSED, failures=0, updated_at=timezone.now())
+    transaction.on_commit(lambda: circuits.close(tenant_id, slug, **wanted))
+    return closed
+
+
+def _endpoints(tenant_id: UUID, slug: str) -> QuerySet[EndpointHealth]:
+    return EndpointHealth.objects.filter(tenant_id=tenant_id, provider=slug)
 
 
 def _begin_test(actor: Principal, ref: str) -> tuple[Provider, ProviderConnection]:
@@ -147,6 +183,8 @@ def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> Non
     rows = Provider.objects.filter(tenant_id=actor.tenant_id, id=provider.id)
     if not rows.update(**fields, **found, health_checked_at=provider.health_checked_at):
         raise NotFound("The provider was deleted.")
+    if result.healthy:
+        _let_through(provider)
     audit.record(actor=actor, action="provider.test", target=provider, after=fields)
 
 

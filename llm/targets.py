@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from llm.exceptions import ProviderError
@@ -69,6 +69,7 @@ class Plan:
     continues: bool = False
 
 
+@runtime_checkable
 class Target(Protocol):
     """What a model name leads to: one model, or a route that chooses among several for each request."""
 

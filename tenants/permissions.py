@@ -27,6 +27,7 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "price.view": (Role.OPERATOR, "read"),
     "agent.edit": (Role.OPERATOR, "write"),
     "toolset.edit": (Role.OPERATOR, "write"),
+    "provider.reset": (Role.OPERATOR, "write"),
     "audit.view": (Role.OPERATOR, "admin"),
     "provider.edit": (Role.ADMIN, "admin"),
     "provider.test": (Role.ADMIN, "admin"),

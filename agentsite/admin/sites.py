@@ -13,8 +13,8 @@ from agentsite.admin.overview import live
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
-from llm.admin import ProviderAdmin
-from llm.models import Provider
+from llm.admin import EndpointHealthAdmin, ProviderAdmin
+from llm.models import EndpointHealth, Provider
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin
@@ -50,6 +50,7 @@ for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
     (Provider, ProviderAdmin),
+    (EndpointHealth, EndpointHealthAdmin),
     (Run, RunAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),

@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from core.api import JSONObject, StrictSerializer, Text
-from llm.models import Provider
+from llm.models import EndpointHealth, Provider
 from llm.providers.base import ProviderKind
 from llm.selectors import provider_models
 
@@ -78,3 +78,25 @@ class TestOutput(serializers.Serializer[Any]):
     message = serializers.CharField()
     models = serializers.ListField(child=serializers.CharField())
     latency_ms = serializers.IntegerField()
+
+
+class EndpointHealthOutput(serializers.Serializer[EndpointHealth]):
+    """`open`: calls are refused until `until`. `half_open`: one call at a time tries it."""
+
+    model = serializers.CharField()
+    key = serializers.CharField(allow_blank=True, help_text="Which of the provider's keys; empty for its only one.")
+    state = serializers.ChoiceField(EndpointHealth.State.choices, source="state_now")
+    failures = serializers.IntegerField(help_text="In a row, when the state changed.")
+    opened_at = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    last_error_code = serializers.CharField(allow_blank=True)
+    updated_at = serializers.DateTimeField()
+
+
+class ResetInput(StrictSerializer):
+    model = Text(max_length=200, required=False, help_text="Only this model's endpoints.")
+    key = Text(max_length=64, required=False, help_text="Only this key's endpoints.")
+
+
+class ResetOutput(serializers.Serializer[Any]):
+    closed = serializers.IntegerField(help_text="How many endpoints were left alone and are asked again.")

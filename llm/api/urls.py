@@ -7,4 +7,6 @@ urlpatterns = [
     path("providers/kinds", views.ProviderKindsView.as_view()),
     path("providers/<str:ref>", views.ProviderView.as_view()),
     path("providers/<str:ref>/test", views.ProviderTestView.as_view()),
+    path("providers/<str:ref>/health", views.ProviderHealthView.as_view()),
+    path("providers/<str:ref>/health/reset", views.ProviderResetView.as_view()),
 ]

@@ -16,6 +16,9 @@ from tenants.api.base import ApiView, AsyncApiView
 from tenants.permissions import authorize
 
 KIND_LIST = inline_serializer("ProviderKindList", {"object": serializers.CharField(), "data": io.KindOutput(many=True)})
+HEALTH = inline_serializer(
+    "EndpointHealthList", {"object": serializers.CharField(), "data": io.EndpointHealthOutput(many=True)}
+)
 KIND = OpenApiParameter("kind", str, description="Only providers of this kind.")
 
 
@@ -102,6 +105,27 @@ class ProviderTestView(AsyncApiView):
         """Ask the provider for its models; stores its health and what it lists."""
         result = await services.provider_test(actor=self.actor, ref=ref)
         return Response(io.TestOutput(result).data)
+
+
+class ProviderHealthView(ApiView):
+    @extend_schema(responses={200: HEALTH, **errors_of(404)}, operation_id="providers_health", tags=["providers"])
+    def get(self, request: Request, ref: str) -> Response:
+        """The provider's models that have failed so often that they were left alone, and how they do now."""
+        rows = selectors.endpoint_health(actor=self.actor, ref=ref)
+        return Response({"object": "list", "data": [io.EndpointHealthOutput(row).data for row in rows]})
+
+
+class ProviderResetView(ApiView):
+    @extend_schema(
+        request=io.ResetInput,
+        responses={200: io.ResetOutput, **body_errors(404)},
+        operation_id="providers_health_reset",
+        tags=["providers"],
+    )
+    def post(self, request: Request, ref: str) -> Response:
+        """Ask again the models that are left alone; all servers do within five seconds."""
+        closed = services.provider_reset(actor=self.actor, ref=ref, **validated(io.ResetInput, request.data))
+        return Response(io.ResetOutput({"closed": closed}).data)
 
 
 class ProviderKindsView(ApiView):

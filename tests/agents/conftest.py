@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -5,9 +6,18 @@ import pytest
 from llm.models import Provider
 from llm.services import provider_create
 from tests.conftest import Actor
+from tests.llm.metering import RecordingMeter, metered
 from tests.templates_app.conftest import add_template as add_template
 from toolsets.models import Toolset
 from toolsets.services import toolset_create
+
+
+@pytest.fixture(autouse=True)
+def meter() -> Iterator[RecordingMeter]:
+    """Who pays where a test asks a model outside a run."""
+    with metered() as meter:
+        yield meter
+    meter.check()
 
 
 @pytest.fixture

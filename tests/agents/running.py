@@ -9,7 +9,6 @@ from agents.executable import Executable, executable_for
 from agents.models import Agent
 from core.ids import uuid7
 from llm.binding import Sink
-from llm.calls import CallContext, Unpaid, calling
 from llm.selectors import model_resolve
 from llm.wire import ChatRequest, Delta
 from templates_app.events import Answer, Event
@@ -79,9 +78,8 @@ class Ready:
             checkpointed=checkpointed,
             resume=resume,
         )
-        with calling(CallContext(uuid7(), Unpaid())):
-            async for event in events:
-                played.events.append(event)
+        async for event in events:
+            played.events.append(event)
         return played
 
 

@@ -13,7 +13,6 @@ from agents.models import Agent
 from agents.services import agent_create, agent_update
 from core.errors import ApplicationError, InvalidRequest, ProviderFailed
 from core.ids import uuid7
-from llm.calls import CallContext, Unpaid, calling
 from llm.selectors import model_resolve
 from templates_app.events import Custom, StepFinished, StepStarted
 from templates_app.registry import registry
@@ -89,8 +88,7 @@ def test_a_bare_model_is_only_the_model(owner: Actor, scripted: Any) -> None:
     target = model_resolve(actor=owner.principal, name="scripted/default")
     played = Played()
     messages = [{"role": "user", "content": "Hi"}]
-    with calling(CallContext(uuid7(), Unpaid())):
-        async_to_sync(run_model)(target=target, messages=messages, params={}, report=played)
+    async_to_sync(run_model)(target=target, messages=messages, params={}, report=played)
     assert played.text == "You said: Hi"
 
 

@@ -1,11 +1,11 @@
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
-from llm.calls import CallContext, Unpaid, calling
+from llm import cache, circuits
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
+from tests.llm.metering import RecordingMeter, metered
 from tests.llm.upstream import Upstream, running_upstream
 
 
@@ -38,15 +38,24 @@ def scripted() -> ModelTarget:
 
 
 @pytest.fixture(autouse=True)
-def _unpaid() -> Iterator[None]:
-    with calling(CallContext(uuid4(), Unpaid())):
-        yield
+def _quick_retries(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.retry.BACKOFF", 0.01)
+    settings.ALLOW_PRIVATE_PROVIDERS = True
 
 
 @pytest.fixture(autouse=True)
-def _quick_retries(settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.gateway.BACKOFF", 0.01)
-    settings.ALLOW_PRIVATE_PROVIDERS = True
+def meter() -> Iterator[RecordingMeter]:
+    """Who pays for the calls of a test; each is closed once."""
+    with metered() as meter:
+        yield meter
+    meter.check()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known() -> Iterator[None]:
+    yield
+    circuits.forget_all()
+    cache.forget_recent()
 
 
 # LangChain's standard tests that fetch files from the internet, need its recordings, or time the machine.

@@ -210,8 +210,11 @@ async def end_a_call(target: ModelTarget, upstream: Upstream, how: str) -> float
                     return
 
     task = asyncio.create_task(read())
-    await (asyncio.sleep(0.1) if how == "cancel-before-answer" else got.wait())
-    assert upstream.calls
+    async with asyncio.timeout(10):
+        while not upstream.calls:  # noqa: ASYNC110 the provider runs in another thread
+            await asyncio.sleep(0.01)
+        if how != "cancel-before-answer":
+            await got.wait()
     ended = time.monotonic()
     if how != "close":
         task.cancel()

@@ -272,7 +272,12 @@ def test_kinds(viewer: Actor) -> None:
     kinds = {kind["slug"]: kind for kind in response.json()["data"]}
     assert list(kinds) == ["openai", "local", "scripted"]
     assert kinds["openai"]["default_base_url"] == "https://api.openai.com/v1"
-    assert kinds["openai"]["settings_schema"]["properties"].keys() == {"organization", "project", "stream_usage"}
+    assert kinds["openai"]["settings_schema"]["properties"].keys() == {
+        "limits",
+        "organization",
+        "project",
+        "stream_usage",
+    }
     assert kinds["openai"]["settings_schema"]["additionalProperties"] is False
     assert (kinds["openai"]["models"], kinds["local"]["models"]) == (None, ["smollm2"])
     assert "pip install" in kinds["local"]["install"]

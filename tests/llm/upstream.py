@@ -41,6 +41,11 @@ BODIES: dict[str, list[bytes]] = {
     "no-blank-line": [ROLE, *TEXT, FINISH, b"data: [DONE]"],
     "cut": [ROLE, *TEXT[:2]],
     "cut-at-once": [ROLE],
+    "cut-call": [
+        TEXT[0],
+        chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]}),
+    ],
+    "filtered": [TEXT[0], chunk(finish="content_filter")],
     "empty": [],
     "crlf": [part.replace(b"\n", b"\r\n") for part in GOOD],
     "comments": [b": keep-alive\n\n", *(b": ping\nid: 1\nretry: 5\n" + part for part in GOOD)],
@@ -57,6 +62,15 @@ BODIES: dict[str, list[bytes]] = {
     "half-surrogate": [b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n', FINISH],
     "big": [chunk({"content": "x" * 10_000_000}), FINISH, DONE],
     "two-choices": [event({"choices": [{"index": 1, "delta": {"content": "no"}}]}), *GOOD],
+}
+
+# Of requests that want no stream.
+ODD_BODIES: dict[str, bytes] = {
+    "garbage": b'{"choices": [{',
+    "broken-utf8": b'{"choices":[{"message":{"content":"a\xc3"},"finish_reason":"stop"}]}',
+    "big": b'{"choices":[{"message":{"content":"' + b"x" * 10_000_000 + b'"},"finish_reason":"stop"}]}',
+    "error-event": b'{"error": {"message": "' + SECRET_TEXT.encode() + b'", "code": "server_error"}}',
+    "error-first": b'{"error": {"message": "' + SECRET_TEXT.encode() + b'", "type": "rate_limit_error"}}',
 }
 
 
@@ -106,6 +120,7 @@ class Upstream:
         self.seen: Counter[str] = Counter()
         self.closed_at: dict[str, float] = {}
         self.connections: set[Any] = set()
+        self.broken = True  # whether "heals" fails still
         self.url = ""
 
     def reset(self) -> None:
@@ -114,6 +129,7 @@ class Upstream:
         self.seen.clear()
         self.closed_at.clear()
         self.connections.clear()
+        self.broken = True
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -139,6 +155,11 @@ class Upstream:
                 return self._failure(429, {"retry-after-ms": value})
             case "wait" if self.seen[model] <= 1:
                 return self._failure(429, {"Retry-After": value})
+            case "limited":
+                return self._failure(429, {"Retry-After": value})
+            case "heals":
+                if self.broken:
+                    return self._failure(500)
             case "code":
                 return web.json_response({"error": {"message": SECRET_TEXT, "code": value}}, status=400)
             case "context":
@@ -154,6 +175,11 @@ class Upstream:
                 await asyncio.sleep(30)
             case "reset":
                 return await self._stream(request, self._reset(request))
+            case "late":
+                return await self._stream(request, self._late(float(value or 1)))
+            case "one-byte" if not body.get("stream"):
+                whole = self._whole(name, body).body
+                return await self._stream(request, _parts([bytes([byte]) for byte in whole]), "application/json")
             case "stall" | "slow" | "late-close":
                 return await self._stream(request, getattr(self, f"_{name.replace('-', '_')}")())
         if not body.get("stream") or name == "json":
@@ -168,16 +194,18 @@ class Upstream:
     def _whole(self, name: str, body: dict[str, Any]) -> web.Response:
         if name == "cut":
             return web.json_response({"choices": []})
-        if name == "garbage":
-            return web.Response(body=b'{"choices": [{', content_type="application/json")
+        if name in ODD_BODIES:
+            return web.Response(body=ODD_BODIES[name], content_type="application/json")
         clever = name == "clever"
         message = clever_answer(body) if clever else {"role": "assistant", "content": "".join(WORDS)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         model = body["model"] if clever else "mock-1"
         return web.json_response({"id": "c1", "model": model, "choices": [choice], "usage": USAGE})
 
-    async def _stream(self, request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    async def _stream(
+        self, request: web.Request, parts: AsyncIterator[bytes], kind: str = "text/event-stream"
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": f"{kind}; charset=utf-8"})
         await response.prepare(request)
         async for part in parts:
             await response.write(part)
@@ -195,6 +223,12 @@ class Upstream:
     async def _stall(self) -> AsyncIterator[bytes]:
         yield TEXT[0]
         await asyncio.sleep(30)
+
+    async def _late(self, seconds: float) -> AsyncIterator[bytes]:
+        yield ROLE
+        await asyncio.sleep(seconds)
+        for part in GOOD:
+            yield part
 
     async def _slow(self) -> AsyncIterator[bytes]:
         for _ in range(1000):

@@ -10,12 +10,14 @@ from procrastinate import App
 from procrastinate.contrib.django import app
 
 from core.aio import in_db_thread
+from llm import settling
 from runs import runner
 from runs.process import process
 from runs.tasks import recover
 
 RUNS_SECONDS = 2.0  # for the runs under way when the worker is stopped, before other processes may have them
 GRACE_SECONDS = 10.0  # for the jobs under way when the worker is stopped
+SETTLE_SECONDS = 5.0  # for the records of model calls that have ended
 SPARE_THREADS = 16  # beside those of the jobs: event loops look up host names in threads
 
 
@@ -37,6 +39,7 @@ async def _serve(default: int, runs: int) -> None:
     here = await process()
     here.listener.on["d"] = lambda _: here.in_background(in_db_thread(recover))
     await work(default, runs, on_stop=[partial(runner.shut_down, RUNS_SECONDS)])
+    await settling.drain(SETTLE_SECONDS)
 
 
 async def work(default: int, runs: int, on_stop: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:

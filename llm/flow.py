@@ -1,0 +1,281 @@
+"""Flow control: how much is asked of a key and of a host at once and in a minute, and who goes first when it is full.
+
+The limits are of one server process.
+"""
+
+import asyncio
+import math
+import time
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+
+from core.errors import RateLimited
+from llm.calls import Priority
+from llm.providers import provider_kind
+from llm.providers.base import Limits
+from llm.targets import ModelTarget
+from llm.wire import ChatRequest, Usage
+
+MAX_LANES = 4096
+MINUTE = 60.0
+UNLIMITED = Limits()
+QUEUE_CODES = ("provider_queue_full", "provider_queue_timeout")
+LimitName = Literal["requests_per_minute", "tokens_per_minute", "concurrent_calls", "LLM_CALLS_PER_HOST"]
+
+
+class Bucket:
+    """A token bucket: full at first, filled again evenly within a minute. It may be overdrawn."""
+
+    __slots__ = ("_at", "_level", "_size")
+
+    def __init__(self, size: int, now: float) -> None:
+        self._size = self._level = float(size)
+        self._at = now
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until `amount` is there, or all that it can hold; 0 when it is."""
+        self._fill(now)
+        return max(0.0, (min(amount, self._size) - self._level) * MINUTE / self._size)
+
+    def take(self, amount: float, now: float) -> None:
+        self._fill(now)
+        self._level = min(self._size, self._level - amount)
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self._size, self._level + (now - self._at) * self._size / MINUTE)
+        self._at = now
+
+
+@dataclass(slots=True, order=True)
+class _Waiter:
+    """Sorted by when it came; a background call as if it had come ten seconds later, so that none is left for good."""
+
+    turn: float
+    number: int
+    tokens: int = field(compare=False)
+    entered: asyncio.Future[None] = field(compare=False)
+
+
+class Lane:
+    """The room of one key, or of one host, and who waits for it."""
+
+    def __init__(self, name: str, limits: Limits, setting: LimitName = "concurrent_calls") -> None:
+        self._name = name
+        self._setting = setting  # that bounds the calls at once
+        self._calls = 0
+        self._waiting: list[_Waiter] = []
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.limits = UNLIMITED
+        self.set(limits)
+
+    @property
+    def idle(self) -> bool:
+        return not self._calls and not self._waiting
+
+    def set(self, limits: Limits) -> None:
+        """Calls under way count on when the limits change."""
+        if limits != self.limits:
+            now = time.monotonic()
+            self.limits = limits
+            self._requests = Bucket(limits.rpm, now) if limits.rpm else None
+            self._tokens = Bucket(limits.tpm, now) if limits.tpm else None
+            self._serve()
+
+    def has_room(self, tokens: int) -> bool:
+        return not self._waiting and not self._lack(tokens)[0]
+
+    async def enter(self, tokens: int, priority: Priority, deadline: float) -> bool:
+        """True when it had to wait. Raises RateLimited when too many wait, or `deadline` comes first."""
+        if self.has_room(tokens):
+            self._take(tokens)
+            return False
+        await self._queued(tokens, priority, deadline)
+        return True
+
+    def leave(self, tokens: int, used: int) -> None:
+        """The call is over. `tokens` were guessed, `used` were needed."""
+        self._calls -= 1
+        if self._tokens is not None:
+            self._tokens.take(used - tokens, time.monotonic())
+        if self._waiting:
+            self._serve()
+
+    async def _queued(self, tokens: int, priority: Priority, deadline: float) -> None:
+        if len(self._waiting) >= settings.LLM_QUEUE:
+            raise self._full(tokens)
+        self._number += 1
+        waiter = _Waiter(time.monotonic() + priority, self._number, tokens, asyncio.get_running_loop().create_future())
+        insort(self._waiting, waiter)
+        self._serve()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter.entered
+        except BaseException as error:
+            self._forget(waiter)
+            if isinstance(error, TimeoutError):
+                raise self._late(tokens) from None
+            raise
+
+    def _forget(self, waiter: _Waiter) -> None:
+        """It waits no more; what it was given meanwhile goes to the next."""
+        if waiter.entered.done() and not waiter.entered.cancelled():
+            self.leave(waiter.tokens, 0)
+        else:
+            self._waiting.remove(waiter)
+            self._serve()
+
+    def _serve(self) -> None:
+        """Let in whoever is next, as long as there is room; then wait for what the minute brings."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            waiter = self._waiting[0]
+            wait, _ = self._lack(waiter.tokens)
+            if wait:
+                if wait < math.inf:
+                    self._timer = asyncio.get_running_loop().call_later(wait, self._serve)
+                return
+            del self._waiting[0]
+            if not waiter.entered.done():
+                self._take(waiter.tokens)
+                waiter.entered.set_result(None)
+
+    def _take(self, tokens: int) -> None:
+        now = time.monotonic()
+        self._calls += 1
+        if self._requests is not None:
+            self._requests.take(1, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+
+    def _lack(self, tokens: int) -> tuple[float, LimitName]:
+        """Seconds until there may be room and the limit that says so; 0 when there is, infinity until a call ends."""
+        if self.limits.concurrent is not None and self._calls >= self.limits.concurrent:
+            return math.inf, self._setting
+        now = time.monotonic()
+        requests = self._requests.wait(1, now) if self._requests else 0.0
+        needed = self._tokens.wait(tokens, now) if self._tokens else 0.0
+        return (needed, "tokens_per_minute") if needed > requests else (requests, "requests_per_minute")
+
+    def _full(self, tokens: int) -> RateLimited:
+        message = f"{self._told(tokens)} {len(self._waiting)} calls wait already, as many as LLM_QUEUE allows."
+        return RateLimited(message, code=QUEUE_CODES[0], retry_after=self._retry_after(tokens))
+
+    def _late(self, tokens: int) -> RateLimited:
+        message = f"{self._told(tokens)} The call waited as long as LLM_FIRST_TOKEN_TIMEOUT allows."
+        return RateLimited(message, code=QUEUE_CODES[1], retry_after=self._retry_after(tokens))
+
+    def _told(self, tokens: int) -> str:
+        _, name = self._lack(tokens)
+        if name == "LLM_CALLS_PER_HOST":
+            return f"The server has {self.limits.concurrent} calls to {self._name} under way ({name})."
+        given = {
+            "requests_per_minute": f"{self.limits.rpm} requests a minute",
+            "tokens_per_minute": f"{self.limits.tpm} tokens a minute",
+            "concurrent_calls": f"{self.limits.concurrent} calls at once",
+        }
+        return f"The provider '{self._name}' is limited to {given[name]} (its setting limits.{LIMIT_FIELDS[name]})."
+
+    def _retry_after(self, tokens: int) -> float:
+        wait, _ = self._lack(tokens)
+        return min(max(wait, 1.0), MINUTE) if wait < math.inf else 1.0
+
+
+LIMIT_FIELDS = {"requests_per_minute": "rpm", "tokens_per_minute": "tpm", "concurrent_calls": "concurrent"}
+
+
+@dataclass(slots=True)
+class Permit:
+    """What a call holds while it is under way; given back once. `waited`: there was no room at first."""
+
+    lanes: list[Lane]
+    tokens: int = 0
+    waited: bool = False
+
+    def give_back(self, usage: Usage | None) -> None:
+        lanes, self.lanes = self.lanes, []
+        used = usage.prompt_tokens + usage.completion_tokens if usage else self.tokens
+        for lane in lanes:
+            lane.leave(self.tokens, used)
+
+
+class Flow:
+    """The lanes of one event loop."""
+
+    def __init__(self) -> None:
+        self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
+
+    def has_room(self, target: ModelTarget, request: ChatRequest) -> bool:
+        tokens = _tokens(target, request)
+        return all(lane.has_room(tokens) for lane in self._lanes_of(target))
+
+    async def admit(self, target: ModelTarget, request: ChatRequest, priority: Priority, deadline: float) -> Permit:
+        """Raises RateLimited, which says which limit it was and what raises it."""
+        permit = Permit([], _tokens(target, request))
+        try:
+            for lane in self._lanes_of(target):
+                permit.waited |= await lane.enter(permit.tokens, priority, deadline)
+                permit.lanes.append(lane)
+        except BaseException:
+            for lane in permit.lanes:
+                lane.leave(permit.tokens, 0)
+            raise
+        return permit
+
+    def _lanes_of(self, target: ModelTarget) -> list[Lane]:
+        connection, lanes = target.connection, []
+        if connection.limits != UNLIMITED:
+            key = (connection.tenant_id, connection.slug, connection.key_id)
+            lanes.append(self._lane(key, connection.slug, connection.limits))
+        if host := _host(connection.base_url, connection.kind):
+            limits = Limits(concurrent=settings.LLM_CALLS_PER_HOST)
+            lanes.append(self._lane(host, host, limits, "LLM_CALLS_PER_HOST"))
+        return lanes
+
+    def _lane(self, key: Hashable, name: str, limits: Limits, setting: LimitName = "concurrent_calls") -> Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(name, limits, setting)
+            self._forget_idle()
+        lane.set(limits)
+        self._lanes.move_to_end(key)
+        return lane
+
+    def _forget_idle(self) -> None:
+        if len(self._lanes) > MAX_LANES:
+            idle = next((key for key, lane in self._lanes.items() if lane.idle), None)
+            if idle is not None:
+                del self._lanes[idle]
+
+
+_flows: WeakKeyDictionary[asyncio.AbstractEventLoop, Flow] = WeakKeyDictionary()
+
+
+def current_flow() -> Flow:
+    loop = asyncio.get_running_loop()
+    flow = _flows.get(loop)
+    if flow is None:
+        flow = _flows[loop] = Flow()
+    return flow
+
+
+def _tokens(target: ModelTarget, request: ChatRequest) -> int:
+    """Counted only where tokens are limited."""
+    return request.guessed_tokens() if target.connection.limits.tpm else 0
+
+
+def _host(base_url: str, kind_slug: str) -> str:
+    """ "" for what answers in this process or on this machine's behalf."""
+    if not base_url:
+        kind = provider_kind(kind_slug)
+        base_url = kind.default_base_url if kind else ""
+    return urlsplit(base_url).netloc.rpartition("@")[2]

@@ -1,0 +1,72 @@
+"""How the endpoints do that this process calls: what routes choose by."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from llm.breaker import State
+from llm.circuits import breakers
+from llm.targets import Endpoint
+
+MAX_ENDPOINTS = 4096
+WEIGHT = 0.2  # of the newest first-token time in the moving one
+
+
+@dataclass(slots=True)
+class EndpointRecord:
+    """`first_token_ms` is an exponentially weighted mean, `failures` counts those since the last success."""
+
+    first_token_ms: float | None = None
+    failures: int = 0
+    in_flight: int = 0
+
+
+_records: OrderedDict[Endpoint, EndpointRecord] = OrderedDict()
+_UNKNOWN = EndpointRecord()
+
+
+def first_token_ms(endpoint: Endpoint) -> float | None:
+    """None until a streamed answer was seen."""
+    return _records.get(endpoint, _UNKNOWN).first_token_ms
+
+
+def in_flight(endpoint: Endpoint) -> int:
+    return _records.get(endpoint, _UNKNOWN).in_flight
+
+
+def failures(endpoint: Endpoint) -> int:
+    return _records.get(endpoint, _UNKNOWN).failures
+
+
+def is_open(endpoint: Endpoint) -> bool:
+    """Calls do not go through now, as far as this process knows."""
+    return breakers.state(endpoint) is State.OPEN
+
+
+def began(endpoint: Endpoint) -> EndpointRecord:
+    """A call is under way, until `ended`."""
+    record = _records.get(endpoint)
+    if record is None:
+        record = _records[endpoint] = EndpointRecord()
+        _forget_idle()
+    record.in_flight += 1
+    return record
+
+
+def first_token(record: EndpointRecord, ms: float) -> None:
+    held = record.first_token_ms
+    record.first_token_ms = ms if held is None else held + WEIGHT * (ms - held)
+
+
+def ended(record: EndpointRecord, *, failed: bool | None) -> None:
+    """`failed` is None for a call that its caller gave up."""
+    record.in_flight -= 1
+    if failed is not None:
+        record.failures = record.failures + 1 if failed else 0
+
+
+def _forget_idle() -> None:
+    while len(_records) > MAX_ENDPOINTS:
+        endpoint = next((known for known, record in _records.items() if not record.in_flight), None)
+        if endpoint is None:
+            return
+        del _records[endpoint]

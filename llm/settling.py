@@ -1,0 +1,62 @@
+"""The ends of calls that must not be lost, whatever becomes of the caller."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from llm.calls import CallOutcome, Meter, MeteredCall
+from llm.targets import ModelTarget
+from llm.wire import ChatRequest
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 1.0  # seconds that a caller waits for the end of its call to be kept
+_under_way: set[asyncio.Task[Any]] = set()
+
+
+async def open_metered(meter: Meter, target: ModelTarget, request: ChatRequest) -> MeteredCall:
+    """Raises what the meter raises. For a caller that is cancelled meanwhile, what is opened is closed."""
+    opening = _kept(meter.open(target, request))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        _kept(_close_unused(opening))
+        raise
+
+
+async def settle(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end; wait for it for a moment only. What it raises is logged: the answer has been said."""
+    await asyncio.wait({_kept(_logged(work))}, timeout=LONGEST)
+
+
+def in_background(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, without the caller. What it raises is logged."""
+    _kept(_logged(work))
+
+
+async def drain(seconds: float) -> None:
+    """Before the running loop ends: wait for what is still to be settled."""
+    loop = asyncio.get_running_loop()
+    if left := [task for task in _under_way if task.get_loop() is loop]:
+        await asyncio.wait(left, timeout=seconds)
+
+
+def _kept(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    task = asyncio.create_task(work)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    return task
+
+
+async def _close_unused(opening: asyncio.Task[MeteredCall]) -> None:
+    await asyncio.wait({opening})
+    if not opening.cancelled() and opening.exception() is None:
+        await _logged(opening.result().close(CallOutcome(None)))
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # nobody waits for it
+        logger.exception("What a model call leaves behind was not kept")

@@ -1,0 +1,175 @@
+"""The way of one call through the targets of its plan: which is tried next, after which wait, and why."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+from django.conf import settings
+
+from core.errors import ApplicationError, RateLimited, Unavailable
+from llm.breaker import Refusal
+from llm.calls import CallContext
+from llm.circuits import breakers, guarded, learn
+from llm.clock import Clock
+from llm.continuing import Partial
+from llm.flow import Permit, current_flow
+from llm.retry import in_short, others_may, retry_wait, retryable
+from llm.targets import Leg, ModelTarget, Plan
+from llm.wire import ChatRequest
+
+MAX_REASON = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One attempt that may begin. `guarded`: a breaker hears how it ends; `probe`: it decides about the endpoint."""
+
+    target: ModelTarget
+    request: ChatRequest
+    permit: Permit
+    guarded: bool
+    probe: bool
+    route: str
+    reason: str
+    leg: int
+    attempt: int
+
+
+class Way:
+    def __init__(self, request: ChatRequest, plan: Plan, context: CallContext, clock: Clock, told: Partial) -> None:
+        self._request = request
+        self._plan = plan
+        self._context = context
+        self._clock = clock
+        self._told = told
+        self._left = list(plan.legs)
+        self._current: Leg | None = None
+        self._tries: Counter[int] = Counter()  # of each leg
+        self._attempt = 0
+        self._place = 0
+        self._wait = 0.0
+        self._cause = ""  # why not the same target again
+        self._error: ApplicationError | None = None  # of the last attempt
+        clock.begin(len(self._left))
+
+    async def next(self) -> Step:
+        """Waits for the backoff, and for room. Raises ApplicationError when there is nothing to try."""
+        for leg in self._left:
+            if guarded(leg.target):
+                await learn(leg.target.endpoint.tenant_id)
+        if self._wait:
+            await asyncio.sleep(self._wait)
+        while True:
+            leg, permit = await self._admitted(await self._usable())
+            watched = guarded(leg.target)
+            if not watched or breakers.refusal(leg.target.endpoint) is None:
+                return self._step(leg, permit, watched)
+            permit.give_back(None)  # it opened while the call waited for room
+
+    def failed(self, error: ApplicationError) -> None:
+        """After an attempt that came to nothing. Raises the error when nothing more is to be tried."""
+        assert self._current is not None
+        leg, self._wait, self._error = self._current, 0.0, error
+        self._cause = f"{leg.target.name} {in_short(error)}"
+        if self._told.began:
+            self._go_on(leg, error)
+            return
+        wait = retry_wait(error, self._tries[id(leg)], self._clock.first_token)
+        opened = _refusal(leg) is not None
+        if wait is not None and not (opened and len(self._left) > 1):
+            self._wait = wait
+        elif not others_may(error):
+            raise error
+        else:
+            self._give_up(leg, error)
+
+    def _go_on(self, leg: Leg, error: ApplicationError) -> None:
+        """With the rest of an answer that has begun, where the route wants it."""
+        if not (self._plan.continues and retryable(error) and self._told.can_go_on(self._request)):
+            raise error
+        self._give_up(leg, error)
+        self._place += 1
+
+    def _give_up(self, leg: Leg, error: ApplicationError) -> None:
+        self._left = [other for other in self._left if other is not leg]
+        if not self._left:
+            raise error
+        self._clock.begin(len(self._left))
+
+    async def _usable(self) -> list[Leg]:
+        """The targets that may be asked, of those that are left; waits where a provider said for how long."""
+        while True:
+            refusals = [(leg, _refusal(leg)) for leg in self._left]
+            usable = [leg for leg, refusal in refusals if refusal is None]
+            if usable:
+                if usable[0] is not self._left[0]:
+                    self._cause = self._cause or f"the circuit of {self._left[0].target.name} is open"
+                return usable
+            await self._hold([(leg.target.name, refusal) for leg, refusal in refusals if refusal])
+
+    async def _hold(self, refusals: list[tuple[str, Refusal]]) -> None:
+        name, soonest = min(refusals, key=lambda refusal: refusal[1].retry_after)
+        late = asyncio.get_running_loop().time() + soonest.retry_after >= self._clock.first_token
+        if not soonest.paced or late or soonest.retry_after > settings.LLM_MAX_RETRY_WAIT:
+            raise self._error or circuit_open(name, soonest)
+        await asyncio.sleep(soonest.retry_after)
+
+    async def _admitted(self, usable: list[Leg]) -> tuple[Leg, Permit]:
+        """Who has room now goes first; where none has, the call waits for the first whose queue takes it."""
+        flow, full = current_flow(), None
+        if len(usable) > 1:
+            room = [leg for leg in usable if flow.has_room(leg.target, self._request)]
+            if room and room[0] is not usable[0]:
+                self._cause = self._cause or f"{usable[0].target.name} has no room"
+            usable = room or usable
+        for leg in usable:
+            try:
+                priority, deadline = self._context.priority, self._patience()
+                permit = await flow.admit(leg.target, self._request, priority, deadline)
+            except RateLimited as error:
+                full = full or error
+            else:
+                if permit.waited:  # its own time begins now
+                    self._clock.begin(len(self._left))
+                return leg, permit
+        assert full is not None
+        raise self._error or full
+
+    def _patience(self) -> float:
+        """Until when the call waits for room."""
+        soon = asyncio.get_running_loop().time() + settings.LLM_FIRST_TOKEN_TIMEOUT
+        return min(soon, self._clock.first_token)
+
+    def _step(self, leg: Leg, permit: Permit, watched: bool) -> Step:
+        reason = self._reason(leg)
+        self._current, self._cause = leg, ""
+        self._tries[id(leg)] += 1
+        self._attempt += 1
+        target = leg.target
+        request = self._request
+        if request.model != target.model and (self._plan.route or len(self._plan.legs) > 1):
+            request = msgspec.structs.replace(request, model=target.model)
+        if self._place:
+            request = self._told.continued(request, target.connection.kind)
+        probe = watched and breakers.enter(target.endpoint)
+        route = self._plan.route
+        return Step(target, request, permit, watched, probe, route, reason, self._place, self._attempt)
+
+    def _reason(self, leg: Leg) -> str:
+        if not self._cause:
+            return leg.reason[:MAX_REASON]
+        what = "retry" if leg is self._current else "continued" if self._told.began else "fallback"
+        return f"{what}: {self._cause}"[:MAX_REASON]
+
+
+def circuit_open(name: str, refusal: Refusal) -> Unavailable:
+    message = (
+        f"The model '{name}' fails and is left alone for {max(refusal.retry_after, 1):.0f} s (LLM_BREAKER_SECONDS); "
+        f"its last error was {refusal.code}."
+    )
+    return Unavailable(message, code="provider_circuit_open", retry_after=refusal.retry_after)
+
+
+def _refusal(leg: Leg) -> Refusal | None:
+    return breakers.refusal(leg.target.endpoint) if guarded(leg.target) else None
