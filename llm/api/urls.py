@@ -1,10 +1,12 @@
 from django.urls import path
 
-from llm.api import views
+from llm.api import model_views, views
 
 urlpatterns = [
     path("providers", views.ProvidersView.as_view()),
     path("providers/kinds", views.ProviderKindsView.as_view()),
     path("providers/<str:ref>", views.ProviderView.as_view()),
     path("providers/<str:ref>/test", views.ProviderTestView.as_view()),
+    path("providers/<str:ref>/models", model_views.ProviderModelsView.as_view()),
+    path("providers/<str:ref>/models/<path:name>", model_views.ProviderModelView.as_view()),
 ]

@@ -1,4 +1,4 @@
-"""Makes the catalog from what packages ship: LangChain's model profiles, which are data of models.dev, and genai-prices.
+"""Makes the catalog from what packages ship: LangChain's model profiles (data of models.dev) and genai-prices.
 
 The packages are read, not imported: they need not be able to run here.
 """

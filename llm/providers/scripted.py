@@ -7,10 +7,12 @@ tool calls and response formats. A token is a word.
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
+from decimal import Decimal
 from typing import ClassVar
 
 import orjson
 
+from llm.catalog.matrix import Capabilities
 from llm.exceptions import ProviderError, ProviderRateLimited, StreamTruncated
 from llm.providers.base import Adapter, ProviderConnection, ProviderKind
 from llm.providers.script import Call, Fail, Finish, Word, plan_answer, text_of
@@ -63,6 +65,20 @@ class ScriptedKind(ProviderKind):
     slug = "scripted"
     title = "Scripted (deterministic, for tests)"
     static_models: ClassVar[Sequence[str] | None] = ("default",)
+
+    def capabilities(self, model: str) -> Capabilities:
+        """It takes parts of every type, and reads the text in them."""
+        return Capabilities(
+            tools=True,
+            parallel_tools=False,
+            json_schema=True,
+            vision=True,
+            audio=True,
+            documents=True,
+            reasoning=False,
+            input_price=Decimal(0),
+            output_price=Decimal(0),
+        )
 
     def open(self, connection: ProviderConnection) -> Adapter:
         return ScriptedAdapter()

@@ -6,7 +6,7 @@ from agents.models import Agent
 from agents.services import agent_create
 from audit.models import AuditEvent
 from core.errors import InvalidRequest
-from llm.models import Provider
+from llm.models import Provider, ProviderModel
 from tests.conftest import Actor
 from tests.templates_app.conftest import AddTemplate, echo
 from toolsets.services import toolset_create, toolset_update
@@ -110,10 +110,10 @@ def test_validate_answers_without_making_anything(
 
 
 def test_a_model_of_an_open_list_is_known_once_the_provider_was_tested(owner: Actor, body: dict[str, Any]) -> None:
-    Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
+    mock = Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
     assert (report["valid"], report["warnings"][0]["code"]) == (True, "model_unverified")
-    Provider.objects.filter(slug="mock").update(model_names=["gpt-4o"])
+    ProviderModel.objects.create(tenant=owner.tenant, provider=mock, name="gpt-4o")
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
     assert (report["valid"], report["warnings"]) == (True, [])
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-5"}).json()

@@ -10,7 +10,7 @@ from llm.catalog.profiles import PACKAGES, make_catalog
 
 
 class Command(BaseCommand):
-    help = "Make the catalog of known models anew from a folder into which the packages with their profiles were installed."
+    help = "Make the catalog of known models anew, from a folder that the packages with their profiles are in."
 
     def add_arguments(self, parser: CommandParser) -> None:
         packages = " ".join(sorted(package.replace("_", "-") for package in PACKAGES.values()))
