@@ -14,7 +14,8 @@ from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
 from llm.admin import ProviderAdmin
-from llm.models import Provider
+from llm.model_admin import ProviderModelAdmin
+from llm.models import Provider, ProviderModel
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin
@@ -50,6 +51,7 @@ for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
     (Provider, ProviderAdmin),
+    (ProviderModel, ProviderModelAdmin),
     (Run, RunAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),
