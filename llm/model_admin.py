@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
 
 from core.admin.parts import (
     DropdownFilter,
@@ -23,8 +24,8 @@ from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
 FEATURE_LABELS = {
     "tools": "tools",
-    "parallel_tools": "parallel tools",
-    "json_schema": "JSON schema",
+    "parallel_tools": "parallel",
+    "json_schema": "schema",
     "vision": "vision",
     "audio": "audio",
     "documents": "documents",
@@ -111,25 +112,27 @@ class ProviderModelAdmin(SchemaServiceAdmin):
     def of_provider(self, model: ProviderModel) -> str:
         return model.provider.slug
 
-    @display(description="Can", label=True)
-    def can(self, model: ProviderModel) -> list[str]:
+    @display(description="Can")
+    def can(self, model: ProviderModel) -> str:
         able = _able(model)
-        return [FEATURE_LABELS[name] for name in FEATURES if getattr(able, name)]
+        found = [(FEATURE_LABELS[name],) for name in FEATURES if getattr(able, name)]
+        badges = format_html_join("", '<span class="badge">{}</span>', found)
+        return format_html('<span class="badges">{}</span>', badges) if found else "—"
 
     @display(description="Context")
     def context(self, model: ProviderModel) -> str:
         return _count(_able(model).context_tokens)
 
-    @display(description="Longest answer")
+    @display(description="Output")
     def longest(self, model: ProviderModel) -> str:
         return _count(_able(model).output_tokens)
 
-    @display(description="USD per million, in and out")
+    @display(description="USD per million")
     def price(self, model: ProviderModel) -> str:
         able = _able(model)
         if able.input_price is None or able.output_price is None:
             return "—"
-        return f"{able.input_price.normalize():f} · {able.output_price.normalize():f}"
+        return f"{able.input_price.normalize():f} in, {able.output_price.normalize():f} out"
 
     @display(description="From")
     def origin(self, model: ProviderModel) -> str:
