@@ -1,11 +1,10 @@
-from decimal import Decimal
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api import JSONObject, StrictSerializer, Text
 from llm.capabilities import capabilities_with, capability_sources
-from llm.catalog.matrix import FIELDS
 from llm.model_validation import MAX_NAME
 from llm.models import ProviderModel
 
@@ -19,7 +18,7 @@ class Boolean(serializers.BooleanField):
         return data
 
 
-class ModelInput(StrictSerializer):
+class ProviderModelInput(StrictSerializer):
     """The form of the overrides is checked by the service, which reports the faults of all fields at once."""
 
     name = Text(max_length=MAX_NAME)
@@ -27,7 +26,7 @@ class ModelInput(StrictSerializer):
     overrides = JSONObject(required=False, default=dict)
 
 
-class ModelPatch(StrictSerializer):
+class ProviderModelPatch(StrictSerializer):
     enabled = Boolean(required=False)
     overrides = JSONObject(required=False)
 
@@ -48,7 +47,7 @@ class CapabilitiesOutput(serializers.Serializer[Any]):
     output_price = serializers.FloatField(allow_null=True)
 
 
-class ModelOutput(serializers.Serializer[ProviderModel]):
+class ProviderModelOutput(serializers.Serializer[ProviderModel]):
     name = serializers.CharField()
     model = serializers.CharField(source="__str__", help_text="What requests and agents name.")
     entered = serializers.BooleanField(help_text="By a person; the others were found by a test of the provider.")
@@ -59,10 +58,9 @@ class ModelOutput(serializers.Serializer[ProviderModel]):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
-    def get_capabilities(self, model: ProviderModel) -> CapabilitiesOutput:
-        found = capabilities_with(model.provider, model.name, model.overrides)
-        values = {name: getattr(found, name) for name in FIELDS}
-        return {name: float(value) if isinstance(value, Decimal) else value for name, value in values.items()}  # type: ignore[return-value]
+    @extend_schema_field(CapabilitiesOutput)
+    def get_capabilities(self, model: ProviderModel) -> Any:
+        return CapabilitiesOutput(capabilities_with(model.provider, model.name, model.overrides)).data
 
     def get_sources(self, model: ProviderModel) -> dict[str, str]:
         """Of each known capability: `kind`, `catalog` or `override`."""

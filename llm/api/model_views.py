@@ -14,13 +14,13 @@ from tenants.api.base import ApiView
 
 
 def model_json(model: ProviderModel) -> Any:
-    return io.ModelOutput(model).data
+    return io.ProviderModelOutput(model).data
 
 
 class ProviderModelsView(ApiView):
     @extend_schema(
         parameters=[*LIST_PARAMETERS, SEARCH],
-        responses={200: list_of(io.ModelOutput), **errors_of(404)},
+        responses={200: list_of(io.ProviderModelOutput), **errors_of(404)},
         operation_id="provider_models_list",
         tags=["providers"],
     )
@@ -30,34 +30,36 @@ class ProviderModelsView(ApiView):
         return paginate(request, rows, model_json, key="name")
 
     @extend_schema(
-        request=io.ModelInput,
-        responses={201: io.ModelOutput, **body_errors(404, 409)},
+        request=io.ProviderModelInput,
+        responses={201: io.ProviderModelOutput, **body_errors(404, 409)},
         operation_id="provider_models_create",
         tags=["providers"],
     )
     def post(self, request: Request, ref: str) -> Response:
         """Enter a model that the provider has and does not list. `overrides` say what it can do."""
-        values = validated(io.ModelInput, request.data)
+        values = validated(io.ProviderModelInput, request.data)
         return Response(model_json(model_services.model_create(actor=self.actor, ref=ref, **values)), status=201)
 
 
 class ProviderModelView(ApiView):
     @extend_schema(
-        responses={200: io.ModelOutput, **errors_of(404)}, operation_id="provider_models_get", tags=["providers"]
+        responses={200: io.ProviderModelOutput, **errors_of(404)},
+        operation_id="provider_models_get",
+        tags=["providers"],
     )
     def get(self, request: Request, ref: str, name: str) -> Response:
         """One model; its name may have slashes and colons."""
         return Response(model_json(model_selectors.model_get(actor=self.actor, ref=ref, name=name)))
 
     @extend_schema(
-        request=io.ModelPatch,
-        responses={200: io.ModelOutput, **body_errors(404)},
+        request=io.ProviderModelPatch,
+        responses={200: io.ProviderModelOutput, **body_errors(404)},
         operation_id="provider_models_update",
         tags=["providers"],
     )
     def patch(self, request: Request, ref: str, name: str) -> Response:
         """Switch a model on or off, or replace its `overrides`."""
-        changes = cast(ModelChanges, validated(io.ModelPatch, request.data))
+        changes = cast(ModelChanges, validated(io.ProviderModelPatch, request.data))
         return Response(model_json(model_services.model_update(actor=self.actor, ref=ref, name=name, changes=changes)))
 
     @extend_schema(
