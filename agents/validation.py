@@ -14,7 +14,7 @@ from llm.catalog.matrix import Capabilities
 from llm.model_selectors import provider_of_model
 from llm.models import Provider
 from llm.providers import provider_kind
-from llm.selectors import provider_models
+from llm.selectors import has_closed_list, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
@@ -148,21 +148,21 @@ def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | 
 
 
 def _check_listed(report: Report, provider: Provider, model: str) -> bool:
-    slug, known = provider.slug, provider_models(provider)
+    """A list that holds only what people entered says nothing of other models."""
+    slug = provider.slug
     if model in provider.disabled_models:
         message = f"The model '{model}' of the provider '{slug}' is switched off."
         report.errors.append(fault("model", "model_disabled", message))
-        return False
-    if known and model not in known:
-        message = (
-            f"The provider '{slug}' has no model '{model}'. Test the provider to read its models anew, or enter it."
-        )
+    elif model in provider_models(provider):
+        return True
+    elif provider.models_listed or has_closed_list(provider):
+        message = f"The provider '{slug}' has no model '{model}'. Test it to read its models anew, or enter the model."
         report.errors.append(fault("model", "unknown_model", message))
-        return False
-    if not known:
+    else:
         message = f"Whether '{slug}' has the model '{model}' is unknown until the provider is tested."
         report.warnings.append(fault("model", "model_unverified", message))
-    return True
+        return True
+    return False
 
 
 def _check_abilities(

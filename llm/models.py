@@ -13,9 +13,10 @@ class Provider(TenantModel):
     `model_names` was where its models were kept before ProviderModel; servers of that release still read it.
     """
 
-    # The names of its models; `llm.selectors.with_models` reads them with the row.
+    # The names of its models, and whether a test has listed any; `llm.selectors.with_models` reads them with the row.
     enabled_models: Sequence[str]
     disabled_models: Sequence[str]
+    models_listed: bool
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", "Not tested"

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from core.crypto import decrypt
 from core.errors import NotFound
@@ -61,6 +61,7 @@ def with_models(rows: QuerySet[Provider]) -> QuerySet[Provider]:
     return rows.annotate(  # type: ignore[no-redef]  # what Provider declares is filled here
         enabled_models=ArraySubquery(names.filter(enabled=True)),
         disabled_models=ArraySubquery(names.filter(enabled=False)),
+        models_listed=Exists(of_provider.filter(entered=False)),
     )
 
 
@@ -82,6 +83,11 @@ def provider_models(provider: Provider) -> list[str]:
     fixed = kind.static_models if kind else None
     known = fixed if fixed is not None else provider.enabled_models
     return [name for name in known if name not in provider.disabled_models]
+
+
+def has_closed_list(provider: Provider) -> bool:
+    kind = provider_kind(provider.kind)
+    return kind is not None and kind.static_models is not None
 
 
 def model_resolve(*, actor: Principal, name: str) -> ModelTarget:
