@@ -9,9 +9,12 @@ import orjson
 from agents.models import AgentVersion
 from core.errors import NotFound
 from core.validation import config_faults, parse_config, slug_faults
+from llm.capabilities import capabilities_with
+from llm.catalog.matrix import Capabilities
+from llm.model_selectors import provider_of_model
 from llm.models import Provider
 from llm.providers import provider_kind
-from llm.selectors import provider_models
+from llm.selectors import has_closed_list, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
@@ -57,8 +60,8 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     if template is not None and "config" in values:
         _check_config(report, template, values["config"])
     report.errors += _when_busy_faults(values, template) + _limit_faults(values)
-    if "model" in values:
-        _check_model(report, actor, values["model"])
+    if "model" in values and (able := _check_model(report, actor, values["model"])):
+        _check_abilities(report, able, values, template)
     if values.get("toolsets"):
         _check_toolsets(report, actor, values["toolsets"], template)
     return report
@@ -129,26 +132,57 @@ def _limit_faults(values: Mapping[str, Any]) -> list[Fault]:
     ]
 
 
-def _check_model(report: Report, actor: Principal, name: str) -> None:
+def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | None:
+    """What the model can do, as far as it is known; None when there is no such model."""
     slug, _, model = name.partition("/")
     if not (slug and model) or len(name) > MAX_MODEL or not name.isprintable() or " " in name:
         report.errors.append(fault("model", "invalid", "Write the model as provider_slug/model, without blanks."))
-        return
-    provider = Provider.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
-    if provider is None:
+        return None
+    found = provider_of_model(actor=actor, slug=slug, model=model)
+    if found is None:
         report.errors.append(fault("model", "unknown_provider", f"There is no provider '{slug}'."))
-        return
+        return None
+    provider, overrides = found
     if provider_kind(provider.kind) is None:
         message = f"The provider kind '{provider.kind}' is not installed on this server."
         report.errors.append(fault("model", "provider_kind_missing", message))
-        return
-    known = provider_models(provider)
-    if known and model not in known:
-        message = f"The provider '{slug}' has no model '{model}'. Test the provider to read its models anew."
+        return None
+    return capabilities_with(provider, model, overrides) if _check_listed(report, provider, model) else None
+
+
+def _check_listed(report: Report, provider: Provider, model: str) -> bool:
+    """A list that holds only what people entered says nothing of other models."""
+    slug = provider.slug
+    if model in provider.disabled_models:
+        message = f"The model '{model}' of the provider '{slug}' is switched off."
+        report.errors.append(fault("model", "model_disabled", message))
+    elif model in provider_models(provider):
+        return True
+    elif provider.models_listed or has_closed_list(provider):
+        message = f"The provider '{slug}' has no model '{model}'. Test it to read its models anew, or enter the model."
         report.errors.append(fault("model", "unknown_model", message))
-    elif not known:
+    else:
         message = f"Whether '{slug}' has the model '{model}' is unknown until the provider is tested."
         report.warnings.append(fault("model", "model_unverified", message))
+        return True
+    return False
+
+
+def _check_abilities(
+    report: Report, able: Capabilities, values: Mapping[str, Any], template: AgentTemplate | None
+) -> None:
+    """What the configuration asks of a model that it is known to lack is an error, what is not known a warning."""
+    uses_tools = values.get("toolsets") and template is not None and "tools" in template.capabilities
+    if uses_tools and able.tools is False:
+        message = f"The model '{values['model']}' calls no tools. If it does, say so in its provider's list of models."
+        report.errors.append(fault("toolsets", "unsupported_by_model", message))
+    elif uses_tools and able.tools is None:
+        message = f"Whether the model '{values['model']}' calls tools is not known."
+        report.warnings.append(fault("toolsets", "tools_unverified", message))
+    longest = (report.config or {}).get("max_tokens")
+    if longest and able.output_tokens and longest > able.output_tokens:
+        message = f"An answer of the model '{values['model']}' has at most {able.output_tokens} tokens."
+        report.errors.append(fault("config.max_tokens", "over_model_output", message))
 
 
 def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from core.admin.parts import (
     BaseDialogForm,
@@ -122,7 +123,7 @@ class ProviderAdmin(SchemaServiceAdmin):
     search_fields = ("slug__startswith",)
     search_help_text = "The beginning of a slug"
     sortable_by = ()
-    actions_detail = ("test_connection", "ask_again")
+    actions_detail = ("test_connection", "ask_again", "models")
 
     @display(description="Kind")
     def kind_title(self, provider: Provider) -> str:
@@ -186,6 +187,15 @@ class ProviderAdmin(SchemaServiceAdmin):
             return f"Calls go through again to {closed} model{'' if closed == 1 else 's'}."
 
         return run_dialog(request, self.url("change", object_id), work)
+
+    @action(description="Models", icon="memory", url_path="models", permissions=["view"])
+    def models(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The list of all models, narrowed to this provider's."""
+        provider = self.get_or_gone(request, object_id)
+        if isinstance(provider, HttpResponse):
+            return provider
+        models = reverse(f"{self.admin_site.name}:llm_providermodel_changelist")
+        return HttpResponseRedirect(f"{models}?provider={provider.slug}")
 
     def delete_through(self, request: HttpRequest, obj: Provider) -> None:
         provider_delete(actor=actor_of(request), ref=str(obj.id))

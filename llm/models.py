@@ -1,13 +1,23 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
+from core.rls import TenantForeignKey
 from tenants.models import TenantModel
 
 
 class Provider(TenantModel):
-    """A tenant's access to a model provider. Its models are addressed as `slug/model`."""
+    """A tenant's access to a model provider. Its models are addressed as `slug/model`.
+
+    `model_names` was where its models were kept before ProviderModel; servers of that release still read it.
+    """
+
+    # The names of its models, and whether a test has listed any; `llm.selectors.with_models` reads them with the row.
+    enabled_models: Sequence[str]
+    disabled_models: Sequence[str]
+    models_listed: bool
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", "Not tested"
@@ -86,3 +96,26 @@ class AnswerCache(TenantModel):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class ProviderModel(TenantModel):
+    """A model of a provider: entered by a person, or found by the provider's test.
+
+    `overrides` are what the tenant says of it, by the fields of `llm.catalog.matrix.Capabilities`.
+    """
+
+    provider = TenantForeignKey(Provider, on_delete=models.CASCADE, related_name="models", editable=False)
+    name = models.CharField(max_length=255)
+    entered = models.BooleanField(default=False, editable=False)
+    enabled = models.BooleanField(default=True)
+    overrides: Any = models.JSONField(default=dict, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "provider_model"
+        verbose_name = "model"
+        ordering = ["provider__slug", "name"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "provider", "name"], name="provider_model_name")]
+
+    def __str__(self) -> str:
+        return f"{self.provider.slug}/{self.name}"

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Exists, OuterRef, QuerySet
 
 from core.crypto import decrypt
 from core.errors import NotFound
 from core.ids import parse_uuid
-from llm.exceptions import model_not_found
-from llm.models import EndpointHealth, Provider
+from llm.capabilities import forget_models, model_enabled
+from llm.exceptions import ModelNotFound, model_not_found
+from llm.models import EndpointHealth, Provider, ProviderModel
 from llm.providers import provider_kind
 from llm.providers.base import Limits, ProviderConnection
 from llm.targets import ModelTarget
@@ -36,7 +38,7 @@ class ModelName:
 def provider_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[Provider]:
     """`q` is searched in the slug."""
     authorize(actor, "provider.view")
-    rows = Provider.objects.filter(tenant_id=actor.tenant_id)
+    rows = with_models(Provider.objects.filter(tenant_id=actor.tenant_id))
     if q:
         rows = rows.filter(slug__icontains=q)
     return rows.filter(kind=kind) if kind else rows
@@ -58,20 +60,40 @@ def endpoint_health(*, actor: Principal, ref: str) -> list[EndpointHealth]:
     return list(EndpointHealth.objects.filter(tenant_id=actor.tenant_id, provider=provider.slug))
 
 
+def with_models(rows: QuerySet[Provider]) -> QuerySet[Provider]:
+    """The same rows with the names of their models, in the same query."""
+    of_provider = ProviderModel.objects.filter(tenant_id=OuterRef("tenant_id"), provider_id=OuterRef("id"))
+    names = of_provider.order_by("name").values("name")
+    return rows.annotate(  # type: ignore[no-redef]  # what Provider declares is filled here
+        enabled_models=ArraySubquery(names.filter(enabled=True)),
+        disabled_models=ArraySubquery(names.filter(enabled=False)),
+        models_listed=Exists(of_provider.filter(entered=False)),
+    )
+
+
 def model_names(actor: Principal) -> list[ModelName]:
-    """Every model that is known by name; a provider without a closed list takes others as well."""
+    """Every model that is known by name and not switched off; a provider without a closed list takes others as well."""
     authorize(actor, "model.view")
-    rows = Provider.objects.filter(tenant_id=actor.tenant_id).order_by("slug")
+    rows = with_models(Provider.objects.filter(tenant_id=actor.tenant_id)).order_by("slug")
     return [
         ModelName(f"{row.slug}/{model}", row.slug, row.created_at) for row in rows for model in provider_models(row)
     ]
 
 
 def provider_models(provider: Provider) -> list[str]:
-    """What the kind fixes, else what the last test of the provider found."""
+    """What the kind fixes, else what was entered and what the last test of the provider found; none switched off.
+
+    The provider was read by `with_models`.
+    """
     kind = provider_kind(provider.kind)
     fixed = kind.static_models if kind else None
-    return list(fixed if fixed is not None else provider.model_names)
+    known = fixed if fixed is not None else provider.enabled_models
+    return [name for name in known if name not in provider.disabled_models]
+
+
+def has_closed_list(provider: Provider) -> bool:
+    kind = provider_kind(provider.kind)
+    return kind is not None and kind.static_models is not None
 
 
 def model_resolve(*, actor: Principal, name: str) -> ModelTarget:
@@ -83,6 +105,8 @@ def model_resolve(*, actor: Principal, name: str) -> ModelTarget:
     kind = provider_kind(connection.kind)
     if kind and kind.static_models is not None and model not in kind.static_models:
         raise model_not_found(name)
+    if not model_enabled(connection, model):
+        raise ModelNotFound(f"The model '{name}' is switched off.", code="model_disabled", param="model")
     return ModelTarget(connection, model)
 
 
@@ -118,3 +142,4 @@ def provider_connection(provider: Provider) -> ProviderConnection:
 def forget_connection(tenant_id: UUID, slug: str) -> None:
     """After a change: calls in this process see it at once."""
     _connections.pop((tenant_id, slug), None)
+    forget_models(tenant_id, slug)

@@ -17,10 +17,11 @@ from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
 from llm import circuits
+from llm.model_services import models_found
 from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
-from llm.selectors import forget_connection, provider_connection, provider_get
+from llm.selectors import forget_connection, provider_connection, provider_get, with_models
 from llm.validation import ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -65,8 +66,11 @@ def provider_create(
     if api_key:
         _set_secret(provider, api_key)
     _save(provider, force_insert=True)
+    found = provider_kind(kind)
+    if found and found.static_models:
+        models_found(provider, found.static_models)
     audit.record(actor=actor, action="provider.create", target=provider, after=_facts(provider))
-    return provider
+    return provider_get(actor=actor, ref=str(provider.id))
 
 
 @transaction.atomic
@@ -179,18 +183,19 @@ def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> Non
     provider.health_message = result.message[:300]
     provider.health_checked_at = timezone.now()
     fields = {"health": provider.health, "health_message": provider.health_message}
-    found = {"model_names": result.models} if result.healthy else {}
     rows = Provider.objects.filter(tenant_id=actor.tenant_id, id=provider.id)
-    if not rows.update(**fields, **found, health_checked_at=provider.health_checked_at):
+    if not rows.update(**fields, health_checked_at=provider.health_checked_at):
         raise NotFound("The provider was deleted.")
     if result.healthy:
         _let_through(provider)
-    audit.record(actor=actor, action="provider.test", target=provider, after=fields)
+    found = models_found(provider, result.models) if result.healthy else {}
+    audit.record(actor=actor, action="provider.test", target=provider, after={**fields, **found})
 
 
 def _locked(actor: Principal, ref: str) -> Provider:
     found = provider_get(actor=actor, ref=ref)
-    provider = Provider.objects.select_for_update().filter(tenant_id=actor.tenant_id, id=found.id).first()
+    locked = with_models(Provider.objects.select_for_update().filter(tenant_id=actor.tenant_id))
+    provider = locked.filter(id=found.id).first()
     if provider is None:
         raise NotFound("The provider was deleted.")
     return provider

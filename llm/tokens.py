@@ -80,7 +80,7 @@ def counted(usage: Usage) -> Tokens:
     """As a provider counted; each part within the whole, whatever it claims."""
     asked, answered = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
     cached = min(_detail(usage.prompt_tokens_details, "cached_tokens"), asked)
-    written = min(_detail(usage.prompt_tokens_details, "cache_write_tokens"), asked - cached)
+    written = min(_detail(usage.prompt_tokens_details, "cache_creation_tokens"), asked - cached)
     reasoning = min(_detail(usage.completion_tokens_details, "reasoning_tokens"), answered)
     return Tokens(asked, answered, cached, written, reasoning)
 

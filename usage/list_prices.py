@@ -62,7 +62,8 @@ def list_price(vendor: str, model: str, at: datetime) -> ListPrice | None:
 def vendor_of_url(base_url: str) -> str:
     """The vendor who serves at an address; "" for an unknown one."""
     vendors = _vendors()
-    return next((name for name, vendor in vendors.items() if re.match(vendor["api"], base_url)), "")
+    found = (name for name, vendor in vendors.items() if re.match(rf"(?:{vendor['api']})(?![\w.-])", base_url))
+    return next(found, "")
 
 
 @lru_cache(maxsize=4096)

@@ -67,14 +67,21 @@ def _platform() -> dict[str, Any]:
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    if not may(request, "member.view"):
-        return []
-    pages = [("Members", "membership", "member.view"), ("API keys", "apikey", "api_key.view")]
+    members = [("Members", "tenants.membership", "member.view"), ("API keys", "tenants.apikey", "api_key.view")]
+    providers = [("Providers", "llm.provider", "provider.view"), ("Models", "llm.providermodel", "provider.view")]
+    return [_tabs(pages) for pages in (members, providers) if may(request, pages[0][2])]
+
+
+def _tabs(pages: list[tuple[str, str, str]]) -> dict[str, Any]:
     items = [
-        {"title": title, "link": _link(f"admin:tenants_{page}_changelist"), "permission": _allowed(permission)}
-        for title, page, permission in pages
+        {
+            "title": title,
+            "link": _link(f"admin:{model.replace('.', '_')}_changelist"),
+            "permission": _allowed(permission),
+        }
+        for title, model, permission in pages
     ]
-    return [{"models": ["tenants.membership", "tenants.apikey"], "items": items}]
+    return {"models": [model for _, model, _ in pages], "items": items}
 
 
 def _link(page: str) -> Callable[[HttpRequest], str]:

@@ -14,7 +14,8 @@ from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
 from llm.admin import EndpointHealthAdmin, ProviderAdmin
-from llm.models import EndpointHealth, Provider
+from llm.model_admin import ProviderModelAdmin
+from llm.models import EndpointHealth, Provider, ProviderModel
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin
@@ -51,6 +52,7 @@ for model, admin_class in (
     (Toolset, ToolsetAdmin),
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),
+    (ProviderModel, ProviderModelAdmin),
     (Run, RunAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),

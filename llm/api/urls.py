@@ -1,6 +1,6 @@
 from django.urls import path
 
-from llm.api import views
+from llm.api import model_views, views
 
 urlpatterns = [
     path("providers", views.ProvidersView.as_view()),
@@ -9,4 +9,6 @@ urlpatterns = [
     path("providers/<str:ref>/test", views.ProviderTestView.as_view()),
     path("providers/<str:ref>/health", views.ProviderHealthView.as_view()),
     path("providers/<str:ref>/health/reset", views.ProviderResetView.as_view()),
+    path("providers/<str:ref>/models", model_views.ProviderModelsView.as_view()),
+    path("providers/<str:ref>/models/<path:name>", model_views.ProviderModelView.as_view()),
 ]

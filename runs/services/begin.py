@@ -15,7 +15,9 @@ from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
+from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors import model_resolve
+from llm.wire import ChatRequest
 from runs import events
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
@@ -57,7 +59,7 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     agent = agent_for_chat(actor=actor, ref=request.model)
     version = agent.version
     assert version is not None  # an active agent has one
-    model_resolve(actor=actor, name=version.model)
+    _check_model(actor, version.model, request)
     session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
     open_runs = list(Run.objects.filter(tenant_id=actor.tenant_id, session_id=session.id, finished_at=None))
     new = new_messages(request.messages) if session.last_seq or open_runs else request.messages
@@ -119,11 +121,18 @@ def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owne
     if request.session:
         message = "A session needs an agent: give an agent's slug as the model, or leave metadata.session_id out."
         raise InvalidRequest(message, code="session_needs_agent", param="metadata.session_id")
-    model_resolve(actor=actor, name=request.model)
+    _check_model(actor, request.model, request)
     _check_limits(actor)
     run = _run_create(actor, request, id=run_id, model=request.model)
     lease_create(run, owner)
     return Begun(run, run_start(actor=actor, run=run, messages=[]))
+
+
+def _check_model(actor: Principal, name: str, request: TurnRequest) -> None:
+    """Raises ModelNotFound, or InvalidRequest for what the model is known not to take."""
+    target = model_resolve(actor=actor, name=name)
+    asked = ChatRequest(name, request.messages, {**request.params, "tools": request.client_tools})
+    refuse_unsupported(asked, capabilities_of(target.connection, target.model))
 
 
 def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, open_runs: list[Run]) -> list[UUID]:

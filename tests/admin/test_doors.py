@@ -16,6 +16,8 @@ PAGES = [
     "toolsets/toolset/add/",
     "llm/provider/",
     "llm/provider/add/",
+    "llm/providermodel/",
+    "llm/providermodel/add/",
     "runs/run/",
     "sessions_app/chatsession/",
     "tenants/membership/",
@@ -32,6 +34,7 @@ VIEWERS = {
     "agents/agent/",
     "toolsets/toolset/",
     "llm/provider/",
+    "llm/providermodel/",
     "runs/run/",
     "search/?s=x&extended=1",
 } | {

@@ -6,7 +6,7 @@ from agents.models import Agent
 from agents.services import agent_create
 from audit.models import AuditEvent
 from core.errors import InvalidRequest
-from llm.models import Provider
+from llm.models import Provider, ProviderModel
 from tests.conftest import Actor
 from tests.templates_app.conftest import AddTemplate, echo
 from toolsets.services import toolset_create, toolset_update
@@ -110,10 +110,15 @@ def test_validate_answers_without_making_anything(
 
 
 def test_a_model_of_an_open_list_is_known_once_the_provider_was_tested(owner: Actor, body: dict[str, Any]) -> None:
-    Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
+    mock = Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
     assert (report["valid"], report["warnings"][0]["code"]) == (True, "model_unverified")
-    Provider.objects.filter(slug="mock").update(model_names=["gpt-4o"])
+    ProviderModel.objects.create(tenant=owner.tenant, provider=mock, name="mine", entered=True)
+    report = owner.post("agents/validate", {**body, "model": "mock/mine"}).json()
+    assert (report["valid"], report["warnings"]) == (True, [])
+    report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
+    assert (report["valid"], report["warnings"][0]["code"]) == (True, "model_unverified")
+    ProviderModel.objects.create(tenant=owner.tenant, provider=mock, name="gpt-4o")
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
     assert (report["valid"], report["warnings"]) == (True, [])
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-5"}).json()
@@ -121,6 +126,43 @@ def test_a_model_of_an_open_list_is_known_once_the_provider_was_tested(owner: Ac
     Provider.objects.filter(slug="mock").update(kind="gone")
     report = owner.post("agents/validate", {**body, "model": "mock/gpt-4o"}).json()
     assert report["errors"][0]["code"] == "provider_kind_missing"
+
+
+def found(owner: Actor, body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    report = owner.post("agents/validate", body).json()
+    return tuple({fault["path"]: fault["code"] for fault in report[part]} for part in ("errors", "warnings"))
+
+
+def test_what_the_model_can_do_is_compared_with_what_the_agent_asks(
+    owner: Actor, body: dict[str, Any], clock: Any
+) -> None:
+    mock = Provider.objects.create(tenant=owner.tenant, slug="mock", kind="openai", base_url="http://127.0.0.1:9/v1")
+    model = ProviderModel.objects.create(tenant=owner.tenant, provider=mock, name="m")
+    asked = {**body, "model": "mock/m", "toolsets": ["clock"], "config": {"max_tokens": 5000}}
+    assert found(owner, asked) == ({}, {"toolsets": "tools_unverified"})
+    assert owner.post("agents", asked).status_code == 201
+    rows = ProviderModel.objects.filter(id=model.id)
+    rows.update(overrides={"tools": False, "output_tokens": 4096})
+    expected = {"toolsets": "unsupported_by_model", "config.max_tokens": "over_model_output"}
+    assert found(owner, asked) == (expected, {})
+    assert faults(owner.post("agents", {**asked, "slug": "second"})) == expected
+    assert faults(owner.patch("agents/helper", {"name": "Other"})) == expected
+    assert Agent.objects.count() == 1
+    plain = {**asked, "template": "simple", "config": {}}
+    assert found(owner, plain) == ({}, {"toolsets": "tools_unused"})
+    rows.update(overrides={"tools": True, "output_tokens": 5000})
+    assert found(owner, asked) == ({}, {})
+
+
+def test_the_catalog_is_asked_as_well(owner: Actor, body: dict[str, Any], clock: Any) -> None:
+    Provider.objects.create(tenant=owner.tenant, slug="main", kind="openai")
+    asked = {**body, "model": "main/gpt-4o", "toolsets": ["clock"], "config": {"max_tokens": 16_385}}
+    assert found(owner, asked) == ({"config.max_tokens": "over_model_output"}, {"model": "model_unverified"})
+
+
+def test_a_model_that_is_switched_off(owner: Actor, body: dict[str, Any]) -> None:
+    ProviderModel.objects.filter(name="default").update(enabled=False)
+    assert faults(owner.post("agents", body)) == {"model": "model_disabled"}
 
 
 def test_toolsets_that_cannot_be_used(owner: Actor, body: dict[str, Any], clock: Any) -> None:

@@ -194,7 +194,7 @@ async def test_what_runs_here_has_no_breaker(scripted: ModelTarget) -> None:
 
 
 async def test_the_health_of_an_endpoint(upstream: Upstream) -> None:
-    target = at(upstream.url, "slow")
+    target = at(upstream.url, "slow", "health")
     calls = [asyncio.create_task(listen(target)) for _ in range(3)]
     await until(lambda: health.in_flight(target.endpoint) == 3)
     await until(lambda: health.first_token_ms(target.endpoint) is not None)
@@ -202,7 +202,7 @@ async def test_the_health_of_an_endpoint(upstream: Upstream) -> None:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     assert (health.in_flight(target.endpoint), health.failures(target.endpoint)) == (0, 0)
-    failing = at(upstream.url, "status:500")
+    failing = at(upstream.url, "status:500", "health")
     for _ in range(2):
         await asyncio.gather(listen(failing), return_exceptions=True)
     assert (health.failures(failing.endpoint), health.first_token_ms(failing.endpoint)) == (2, None)

@@ -112,6 +112,37 @@ def test_a_provider_is_tested_in_a_dialog(phone: Operator) -> None:
     phone.shot("provider")
 
 
+def test_a_model_is_entered_and_corrected(operator: Operator) -> None:
+    page, slug = operator.page, f"vendor-{operator.look}"
+    with operator.server.client() as http:
+        http.post("providers", json={"slug": slug, "kind": "openai", "api_key": "sk-not-a-real-key"})
+        for name in ("gpt-4o", "gpt-4.1", "o3"):
+            assert http.post(f"providers/{slug}/models", json={"name": name}).status_code == 201
+        provider = http.get(f"providers/{slug}").json()["id"]
+    operator.open(f"llm/provider/{provider}/change/")
+    operator.action("Models")
+    expect(page.locator(".badge", has_text="parallel").first).to_be_visible()
+    operator.shot("models")
+    assert operator.serious() == []
+    operator.open(f"llm/providermodel/add/?provider={slug}")
+    page.fill("[name=name]", "org/model:7b")
+    page.select_option("[name=overrides-vision]", "true")
+    page.fill("[name=overrides-context_tokens]", "0")
+    page.click("button[name=_continue]")
+    expect(page.get_by_text("Ensure this value is greater than or equal to 1.")).to_be_visible()
+    page.fill("[name=overrides-context_tokens]", "32000")
+    page.click("button[name=_continue]")
+    expect(page.get_by_text("was added.")).to_be_visible()
+    page.select_option("[name=overrides-tools]", "false")
+    operator.shot("model-form")
+    assert operator.serious() == []
+    page.click("button[name=_continue]")
+    expect(page.get_by_text("was saved.")).to_be_visible()
+    with operator.server.client() as http:
+        model = http.get(f"providers/{slug}/models/org/model:7b").json()
+    assert model["overrides"] == {"tools": False, "vision": True, "context_tokens": 32000}
+
+
 def test_a_key_is_issued_and_shown_once(desktop: Operator) -> None:
     page = desktop.page
     desktop.open("tenants/apikey/add/")
