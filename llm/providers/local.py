@@ -126,13 +126,14 @@ class LocalAdapter(CompletingAdapter):
         return await (await self._wire()).complete(request)
 
     async def _wire(self) -> CompletingAdapter:
-        from llm.providers.openai_wire import OpenAIAdapter  # aiohttp, on first use
+        from llm.providers.http import Upstream  # aiohttp, on first use
+        from llm.providers.openai_wire import OpenAIAdapter
 
         running = local_server.running()
         if running is None:
             running = await asyncio.to_thread(local_server.ensure)
         headers = {"Authorization": f"Bearer {running.api_key}"}
-        return OpenAIAdapter(slug=self._slug, base_url=f"{running.url}/v1", headers=headers)
+        return OpenAIAdapter(Upstream(slug=self._slug, base_url=f"{running.url}/v1", headers=headers))
 
 
 class LocalKind(ProviderKind):
