@@ -1,15 +1,17 @@
 import hashlib
 import re
-from typing import Any, ClassVar
+from typing import Any
 
-from llm.providers.base import Need, ProviderConnection, RemoteAdapter, RemoteKind
+from llm.providers.base import ProviderConnection, RemoteAdapter, RemoteKind
 from llm.providers.openai import bearer, max_tokens_only
 
 # Mistral refuses a request with a field that it does not know.
 _KNOWN = frozenset(
-    "model messages stream temperature top_p max_tokens stop random_seed response_format tools tool_choice"
-    " parallel_tool_calls presence_penalty frequency_penalty n prediction prompt_mode safe_prompt metadata"
-    " reasoning_effort".split()
+    (
+        *("model", "messages", "stream", "n", "stop", "random_seed", "max_tokens", "reasoning_effort"),
+        *("temperature", "top_p", "presence_penalty", "frequency_penalty"),
+        *("tools", "tool_choice", "parallel_tool_calls", "response_format"),
+    )
 )
 _MESSAGE = {
     "system": ("role", "content"),
