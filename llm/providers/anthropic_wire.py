@@ -23,7 +23,6 @@ from llm.providers.conversation import (
     merged,
     parts_of,
     refuse_unsupported,
-    renamed,
     stop_of,
     text_of,
     tools_of,
