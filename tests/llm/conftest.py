@@ -4,6 +4,7 @@ import pytest
 
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
+from tests.llm.playing import Player, playing
 from tests.llm.upstream import Upstream, running_upstream
 
 
@@ -17,6 +18,18 @@ def _upstream() -> Iterator[Upstream]:
 def upstream(_upstream: Upstream) -> Upstream:
     _upstream.reset()
     return _upstream
+
+
+@pytest.fixture(scope="session")
+def _player() -> Iterator[Player]:
+    with playing() as player:
+        yield player
+
+
+@pytest.fixture
+def player(_player: Player) -> Player:
+    _player.reset()
+    return _player
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.outside.site import CHECKOUT, Server
 
 SUITE = Path(__file__).with_name("lc_standard.py")
@@ -37,8 +39,11 @@ def _outcome(case: ElementTree.Element) -> str:
     return f"failed: {text}" if kind in ("failed", "error") else kind
 
 
-def test_langchains_standard_suite(uvicorn: Server, kinds: dict[str, str], tmp_path: Path) -> None:
-    models = list(kinds.values())
+@pytest.mark.parametrize("slugs", [("openai", "anthropic", "google", "cohere"), ("mistral", "huggingface", "ollama")])
+def test_langchains_standard_suite(
+    uvicorn: Server, kinds: dict[str, str], tmp_path: Path, slugs: tuple[str, ...]
+) -> None:
+    models = [kinds[slug] for slug in slugs]
     outcomes = run_suite(uvicorn.api, uvicorn.site.key("acme"), models, tmp_path / "report.xml")
     faults = [f"{case}: {outcome}" for case, outcome in outcomes.items() if outcome.startswith("failed")]
     assert not faults, "\n\n".join(faults)
