@@ -38,7 +38,6 @@ class OpenAIKind(RemoteKind):
     api_key: ClassVar[Need] = "optional"
     default_base_url = "https://api.openai.com/v1"
     presets: ClassVar[Sequence[Preset]] = (
-        Preset("openai", "OpenAI", "https://api.openai.com/v1"),
         Preset(
             "azure",
             "Azure OpenAI",
