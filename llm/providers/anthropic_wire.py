@@ -3,6 +3,7 @@
 Thinking goes back with the tool calls that followed it, as Anthropic demands: in the first call's `extra_content`.
 """
 
+import re
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ from llm.wire import ChatRequest, Delta, Usage
 NATIVE = ("top_p", "top_k", "thinking", "output_config")
 ANY_OBJECT = "Answer with one JSON object and nothing else."
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _LEFT_OUT = ("$schema", "$id", "strict")
 _BOUNDS = frozenset(
     (
@@ -156,7 +158,7 @@ def _trim(blocks: list[dict[str, Any]]) -> None:
 def _turn(message: dict[str, Any]) -> dict[str, Any]:
     if message["role"] == "tool":
         content = [_block(part) for part in parts_of(message)]
-        result = {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content}
+        result = {"type": "tool_result", "tool_use_id": _call_id(message["tool_call_id"]), "content": content}
         return {"role": "user", "content": [result]}
     said = [_block(part) for part in parts_of(message)]
     if message["role"] != "assistant":
@@ -172,7 +174,13 @@ def _thoughts(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _uses(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for call in message.get("tool_calls") or ():
-        yield {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": arguments_of(call)}
+        name, id = call["function"]["name"], _call_id(call["id"])
+        yield {"type": "tool_use", "id": id, "name": name, "input": arguments_of(call)}
+
+
+def _call_id(id: str) -> str:
+    """Letters, digits, '_' and '-' only: the id may be another provider's."""
+    return _NOT_IN_ID.sub("_", id)
 
 
 def _block(part: Part) -> dict[str, Any]:

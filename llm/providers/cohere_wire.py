@@ -52,13 +52,15 @@ class CohereAdapter(RemoteAdapter):
 
 def body_of(request: ChatRequest) -> dict[str, Any]:
     refuse_unsupported(request)
-    body = {
+    body: dict[str, Any] = {
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
         "stream": True,
         **renamed(request, NAMES),
         **_tools(request),
     }
+    if "p" in body:
+        body["p"] = min(max(body["p"], 0.01), 0.99)  # it refuses 0 and 1
     if most := max_tokens_of(request):
         body["max_tokens"] = most
     if stop := stop_of(request):

@@ -95,6 +95,8 @@ def body_of(request: ChatRequest) -> dict[str, Any]:
 
 def _config(request: ChatRequest) -> dict[str, Any]:
     config = renamed(request, CONFIG)
+    if "seed" in config:
+        config["seed"] %= 2**31  # it takes 32 bits with a sign
     if most := max_tokens_of(request):
         config["maxOutputTokens"] = most
     if stop := stop_of(request):

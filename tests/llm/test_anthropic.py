@@ -69,7 +69,7 @@ async def test_the_address_may_end_in_v1(player: Player) -> None:
 
 async def test_conversation_in_its_words(player: Player, target: ModelTarget) -> None:
     call = {"id": "t1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    broken = {"id": "t2", "type": "function", "function": {"name": "add", "arguments": "{oops"}}
+    broken = {"id": "t:2", "type": "function", "function": {"name": "add", "arguments": "{oops"}}
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     await ask(
         target,
@@ -80,7 +80,7 @@ async def test_conversation_in_its_words(player: Player, target: ModelTarget) ->
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]},
             {"role": "assistant", "content": None, "tool_calls": [call, broken]},
             {"role": "tool", "tool_call_id": "t1", "content": "3"},
-            {"role": "tool", "tool_call_id": "t2", "content": "no"},
+            {"role": "tool", "tool_call_id": "t:2", "content": "no"},
             {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,BBBB"}}]},
             {"role": "assistant", "content": "It is "},
         ],
@@ -100,14 +100,14 @@ async def test_conversation_in_its_words(player: Player, target: ModelTarget) ->
             "role": "assistant",
             "content": [
                 {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}},
-                {"type": "tool_use", "id": "t2", "name": "add", "input": {"invalid_arguments": "{oops"}},
+                {"type": "tool_use", "id": "t_2", "name": "add", "input": {"invalid_arguments": "{oops"}},
             ],
         },
         {
             "role": "user",
             "content": [
                 {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "3"}]},
-                {"type": "tool_result", "tool_use_id": "t2", "content": [{"type": "text", "text": "no"}]},
+                {"type": "tool_result", "tool_use_id": "t_2", "content": [{"type": "text", "text": "no"}]},
                 {
                     "type": "document",
                     "source": {"type": "base64", "media_type": "application/pdf", "data": "BBBB"},

@@ -78,7 +78,7 @@ async def test_request_in_its_words(player: Player, target: ModelTarget) -> None
         tools=TOOLS,
         tool_choice={"type": "function", "function": {"name": "sub"}},
         stop="END",
-        top_p=0.5,
+        top_p=1,
         seed=1,
         max_completion_tokens=9,
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
@@ -100,7 +100,7 @@ async def test_request_in_its_words(player: Player, target: ModelTarget) -> None
         {"role": "tool", "tool_call_id": "c", "content": "3"},
     ]
     assert (sent["tools"], sent["tool_choice"]) == ([TOOLS[1]], "REQUIRED")
-    assert (sent["stop_sequences"], sent["p"], sent["seed"], sent["max_tokens"]) == (["END"], 0.5, 1, 9)
+    assert (sent["stop_sequences"], sent["p"], sent["seed"], sent["max_tokens"]) == (["END"], 0.99, 1, 9)
     assert sent["response_format"] == {"type": "json_object", "json_schema": SCHEMA}
 
 

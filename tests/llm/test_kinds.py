@@ -1,8 +1,11 @@
 """What every kind that speaks HTTP promises: faults, the end of a call, the address policy, its list of models."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from tests.llm import test_anthropic, test_cohere, test_google
 from tests.llm.playing import USER, Player, ask, target_of
 from tests.llm.upstream import GOOD, SECRET_TEXT, TEXT
 
+CHECKOUT = Path(__file__).parents[2]
 OPENAI = ["openai", "mistral", "huggingface", "ollama"]
 WIRES: dict[str, list[Any]] = {
     **dict.fromkeys(OPENAI, GOOD),
@@ -261,6 +265,20 @@ async def test_a_deployment_of_azure(player: Player) -> None:
     ]
     assert (player.headers[0]["api-key"], "Authorization" in player.headers[0]) == ("sk-test-key", False)
     assert player.bodies[0]["max_tokens"] == 9
+
+
+LOADED = """
+import sys
+from llm.providers import provider_kinds
+assert provider_kinds()
+print(sorted({"aiohttp", "httpx", "langchain_core", "openai"} & set(sys.modules)))
+"""
+
+
+def test_naming_the_kinds_loads_no_client() -> None:
+    """A server without providers, and every management command, must not pay for them."""
+    result = subprocess.run([sys.executable, "-c", LOADED], cwd=CHECKOUT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
 
 
 def test_presets_are_what_their_kind_takes() -> None:
