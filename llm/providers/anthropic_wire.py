@@ -19,6 +19,7 @@ from llm.providers.conversation import (
     Tool,
     arguments_of,
     choice_of,
+    extra_of,
     format_of,
     max_tokens_of,
     merged,
@@ -85,10 +86,17 @@ def _output(request: ChatRequest, body: dict[str, Any], system: list[str]) -> di
     if wanted and wanted.schema is None:
         system.append(ANY_OBJECT)
     elif wanted:
-        config["format"] = {"type": "json_schema", "schema": closed(wanted.schema)}
+        config["format"] = {"type": "json_schema", "schema": _closed(wanted.schema)}
     if effort in EFFORTS:
         config.setdefault("effort", effort)
     return {"output_config": config} if config else {}
+
+
+def _closed(schema: Any) -> Any:
+    try:
+        return closed(schema)
+    except RecursionError:
+        raise unsupported("The schema of the answer is nested too deeply.", "response_format") from None
 
 
 def closed(schema: Any) -> Any:
@@ -168,8 +176,8 @@ def _turn(message: dict[str, Any]) -> dict[str, Any]:
 
 def _thoughts(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for call in message.get("tool_calls") or ():
-        extra = (call.get("extra_content") or {}).get("anthropic") or {}
-        yield from extra.get("thinking") or ()
+        thinking = extra_of(call, "anthropic").get("thinking")
+        yield from thinking if isinstance(thinking, list) else ()
 
 
 def _uses(message: dict[str, Any]) -> Iterator[dict[str, Any]]:

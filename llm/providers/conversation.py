@@ -99,6 +99,13 @@ def arguments_of(call: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"invalid_arguments": text}
 
 
+def extra_of(call: dict[str, Any], provider: str) -> dict[str, Any]:
+    """What a provider wants back with a past call; a client may have made anything of it."""
+    extra = call.get("extra_content")
+    found = extra.get(provider) if isinstance(extra, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def tools_of(request: ChatRequest) -> list[Tool]:
     """Raises ProviderRejected for a tool that is no function."""
     tools = []
@@ -106,7 +113,7 @@ def tools_of(request: ChatRequest) -> list[Tool]:
         function = tool.get("function")
         if not isinstance(function, dict):
             raise unsupported("This provider takes tools of the type 'function' only.", "tools")
-        schema = function.get("parameters") or {"type": "object", "properties": {}}
+        schema = {"type": "object", **(function.get("parameters") or {"properties": {}})}
         tools.append(Tool(function["name"], function.get("description") or "", schema))
     return tools
 

@@ -22,6 +22,7 @@ from llm.providers.conversation import (
     Tool,
     arguments_of,
     choice_of,
+    extra_of,
     format_of,
     max_tokens_of,
     merged,
@@ -165,7 +166,7 @@ def _calls(message: dict[str, Any], model: str) -> list[dict[str, Any]]:
     parts = []
     for place, call in enumerate(message.get("tool_calls") or ()):
         part: dict[str, Any] = {"functionCall": {"name": call["function"]["name"], "args": arguments_of(call)}}
-        signature = ((call.get("extra_content") or {}).get("google") or {}).get("thought_signature")
+        signature = extra_of(call, "google").get("thought_signature")
         if not signature and place == 0 and not _TAKES_BUDGET.match(model.removeprefix("models/")):
             signature = FOREIGN_CALL
         if signature:

@@ -1,7 +1,8 @@
 """The adapter for OpenAI's chat-completions wire. Imported when the first such provider is opened."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Set
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
@@ -14,6 +15,8 @@ from llm.wire import Accumulator, ChatRequest, Completion, Delta
 
 MAX_MODELS = 2000
 CHAT = "/chat/completions"
+GOOGLE = ".googleapis.com"  # its OpenAI-compatible endpoint shares the name of its extra content with its own wire
+FOREIGN = frozenset({"anthropic", "google"})
 
 
 class ModelEntry(msgspec.Struct):
@@ -62,6 +65,8 @@ class OpenAIAdapter(RemoteAdapter, CompletingAdapter):
         self._stream_usage = stream_usage
         self._fit = fit
         self._models = models
+        google = (urlsplit(upstream.base_url).hostname or "").endswith(GOOGLE)
+        self._foreign = FOREIGN - {"google"} if google else FOREIGN
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         return self._upstream.stream(CHAT, self._body(request, stream=True), request, OpenAIReader())
@@ -81,13 +86,29 @@ class OpenAIAdapter(RemoteAdapter, CompletingAdapter):
         return model_names(await self._upstream.get(self._models))
 
     def _body(self, request: ChatRequest, *, stream: bool) -> dict[str, Any]:
-        body = {**request.params, "model": request.model, "messages": request.messages, "stream": stream}
+        messages = [_without(self._foreign, message) for message in request.messages]
+        body = {**request.params, "model": request.model, "messages": messages, "stream": stream}
         body.pop("stream_options", None)
         if stream and self._stream_usage:
             body["stream_options"] = {"include_usage": True}
         if self._fit:
             self._fit(body)
         return body
+
+
+def _without(foreign: Set[str], message: dict[str, Any]) -> dict[str, Any]:
+    """The message, its calls without what another provider wants back with them: it would be refused here."""
+    calls = message.get("tool_calls")
+    if not calls or not any("extra_content" in call for call in calls):
+        return message
+    return {**message, "tool_calls": [_call_without(foreign, call) for call in calls]}
+
+
+def _call_without(foreign: Set[str], call: dict[str, Any]) -> dict[str, Any]:
+    extra = call.get("extra_content")
+    kept = {name: value for name, value in extra.items() if name not in foreign} if isinstance(extra, dict) else None
+    rest = {name: value for name, value in call.items() if name != "extra_content"}
+    return {**rest, "extra_content": kept} if kept else rest
 
 
 def model_names(body: bytes, prefix: str = "") -> list[str]:

@@ -257,6 +257,14 @@ async def test_cut_utf8_is_replaced(player: Player, target: ModelTarget) -> None
     assert (await ask(target)).text == "a�"
 
 
+async def test_a_bottomless_schema_is_refused(player: Player, target: ModelTarget) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(5000):
+        schema = {"items": schema}
+    with pytest.raises(ProviderRejected, match="deeply"):
+        await ask(target, response_format={"type": "json_schema", "json_schema": {"schema": schema}})
+
+
 async def test_audio_and_logprobs_are_refused(player: Player, target: ModelTarget) -> None:
     audio = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
     with pytest.raises(ProviderRejected, match="audio"):

@@ -185,6 +185,16 @@ async def test_private_addresses_are_refused(player: Player, settings, kind: str
     assert player.paths == []
 
 
+@every_kind
+@pytest.mark.parametrize(
+    "extra", ["x", None, [], {"google": "x", "anthropic": "x"}, {"google": None, "anthropic": {"thinking": "x"}}]
+)
+async def test_a_client_s_own_extra_content_breaks_nothing(player: Player, kind: str, extra: Any) -> None:
+    player.says(*WIRES[kind])
+    calling = {"role": "assistant", "content": None, "tool_calls": [{**CALL, "extra_content": extra}]}
+    assert (await ask(target_of(kind, player.url), [USER, calling, RESULT])).finish_reason == "stop"
+
+
 async def test_metadata_services_are_never_reached() -> None:
     with pytest.raises(ProviderError) as caught:
         await ask(target_of("anthropic", "http://169.254.169.254"))
@@ -199,6 +209,9 @@ CALL = {
     "function": {"name": "add", "arguments": "{}"},
     "extra_content": {"google": {}},
 }
+
+
+RESULT = {"role": "tool", "tool_call_id": CALL["id"], "content": "3"}
 
 
 async def test_mistral_is_sent_only_what_it_knows(player: Player) -> None:
@@ -231,6 +244,17 @@ async def test_mistral_is_sent_only_what_it_knows(player: Player) -> None:
     assert call.keys() == {"id", "type", "function"}
     assert (len(call["id"]), call["id"].isalnum(), result["tool_call_id"]) == (9, True, call["id"])
     assert messages[4] == {"role": "assistant", "content": "It is"}
+
+
+async def test_what_another_provider_wants_back_is_not_sent(player: Player) -> None:
+    """As after a change of provider in mid-conversation; what is its own goes back."""
+    player.says(*GOOD)
+    calls = [{**CALL, "extra_content": {"google": {"thought_signature": "s"}, "own": 1}}, CALL]
+    await ask(target_of("openai", player.url), [USER, {"role": "assistant", "content": None, "tool_calls": calls}])
+    first, second = player.bodies[0]["messages"][1]["tool_calls"]
+    assert (first["extra_content"], "extra_content" in second) == ({"own": 1}, False)
+    assert calls[1] is CALL
+    assert "extra_content" in CALL
 
 
 @pytest.mark.parametrize(
