@@ -57,12 +57,15 @@ class Reader(Protocol):
 
 
 class Upstream:
-    """`query` belongs to every URL, such as Azure's api-version."""
+    """`query` belongs to every URL, such as Azure's api-version. `own`: a server that this process started itself."""
 
-    def __init__(self, *, slug: str, base_url: str, headers: Mapping[str, str], query: str = "") -> None:
+    def __init__(
+        self, *, slug: str, base_url: str, headers: Mapping[str, str], query: str = "", own: bool = False
+    ) -> None:
         """Raises ProviderError when the address policy refuses: it may be stricter than when the row was saved."""
         with _faults_mapped():
-            check_url(base_url, allow_private=settings.ALLOW_PRIVATE_PROVIDERS)
+            check_url(base_url, allow_private=own or settings.ALLOW_PRIVATE_PROVIDERS)
+        self._own = own
         self.base_url = base_url
         self._slug = slug
         self._headers = headers
@@ -99,7 +102,7 @@ class Upstream:
         """The body of a small answer; `path` is below the base URL, or a URL of its own."""
         timeout = aiohttp.ClientTimeout(total=LIST_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
         with _faults_mapped():
-            client = await session()
+            client = await session(own=self._own)
             url = self._url(path)
             async with client.get(url, headers=self._headers, timeout=timeout, allow_redirects=False) as response:
                 await self._refuse_failure(response, None)
@@ -111,7 +114,7 @@ class Upstream:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """`silence` is how long, in seconds, the provider may say nothing."""
         with _faults_mapped():
-            client = await session()
+            client = await session(own=self._own)
             response = await client.post(
                 self._url(path),
                 data=_encoded(body),

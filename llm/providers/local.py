@@ -133,7 +133,7 @@ class LocalAdapter(CompletingAdapter):
         if running is None:
             running = await asyncio.to_thread(local_server.ensure)
         headers = {"Authorization": f"Bearer {running.api_key}"}
-        return OpenAIAdapter(Upstream(slug=self._slug, base_url=f"{running.url}/v1", headers=headers))
+        return OpenAIAdapter(Upstream(slug=self._slug, base_url=f"{running.url}/v1", headers=headers, own=True))
 
 
 class LocalKind(ProviderKind):
