@@ -45,34 +45,38 @@ def checked_socket(info: tuple[Any, ...]) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-_sessions: dict[
-    asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[aiohttp.ClientSession, None]]
-] = {}
+Key = tuple[asyncio.AbstractEventLoop, bool]
+_sessions: dict[Key, tuple[aiohttp.ClientSession, AsyncGenerator[aiohttp.ClientSession, None]]] = {}
 
 
-async def session() -> aiohttp.ClientSession:
-    """The running loop's session. It has no total timeout, follows no proxy of the environment and keeps no cookie."""
-    loop = asyncio.get_running_loop()
-    held = _sessions.get(loop)
+async def session(*, own: bool = False) -> aiohttp.ClientSession:
+    """The running loop's session. It has no total timeout, follows no proxy of the environment and keeps no cookie.
+
+    `own`: to a server that this process itself started on loopback. The address policy is for what tenants choose.
+    """
+    key = asyncio.get_running_loop(), own
+    held = _sessions.get(key)
     if held is None:
-        lifetime = _lifetime(loop)
-        held = _sessions[loop] = (await anext(lifetime), lifetime)
+        lifetime = _lifetime(key)
+        held = _sessions[key] = (await anext(lifetime), lifetime)
     return held[0]
 
 
 async def close_session() -> None:
-    """Close the running loop's session early; the next call of `session` opens another."""
-    held = _sessions.get(asyncio.get_running_loop())
-    if held is not None:
-        await held[1].aclose()
+    """Close the running loop's sessions early; the next call of `session` opens another."""
+    for own in (False, True):
+        held = _sessions.get((asyncio.get_running_loop(), own))
+        if held is not None:
+            await held[1].aclose()
 
 
-async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[aiohttp.ClientSession, None]:
+async def _lifetime(key: Key) -> AsyncGenerator[aiohttp.ClientSession, None]:
     """Suspended until the loop ends: a loop closes its unfinished generators, and this one then closes the session."""
+    _, own = key
     client = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=CheckedResolver(),
-            socket_factory=checked_socket,
+            resolver=None if own else CheckedResolver(),
+            socket_factory=None if own else checked_socket,
             limit=0,
             keepalive_timeout=KEEPALIVE,
             ttl_dns_cache=DNS_CACHE,
@@ -85,5 +89,5 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[aiohttp.C
     try:
         yield client
     finally:
-        _sessions.pop(loop, None)
+        _sessions.pop(key, None)
         await client.close()

@@ -19,6 +19,7 @@ from core.admin.parts import (
 from core.errors import ProviderFailed
 from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind, provider_kinds
+from llm.providers.base import Preset, ProviderKind
 from llm.services import (
     ProviderChanges,
     provider_create,
@@ -32,6 +33,20 @@ from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
 STATE_LABELS = {"closed": "success", "open": "danger", "half_open": "warning"}
 HEALTH_LABELS = {"unknown": "default", "healthy": "success", "failing": "danger"}
+
+
+PRESET = ":"  # between a kind's slug and its preset's, in what is chosen
+
+
+def _choices_of(kind: ProviderKind) -> list[tuple[str, str]]:
+    presets = [(f"{kind.slug}{PRESET}{preset.slug}", preset.title) for preset in kind.presets]
+    return [(kind.slug, kind.title), *presets]
+
+
+def _chosen(choice: str) -> tuple[ProviderKind | None, Preset | None]:
+    slug, _, name = choice.partition(PRESET)
+    kind = provider_kind(slug)
+    return kind, next((preset for preset in kind.presets if preset.slug == name), None) if kind else None
 
 
 class ProviderForm(SchemaServiceForm):
@@ -64,11 +79,13 @@ class ProviderForm(SchemaServiceForm):
 
     def choices(self) -> list[tuple[str, str]]:
         provider = self.instance
-        kinds = [(kind.slug, kind.title) for kind in provider_kinds() if provider is None or kind.slug == provider.kind]
-        return kinds or [(provider.kind, f"{provider.kind} (not installed)")]
+        if provider is None:
+            return [choice for kind in provider_kinds() for choice in _choices_of(kind)]
+        kind = provider_kind(provider.kind)
+        return [(provider.kind, kind.title if kind else f"{provider.kind} (not installed)")]
 
     def _fit_kind(self) -> None:
-        kind = provider_kind(self.chosen)
+        kind, preset = _chosen(self.chosen)
         stored = self.instance is not None and self.instance.secret is not None
         if kind is None or kind.api_key == "none" or not stored:
             self.fields.pop("remove_api_key")
@@ -79,13 +96,20 @@ class ProviderForm(SchemaServiceForm):
                 self.fields.pop(name)
         if "base_url" in self.fields:
             self.fields["base_url"].widget.attrs["placeholder"] = kind.default_base_url
+        if preset:
+            self.initial["base_url"] = preset.base_url
+            self.fields["api_key"].required = preset.api_key == "required"
         if "api_key" in self.fields and stored:
             last = f", ends in …{self.instance.secret_last4}" if self.instance.secret_last4 else ""
             self.fields["api_key"].widget.attrs["placeholder"] = f"stored{last}; type to replace"
 
     def schema_of(self, choice: str) -> dict[str, Any] | None:
-        kind = provider_kind(choice)
+        kind, _ = _chosen(choice)
         return kind.Settings.model_json_schema() if kind else None
+
+    def first_document(self) -> dict[str, Any]:
+        _, preset = _chosen(self.chosen)
+        return preset.settings if preset else {}
 
     def clean(self) -> dict[str, Any]:
         found = self.cleaned_data
@@ -101,7 +125,7 @@ class ProviderForm(SchemaServiceForm):
             return provider_create(
                 actor=self.actor,
                 slug=found["slug"],
-                kind=self.chosen,
+                kind=self.chosen.partition(PRESET)[0],
                 base_url=base_url,
                 api_key=key,
                 settings=self.document_value(),

@@ -1,7 +1,7 @@
 """From the bytes that providers send to deltas: chunks of a stream, or a whole answer with `message` for `delta`."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -9,6 +9,8 @@ import orjson
 
 from llm.exceptions import BadAnswer, ProviderError
 from llm.wire import Delta, ToolCallDelta, Usage
+
+T = TypeVar("T")
 
 
 class WireFunction(msgspec.Struct):
@@ -60,12 +62,24 @@ def decode_chunk(data: bytes) -> WireChunk:
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
-        return msgspec.convert(_straighten(_loads(data)), WireChunk, strict=False)
+        return msgspec.convert(_straighten(loads(data)), WireChunk, strict=False)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise BadAnswer("The provider sent something that is no part of a chat completion.") from None
 
 
-def _loads(data: bytes) -> Any:
+def decode_as(kind: type[T], data: bytes) -> T:
+    """An event of another wire than OpenAI's, as a struct; the same leniency, the same errors."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return msgspec.convert(loads(data), kind, strict=False)
+    except (ValueError, TypeError, RecursionError):
+        raise BadAnswer("The provider sent something that is no part of an answer.") from None
+
+
+def loads(data: bytes) -> Any:
     """JSON with broken characters replaced: cut UTF-8, and halves of surrogate pairs."""
     text = data.decode("utf-8", "replace")
     try:

@@ -31,7 +31,7 @@ class SchemaServiceForm(ServiceForm):
         self.fields[self.chooser].initial = self.chosen
         self.switched = self.is_bound and data.get(f"{self.document}-of") != self.chosen
         self.schema = self.schema_of(self.chosen)
-        stored = self.stored_document() if self.chosen == self.stored_choice() else {}
+        stored = self.stored_document() if self.chosen == self.stored_choice() else self.first_document()
         bound = data if self.is_bound and not self.switched else None
         self.parts = SchemaForm(self.schema, prefix=self.document, data=bound, value=stored) if self.schema else None
 
@@ -52,6 +52,10 @@ class SchemaServiceForm(ServiceForm):
 
     def stored_choice(self) -> str:
         return str(getattr(self.instance, self.chooser, "")) if self.instance else ""
+
+    def first_document(self) -> dict[str, Any]:
+        """What stands in the fields of a choice that is not the stored one."""
+        return {}
 
     def stored_document(self) -> dict[str, Any]:
         return dict(getattr(self.instance, self.document)) if self.instance else {}

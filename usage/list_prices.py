@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+FREE = "free"  # the vendor of what runs on this machine
 DATA = Path(__file__).parent / "data" / "prices.json"
 KINDS_OF_TOKENS = {
     "input": "input_mtok",

@@ -8,10 +8,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage.list_prices import ListPrice, UnitPrices, list_price
+from usage.list_prices import FREE, ListPrice, UnitPrices, list_price
 from usage.models import Price
 
-FREE = "free"  # the vendor of what runs on this machine
 MILLION = Decimal(1_000_000)
 MONEY_STEP = Decimal("1e-12")
 CACHE_SECONDS = 4.0  # another process sees a changed price within 5 s

@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from core.api import JSONObject, StrictSerializer, Text
 from llm.models import EndpointHealth, Provider
-from llm.providers.base import ProviderKind
+from llm.providers.base import Preset, ProviderKind
 from llm.selectors import provider_models
 
 NEEDS = ("required", "optional", "none")
@@ -49,6 +49,14 @@ class ProviderOutput(serializers.Serializer[Provider]):
         return provider_models(provider)
 
 
+class PresetOutput(serializers.Serializer[Preset]):
+    slug = serializers.CharField()
+    title = serializers.CharField()
+    base_url = serializers.CharField(help_text="A part in capitals is to be replaced.")
+    api_key = serializers.ChoiceField(NEEDS)
+    settings = JSONObject()
+
+
 class KindOutput(serializers.Serializer[ProviderKind]):
     slug = serializers.CharField()
     title = serializers.CharField()
@@ -57,6 +65,7 @@ class KindOutput(serializers.Serializer[ProviderKind]):
     base_url = serializers.ChoiceField(NEEDS)
     api_key = serializers.ChoiceField(NEEDS)
     default_base_url = serializers.CharField(allow_blank=True)
+    presets = PresetOutput(many=True, help_text="Services that the kind reaches, and what to fill in for each.")
     models = serializers.SerializerMethodField()
     settings_schema = serializers.SerializerMethodField()
 

@@ -6,18 +6,35 @@ import sys
 from functools import cache
 from importlib.metadata import entry_points
 
+from llm.providers.anthropic import AnthropicKind
 from llm.providers.base import ProviderKind
+from llm.providers.cohere import CohereKind
+from llm.providers.google import GoogleKind
+from llm.providers.huggingface import HuggingFaceKind
 from llm.providers.local import LocalKind, local_server
+from llm.providers.mistral import MistralKind
+from llm.providers.ollama import OllamaKind
 from llm.providers.openai import OpenAIKind
 from llm.providers.scripted import ScriptedKind
 
 ENTRY_POINTS = "agentsite.providers"
+OURS = (
+    OpenAIKind,
+    AnthropicKind,
+    GoogleKind,
+    MistralKind,
+    CohereKind,
+    HuggingFaceKind,
+    OllamaKind,
+    LocalKind,
+    ScriptedKind,
+)
 logger = logging.getLogger(__name__)
 
 
 @cache
 def _kinds() -> dict[str, ProviderKind]:
-    kinds: dict[str, ProviderKind] = {kind.slug: kind for kind in (OpenAIKind(), LocalKind(), ScriptedKind())}
+    kinds: dict[str, ProviderKind] = {kind.slug: kind() for kind in OURS}
     for point in entry_points(group=ENTRY_POINTS):
         try:
             kind = point.load()

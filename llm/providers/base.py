@@ -58,6 +58,17 @@ class ProviderSettings(BaseModel):
     limits: LimitSettings = Field(default_factory=LimitSettings, title="Limits")
 
 
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A service that a kind reaches: what to fill in for it. A `base_url` may hold a part in capitals to replace."""
+
+    slug: str
+    title: str
+    base_url: str
+    api_key: Need = "required"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
 class Adapter(ABC):
     """Speaks one provider's wire. Raises `llm.exceptions` only, whatever the provider or its SDK raises."""
 
@@ -71,6 +82,12 @@ class CompletingAdapter(Adapter):
 
     @abstractmethod
     async def complete(self, request: ChatRequest) -> Completion: ...
+
+
+class RemoteAdapter(Adapter):
+    @abstractmethod
+    async def list_models(self) -> list[str]:
+        """Sorted names, from the provider."""
 
 
 class ProviderKind(ABC):
@@ -91,6 +108,7 @@ class ProviderKind(ABC):
     vendor: ClassVar[str] = ""
     static_models: ClassVar[Sequence[str] | None] = None
     remote: ClassVar[bool] = True
+    presets: ClassVar[Sequence[Preset]] = ()
     install: ClassVar[str] = ""  # the command that installs what the kind needs
 
     def installed(self) -> bool:
@@ -107,3 +125,16 @@ class ProviderKind(ABC):
     @abstractmethod
     async def list_models(self, connection: ProviderConnection) -> list[str]:
         """Asks the provider, which proves the address and the credential; raises `llm.exceptions`."""
+
+
+class RemoteKind(ProviderKind):
+    """A kind whose providers are somewhere in a network, and know their models."""
+
+    base_url: ClassVar[Need] = "optional"
+    api_key: ClassVar[Need] = "required"
+
+    @abstractmethod
+    def open(self, connection: ProviderConnection) -> RemoteAdapter: ...
+
+    async def list_models(self, connection: ProviderConnection) -> list[str]:
+        return await self.open(connection).list_models()

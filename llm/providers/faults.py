@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible provider's failure means. Shared by every kind that speaks HTTP."""
+"""What a provider's failure means, whatever its wire: the one place where it becomes one of `llm.exceptions`."""
 
 import re
 import time
@@ -29,12 +29,41 @@ _CONTEXT = re.compile(
 _QUOTA = re.compile(
     r"insufficient.?(quota|balance|credit|funds)|billing|payment|out of credits|exceeded your current quota"
 )
+_CREDIT = re.compile(r"credit balance is too low")
 _FILTER = re.compile(r"content.?(filter|policy|management)|safety")
+_BAD_KEY = re.compile(r"api.?key.?(not valid|invalid|expired)")
+_NO_MODEL = ("model_not_found", "model_not_supported", "invalid_model", "deploymentnotfound")
+# What providers call a failure where they give no status: in an event of a stream that began with 200.
+STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    # Google's
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A provider's own words, read to be understood and never shown. `status` is None inside a 200 stream."""
+    """A provider's own words, read to be understood and never shown. `status` is None where none was told.
+
+    `comes_back`: the provider says in its own words when to try again, so its quota is one of minutes, not of money.
+    """
 
     status: int | None
     code: str = ""
@@ -42,6 +71,7 @@ class Fault:
     message: str = ""
     param: str = ""
     retry_after: float | None = None
+    comes_back: bool = False
 
     @property
     def words(self) -> str:
@@ -57,16 +87,29 @@ def read_fault(status: int | None, body: bytes | Any, headers: Mapping[str, str]
     """`body` is the answer's bytes, or what stood in the `error` field of a chunk."""
     error = _error_of(body)
     code = error.get("code")
-    if status is None and isinstance(code, int):
-        status = code
+    kind = str(error.get("type") or error.get("status") or "")
+    if status is None:
+        status = code if isinstance(code, int) else STATUS_OF_TYPE.get(kind)
+    delay = _retry_delay(error.get("details"))
+    wait = retry_after(headers or {})
     return Fault(
         status=status,
         code=str(code or ""),
-        type=str(error.get("type") or error.get("status") or ""),
+        type=kind,
         message=str(error.get("message") or error.get("detail") or "")[:2000],
         param=str(error.get("param") or ""),
-        retry_after=retry_after(headers or {}),
+        retry_after=delay if wait is None else wait,
+        comes_back=delay is not None,
     )
+
+
+def _retry_delay(details: Any) -> float | None:
+    """Seconds, from Google's RetryInfo: `{"retryDelay": "34.07s"}` among the details of an error."""
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and (seconds := _number(delay.removesuffix("s"))) is not None:
+            return min(seconds, LONGEST_WAIT)
+    return None
 
 
 def _error_of(body: bytes | Any) -> dict[str, Any]:
@@ -117,14 +160,14 @@ def _until(date: str) -> float | None:
 def to_error(fault: Fault, request: ChatRequest | None = None) -> ApplicationError:
     """Ours for theirs."""
     status = fault.status
-    if status == 402 or (status in (None, 403, 429) and _QUOTA.search(fault.words)):
+    if _is_out_of_money(fault):
         message = "The provider refuses to serve this account: its quota or credit is used up."
         return ProviderError(message, code="provider_quota_exhausted", retryable=False)
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and _BAD_KEY.search(fault.words)):
         return ProviderAuthentication(
             "The provider refused the credential. Check the provider's API key and its rights."
         )
-    if status == 404:
+    if status == 404 or (status == 400 and fault.code.lower() in _NO_MODEL):
         return _not_found(request)
     if status == 429 or "rate_limit" in fault.words:
         return ProviderRateLimited("The provider's rate limit is reached.", retry_after=fault.retry_after)
@@ -138,6 +181,12 @@ def to_error(fault: Fault, request: ChatRequest | None = None) -> ApplicationErr
     if status is None and _CONTEXT.search(fault.words):
         return _rejected(fault, request)
     return ProviderError("The provider failed.", retry_after=fault.retry_after)
+
+
+def _is_out_of_money(fault: Fault) -> bool:
+    if fault.status == 402 or (fault.status == 400 and _CREDIT.search(fault.words)):
+        return True
+    return fault.status in (None, 403, 429) and not fault.comes_back and bool(_QUOTA.search(fault.words))
 
 
 def _not_found(request: ChatRequest | None) -> ApplicationError:

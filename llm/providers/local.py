@@ -21,7 +21,7 @@ from llm.exceptions import ProviderError
 from llm.providers.base import Adapter, CompletingAdapter, ProviderConnection, ProviderKind
 from llm.providers.local_child import CONTEXT_TOKENS
 from llm.wire import ChatRequest, Completion, Delta
-from usage.prices import FREE
+from usage.list_prices import FREE
 
 logger = logging.getLogger(__name__)
 
@@ -129,13 +129,14 @@ class LocalAdapter(CompletingAdapter):
         return await (await self._wire()).complete(request)
 
     async def _wire(self) -> CompletingAdapter:
-        from llm.providers.openai_wire import OpenAIAdapter  # aiohttp, on first use
+        from llm.providers.http import Upstream  # aiohttp, on first use
+        from llm.providers.openai_wire import OpenAIAdapter
 
         running = local_server.running()
         if running is None:
             running = await asyncio.to_thread(local_server.ensure)
         headers = {"Authorization": f"Bearer {running.api_key}"}
-        return OpenAIAdapter(slug=self._slug, base_url=f"{running.url}/v1", headers=headers)
+        return OpenAIAdapter(Upstream(slug=self._slug, base_url=f"{running.url}/v1", headers=headers, own=True))
 
 
 class LocalKind(ProviderKind):

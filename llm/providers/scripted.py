@@ -16,7 +16,7 @@ from llm.exceptions import ProviderError, ProviderRateLimited, StreamTruncated
 from llm.providers.base import Adapter, ProviderConnection, ProviderKind
 from llm.providers.script import Call, Fail, Finish, Word, plan_answer, text_of
 from llm.wire import ChatRequest, Delta, ToolCallDelta, Usage
-from usage.prices import FREE
+from usage.list_prices import FREE
 
 
 class ScriptedAdapter(Adapter):

@@ -66,6 +66,23 @@ def test_another_host_needs_the_secret_again(olga: Client, provider: Provider) -
     assert "leads to another host" in text_of(response)
 
 
+def test_a_preset_fills_in_what_its_service_needs(olga: Client, acme: Tenant) -> None:
+    content = text_of(page(olga, "llm/provider/add/?kind=openai:azure"))
+    assert 'value="https://YOUR-RESOURCE.openai.azure.com/openai/v1"' in content
+    assert "selected>api-key</option>" in content
+    form = {"slug": "azure", "kind": "openai:azure", "settings-of": "openai:azure", "settings-key_header": '"api-key"'}
+    unnamed = post(olga, "llm/provider/add/", {**form, "base_url": "https://acme.openai.azure.com/openai/v1"})
+    assert "This field is required." in text_of(unnamed)
+    filled = {**form, "base_url": "https://acme.openai.azure.com/openai/v1", "api_key": SECRET}
+    response = post(olga, "llm/provider/add/", filled)
+    assert response.status_code == 302, text_of(response)
+    with tenant_context(acme.id):
+        provider = Provider.objects.get(slug="azure")
+    assert (provider.kind, provider.settings["key_header"]) == ("openai", "api-key")
+    assert secret_of(provider) == SECRET
+    assert "openai:azure" not in text_of(page(olga, f"llm/provider/{provider.id}/change/"))
+
+
 def test_the_connection_is_tested_by_post_only(olga: Client, acme: Tenant) -> None:
     post(olga, "llm/provider/add/", {"slug": "scripted", "kind": "scripted", "settings-of": "scripted"})
     with tenant_context(acme.id):

@@ -6,6 +6,7 @@ from llm import cache, circuits
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
 from tests.llm.metering import RecordingMeter, metered
+from tests.llm.playing import Player, playing
 from tests.llm.upstream import Upstream, running_upstream
 
 
@@ -19,6 +20,18 @@ def _upstream() -> Iterator[Upstream]:
 def upstream(_upstream: Upstream) -> Upstream:
     _upstream.reset()
     return _upstream
+
+
+@pytest.fixture(scope="session")
+def _player() -> Iterator[Player]:
+    with playing() as player:
+        yield player
+
+
+@pytest.fixture
+def player(_player: Player) -> Player:
+    _player.reset()
+    return _player
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 from core.errors import ApplicationError
 from llm.calls import CallOutcome
-from llm.providers import openai_wire
 from tests.llm.doors import HELLO, Planned, Told, ask, at, nothing_left
 from tests.llm.metering import RecordingMeter
 from tests.llm.upstream import SECRET_TEXT, Upstream
@@ -163,7 +162,3 @@ async def test_the_faults_take_a_connection_no_longer_than_the_call(upstream: Up
     results = await asyncio.gather(*(ask(call, stream=True, told=Told()) for call in calls), return_exceptions=True)
     assert all(isinstance(result, ApplicationError) for result in results), results
     await nothing_left()
-
-
-def test_the_connections_deadline_is_bounded() -> None:
-    assert 0 < openai_wire.CONNECT_TIMEOUT <= 10

@@ -84,3 +84,34 @@ def test_faults_within_a_stream(fault: Fault, kind: type) -> None:
 def test_only_identifiers_are_logged() -> None:
     assert Fault(400, code="model_not_found").safe_code == "model_not_found"
     assert Fault(400, code="key sk-123 is wrong").safe_code == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [
+        (
+            400,
+            {"message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"},
+            "provider_authentication",
+        ),
+        (
+            400,
+            {"message": "Your credit balance is too low", "type": "invalid_request_error"},
+            "provider_quota_exhausted",
+        ),
+        (429, {"message": "You exceeded your current quota, check your plan and billing"}, "provider_quota_exhausted"),
+        (None, {"type": "authentication_error"}, "provider_authentication"),
+        (None, {"type": "overloaded_error"}, "provider_error"),
+        (None, {"status": "DEADLINE_EXCEEDED"}, "provider_timeout"),
+    ],
+)
+def test_what_providers_call_it(status: int | None, error: Any, code: str) -> None:
+    assert to_error(read_fault(status, {"error": error}), REQUEST).code == code
+
+
+def test_googles_quota_of_a_minute_comes_back() -> None:
+    """The same words as for a plan that is used up, but for when to try again."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}, "x", {"retryDelay": 3}]
+    body = {"error": {"message": "You exceeded your current quota, check your billing", "details": details}}
+    error = to_error(read_fault(429, body), REQUEST)
+    assert (error.code, error.retry_after) == ("provider_rate_limited", 34.5)

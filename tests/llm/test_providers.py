@@ -271,14 +271,22 @@ def test_kinds(viewer: Actor) -> None:
     response = viewer.get("providers/kinds")
     assert response.status_code == 200
     kinds = {kind["slug"]: kind for kind in response.json()["data"]}
-    assert list(kinds) == ["openai", "local", "scripted"]
+    assert list(kinds) == OURS
     assert kinds["openai"]["default_base_url"] == "https://api.openai.com/v1"
     assert kinds["openai"]["settings_schema"]["properties"].keys() == {
-        "limits",
-        "organization",
-        "project",
-        "stream_usage",
+        *("limits", "organization", "project", "stream_usage", "max_tokens_only", "key_header", "api_version")
     }
+    assert [preset["slug"] for preset in kinds["openai"]["presets"]] == [
+        *("azure", "groq", "deepseek", "openrouter", "together", "vllm", "localai")
+    ]
+    assert kinds["openai"]["presets"][0] == {
+        "slug": "azure",
+        "title": "Azure OpenAI",
+        "base_url": "https://YOUR-RESOURCE.openai.azure.com/openai/v1",
+        "api_key": "required",
+        "settings": {"key_header": "api-key"},
+    }
+    assert all(kinds[name]["installed"] for name in kinds if name != "local")
     assert kinds["openai"]["settings_schema"]["additionalProperties"] is False
     assert (kinds["openai"]["models"], kinds["local"]["models"]) == (None, ["smollm2"])
     assert "pip install" in kinds["local"]["install"]
@@ -334,6 +342,9 @@ def test_deleted_while_it_was_tested(owner: Actor, in_acme: Tenant) -> None:
         _end_test(owner.principal, provider, ProviderTest(True, "ok", [], 1))
 
 
+OURS = ["openai", "anthropic", "google", "mistral", "cohere", "huggingface", "ollama", "local", "scripted"]
+
+
 class OtherSettings(ProviderSettings):
     level: int = 1
 
@@ -354,7 +365,7 @@ def test_third_party_kinds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     monkeypatch.setattr(providers, "entry_points", lambda group: points)
     providers._kinds.cache_clear()
     try:
-        assert [kind.slug for kind in provider_kinds()] == ["openai", "local", "scripted", "other"]
+        assert [kind.slug for kind in provider_kinds()] == [*OURS, "other"]
         assert provider_kind("other") is OTHER
         assert provider_kind("scripted") is not IMPOSTOR
     finally:

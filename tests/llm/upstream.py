@@ -253,26 +253,31 @@ async def _parts(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 @contextmanager
 def running_upstream() -> Iterator[Upstream]:
-    """In a thread with a loop of its own, so that synchronous tests can use it."""
     upstream = Upstream()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_post("/v1/chat/completions", upstream.chat)
+    app.router.add_get("/v1/models", upstream.models)
+    with served(app) as url:
+        upstream.url = f"{url}/v1"
+        yield upstream
+
+
+@contextmanager
+def served(app: web.Application) -> Iterator[str]:
+    """The address of an application in a thread with a loop of its own, so that synchronous tests can use it."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", upstream.chat)
-        app.router.add_get("/v1/models", upstream.models)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner
 
     runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:
-        yield upstream
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(70)
         loop.call_soon_threadsafe(loop.stop)

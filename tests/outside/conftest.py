@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.llm.upstream import Upstream, running_upstream
+from tests.outside.kinds import KINDS
 from tests.outside.processes import free_port, running
 from tests.outside.site import CHECKOUT, Server, Site, new_database, new_site, serving
 
@@ -87,6 +88,24 @@ def server(request: pytest.FixtureRequest) -> Server:
 def mock_model(uvicorn: Server, aimock: str) -> str:
     """A model of acme that aimock answers for."""
     return make_provider(uvicorn, "mock", aimock) + "/gpt-4o"
+
+
+@pytest.fixture(scope="session")
+def kinds(uvicorn: Server, aimock: str) -> dict[str, str]:
+    """The names of models of acme that aimock answers for, each through another kind of provider."""
+    root = aimock.removesuffix("/v1")
+    with uvicorn.client() as http:
+        for slug, kind in KINDS.items():
+            body = {
+                "slug": f"kind-{slug}",
+                "kind": kind.kind,
+                "base_url": root + kind.path,
+                "api_key": "mock-key",
+                "settings": kind.settings,
+            }
+            response = http.post("providers", json=body)
+            assert response.status_code == 201, response.text
+    return {slug: f"kind-{slug}/{kind.model}" for slug, kind in KINDS.items()}
 
 
 @pytest.fixture(scope="session")

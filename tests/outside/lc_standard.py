@@ -1,7 +1,7 @@
 """LangChain's standard suite for chat models, against an OpenAI-compatible address.
 
 Run by `test_langchain.py` in a pytest of its own, since it needs one event loop for all its tests.
-Environment: BASE_URL, API_KEY, MODEL.
+Environment: BASE_URL, API_KEY, MODELS (their names, with blanks between): each has a class of tests of its own.
 """
 
 import os
@@ -11,7 +11,9 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 
-class TestChat(ChatModelIntegrationTests):
+class ChatTests(ChatModelIntegrationTests):
+    served: str
+
     @property
     def chat_model_class(self) -> type[ChatOpenAI]:
         return ChatOpenAI
@@ -19,7 +21,7 @@ class TestChat(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {
-            "model": os.environ["MODEL"],
+            "model": self.served,
             "base_url": os.environ["BASE_URL"],
             "api_key": os.environ["API_KEY"],
             "max_retries": 0,
@@ -34,7 +36,7 @@ class TestChat(ChatModelIntegrationTests):
 
     @property
     def model_override_value(self) -> str:
-        return os.environ["MODEL"]
+        return self.served
 
     # These inputs would be fetched from public addresses.
     @property
@@ -48,3 +50,7 @@ class TestChat(ChatModelIntegrationTests):
     @property
     def supports_audio_inputs(self) -> bool:
         return False
+
+
+for number, name in enumerate(os.environ["MODELS"].split()):
+    globals()[f"TestChat{number}"] = type(f"TestChat{number}", (ChatTests,), {"served": name, "__module__": __name__})

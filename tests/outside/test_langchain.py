@@ -1,10 +1,13 @@
-"""LangChain's standard suite passes through the platform as it passes with the provider alone."""
+"""LangChain's standard suite passes through the platform, with each kind behind it, as with the provider alone."""
 
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
 
 from tests.outside.site import CHECKOUT, Server
 
@@ -13,16 +16,21 @@ LOOPS = "asyncio_default_test_loop_scope=session", "asyncio_default_fixture_loop
 PASSES = 43  # with the mock provider alone, too
 
 
-def run_suite(base_url: str, api_key: str, model: str, report: Path) -> dict[str, str]:
-    """The outcome of each test: passed, skipped, failed or error."""
+def run_suite(base_url: str, api_key: str, models: list[str], report: Path) -> dict[tuple[str, str], str]:
+    """The outcome of each test of each model: passed, skipped, failed or error."""
     options = [option for value in ("asyncio_mode=auto", *LOOPS) for option in ("-o", value)]
     alone = ["--noconftest", "-c", os.devnull, "--rootdir", str(CHECKOUT), "-p", "no:cacheprovider", "-p", "no:django"]
     command = [sys.executable, "-m", "pytest", "-q", *alone, *options, f"--junit-xml={report}", str(SUITE)]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    env = {**kept, "BASE_URL": base_url, "API_KEY": api_key, "MODEL": model, "NO_PROXY": "127.0.0.1"}
+    env = {**kept, "BASE_URL": base_url, "API_KEY": api_key, "MODELS": " ".join(models), "NO_PROXY": "127.0.0.1"}
     result = subprocess.run(command, env=env, cwd=report.parent, capture_output=True, text=True, timeout=110)
     assert report.exists(), result.stdout + result.stderr
-    return {case.get("name", ""): _outcome(case) for case in ElementTree.parse(report).iter("testcase")}
+    cases = ElementTree.parse(report).iter("testcase")
+    return {(_model(case, models), case.get("name", "")): _outcome(case) for case in cases}
+
+
+def _model(case: ElementTree.Element, models: list[str]) -> str:
+    return models[int(case.get("classname", "").rpartition("TestChat")[2])]
 
 
 def _outcome(case: ElementTree.Element) -> str:
@@ -31,8 +39,13 @@ def _outcome(case: ElementTree.Element) -> str:
     return f"failed: {text}" if kind in ("failed", "error") else kind
 
 
-def test_langchains_standard_suite(uvicorn: Server, mock_model: str, tmp_path: Path) -> None:
-    outcomes = run_suite(uvicorn.api, uvicorn.site.key("acme"), mock_model, tmp_path / "report.xml")
-    faults = [outcome for outcome in outcomes.values() if outcome.startswith("failed")]
+@pytest.mark.parametrize("slugs", [("openai", "anthropic", "google", "cohere"), ("mistral", "huggingface", "ollama")])
+def test_langchains_standard_suite(
+    uvicorn: Server, kinds: dict[str, str], tmp_path: Path, slugs: tuple[str, ...]
+) -> None:
+    models = [kinds[slug] for slug in slugs]
+    outcomes = run_suite(uvicorn.api, uvicorn.site.key("acme"), models, tmp_path / "report.xml")
+    faults = [f"{case}: {outcome}" for case, outcome in outcomes.items() if outcome.startswith("failed")]
     assert not faults, "\n\n".join(faults)
-    assert list(outcomes.values()).count("passed") == PASSES
+    passed = Counter(model for (model, _), outcome in outcomes.items() if outcome == "passed")
+    assert passed == dict.fromkeys(models, PASSES)

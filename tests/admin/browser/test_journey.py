@@ -240,6 +240,18 @@ PAGES = [
 ]
 
 
+def test_a_preset_fills_in_a_provider(desktop: Operator) -> None:
+    page = desktop.page
+    desktop.open("llm/provider/add/")
+    page.select_option("[name=kind]", label="Azure OpenAI")
+    expect(page.locator("[name=base_url]")).to_have_value("https://YOUR-RESOURCE.openai.azure.com/openai/v1")
+    expect(page.locator("[name=settings-key_header] option:checked")).to_have_text("api-key")
+    desktop.shot("provider-preset")
+    page.select_option("[name=kind]", label="Anthropic")
+    expect(page.locator("[name=base_url]")).to_have_value("")
+    expect(page.locator("[name=settings-max_tokens]")).to_have_value("8192")
+
+
 def test_axe_finds_nothing_serious(operator: Operator, talked: dict[str, Any]) -> None:
     ids = {**talked, "scripted": agent_of(operator, "scripted")}
     chosen = [path for path in PAGES if operator.look == "light" or path.endswith("*")]
