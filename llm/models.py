@@ -2,11 +2,25 @@ from typing import Any
 
 from django.db import models
 
+from core.rls import TenantForeignKey
 from tenants.models import TenantModel
 
 
-class Provider(TenantModel):
-    """A tenant's access to a model provider. Its models are addressed as `slug/model`."""
+class KeyFields(models.Model):
+    """A provider's API key and its limits: requests and tokens per minute, calls at once; None knows no limit."""
+
+    secret = models.BinaryField(null=True, editable=False)
+    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
+    rpm = models.PositiveIntegerField(null=True)
+    tpm = models.PositiveIntegerField(null=True)
+    concurrent = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        abstract = True
+
+
+class Provider(KeyFields, TenantModel):
+    """A tenant's access to a model provider, with its main key. Its models are addressed as `slug/model`."""
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", "Not tested"
@@ -16,8 +30,6 @@ class Provider(TenantModel):
     slug = models.SlugField(max_length=63)
     kind = models.CharField(max_length=32)
     base_url = models.CharField(max_length=500, blank=True)
-    secret = models.BinaryField(null=True, editable=False)
-    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
     settings: Any = models.JSONField(default=dict, blank=True)
     model_names: Any = models.JSONField(default=list, blank=True)
     health = models.CharField(max_length=16, choices=Health, default=Health.UNKNOWN, editable=False)
@@ -32,3 +44,67 @@ class Provider(TenantModel):
 
     def __str__(self) -> str:
         return self.slug
+
+
+class ProviderKey(KeyFields, TenantModel):
+    """One more key of a provider, between which and the main one calls are balanced by what their limits have left."""
+
+    provider = TenantForeignKey(Provider, on_delete=models.CASCADE, related_name="keys")
+    label = models.CharField(max_length=63)
+    enabled = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "provider_key"
+        ordering = ["label"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "provider", "label"], name="provider_key_label")]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Route(TenantModel):
+    """A model name, `route/slug`, that chooses among its targets for each request.
+
+    `continues`: when a target fails after its first token, the next one goes on from what was said.
+    """
+
+    slug = models.SlugField(max_length=63)
+    name = models.CharField(max_length=120, blank=True)
+    strategy = models.CharField(max_length=32)
+    settings: Any = models.JSONField(default=dict, blank=True)
+    continues = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "route"
+        ordering = ["slug"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="route_slug")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class RouteTarget(TenantModel):
+    """A model that a route may choose. Which of weight, rule and variant count is said by the route's strategy."""
+
+    route = TenantForeignKey(Route, on_delete=models.CASCADE, related_name="targets")
+    position = models.PositiveSmallIntegerField()
+    provider = TenantForeignKey(Provider, on_delete=models.RESTRICT, related_name="+")
+    model = models.CharField(max_length=255)
+    weight = models.PositiveIntegerField(default=1)
+    rule = models.CharField(max_length=500, blank=True)
+    variant = models.CharField(max_length=63, blank=True)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        db_table = "route_target"
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "route", "position"], name="route_target_position"),
+        ]
+        indexes = [models.Index(fields=["tenant", "provider"], name="route_target_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.provider.slug}/{self.model}"

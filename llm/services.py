@@ -14,10 +14,11 @@ from core.crypto import encrypt
 from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
+from llm.connections import provider_connection
 from llm.models import Provider
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
-from llm.selectors import forget_connection, provider_connection, provider_get
+from llm.selectors import forget_connection, provider_get
 from llm.validation import ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal

@@ -51,10 +51,11 @@ class ModelTarget:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A target to try, and why; the request is sent to it with the target's model."""
+    """A target to try, and why; the request is sent to it with the target's model. `variant`: of an A/B test."""
 
     target: ModelTarget
     reason: str
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

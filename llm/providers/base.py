@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -13,11 +13,22 @@ from llm.wire import ChatRequest, Completion, Delta
 Need = Literal["required", "optional", "none"]
 
 
+class KeyLimits(NamedTuple):
+    """Of one key: requests and tokens per minute, calls at once; None knows no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrent: int | None = None
+
+
+NO_LIMITS = KeyLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderConnection:
     """A tenant's provider row, decrypted: all that an adapter may know about the tenant.
 
-    `key_id` tells the keys of a provider apart that has several.
+    `key_id` tells the keys of a provider apart that has several; the main one has none.
     """
 
     slug: str
@@ -27,6 +38,7 @@ class ProviderConnection:
     settings: dict[str, Any] = field(default_factory=dict)
     tenant_id: UUID | None = None
     key_id: str = ""
+    limits: KeyLimits = NO_LIMITS
 
 
 class ProviderSettings(BaseModel):
