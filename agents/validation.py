@@ -9,8 +9,9 @@ import orjson
 from agents.models import AgentVersion
 from core.errors import NotFound
 from core.validation import config_faults, parse_config, slug_faults
-from llm.models import Provider
+from llm.models import Provider, Route
 from llm.providers import provider_kind
+from llm.routing.routed import PREFIX as ROUTE
 from llm.selectors import provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
@@ -129,7 +130,12 @@ def _limit_faults(values: Mapping[str, Any]) -> list[Fault]:
 def _check_model(report: Report, actor: Principal, name: str) -> None:
     slug, _, model = name.partition("/")
     if not (slug and model) or len(name) > MAX_MODEL or not name.isprintable() or " " in name:
-        report.errors.append(fault("model", "invalid", "Write the model as provider_slug/model, without blanks."))
+        report.errors.append(
+            fault("model", "invalid", "Write the model as provider/model or route/slug, without blanks.")
+        )
+        return
+    if slug == ROUTE:
+        _check_route(report, actor, model)
         return
     provider = Provider.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
     if provider is None:
@@ -146,6 +152,15 @@ def _check_model(report: Report, actor: Principal, name: str) -> None:
     elif not known:
         message = f"Whether '{slug}' has the model '{model}' is unknown until the provider is tested."
         report.warnings.append(fault("model", "model_unverified", message))
+
+
+def _check_route(report: Report, actor: Principal, slug: str) -> None:
+    route = Route.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
+    if route is None:
+        report.errors.append(fault("model", "unknown_route", f"There is no route '{slug}'."))
+    elif not route.is_active:
+        message = f"The route '{slug}' is switched off: the agent cannot answer until it is switched on."
+        report.warnings.append(fault("model", "route_inactive", message))
 
 
 def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:

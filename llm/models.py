@@ -91,7 +91,7 @@ class RouteTarget(TenantModel):
 
     route = TenantForeignKey(Route, on_delete=models.CASCADE, related_name="targets")
     position = models.PositiveSmallIntegerField()
-    provider = TenantForeignKey(Provider, on_delete=models.RESTRICT, related_name="+")
+    provider = TenantForeignKey(Provider, on_delete=models.DO_NOTHING, related_name="+")  # the database refuses
     model = models.CharField(max_length=255)
     weight = models.PositiveIntegerField(default=1)
     rule = models.CharField(max_length=500, blank=True)

@@ -15,11 +15,11 @@ from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
 from llm.connections import provider_connection
-from llm.models import Provider
+from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
 from llm.selectors import forget_connection, provider_get
-from llm.validation import ProviderFields, change_faults, check_provider
+from llm.validation import LIMITS, ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -33,6 +33,9 @@ class ProviderChanges(TypedDict, total=False):
     base_url: str
     api_key: str | None
     settings: dict[str, Any]
+    rpm: int | None
+    tpm: int | None
+    concurrent: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,28 @@ def provider_create(
     base_url: str = "",
     api_key: str | None = None,
     settings: dict[str, Any] | None = None,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    concurrent: int | None = None,
 ) -> Provider:
-    """Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken."""
+    """The limits are those of the main key: requests and tokens per minute, calls at once; None knows none.
+
+    Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken."""
     authorize(actor, "provider.edit")
-    given = ProviderFields(slug, kind, base_url, settings or {}, has_secret=bool(api_key), api_key=api_key)
+    limits = {"rpm": rpm, "tpm": tpm, "concurrent": concurrent}
+    given = ProviderFields(slug, kind, base_url, settings or {}, bool(api_key), api_key, limits)
     check_provider(given)
     provider = Provider(
-        id=uuid7(), tenant_id=actor.tenant_id, slug=slug, kind=kind, base_url=base_url, settings=given.settings
+        id=uuid7(),
+        tenant_id=actor.tenant_id,
+        slug=slug,
+        kind=kind,
+        base_url=base_url,
+        settings=given.settings,
+        **limits,
     )
     if api_key:
-        _set_secret(provider, api_key)
+        set_secret(provider, api_key)
     _save(provider, force_insert=True)
     audit.record(actor=actor, action="provider.create", target=provider, after=_facts(provider))
     return provider
@@ -69,7 +84,7 @@ def provider_create(
 
 @transaction.atomic
 def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
-    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent uses it.
+    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent or a route uses it.
 
     The kind cannot change: when given, it is compared.
 
@@ -95,7 +110,7 @@ def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kin
 
 @transaction.atomic
 def provider_delete(*, actor: Principal, ref: str) -> None:
-    """Raises NotFound, and Conflict while an agent uses it."""
+    """Raises NotFound, and Conflict while an agent or a route uses it."""
     authorize(actor, "provider.edit")
     provider = _locked(actor, ref)
     refuse_if_used("provider", actor.tenant_id, provider.slug)
@@ -104,16 +119,17 @@ def provider_delete(*, actor: Principal, ref: str) -> None:
     provider.delete()
 
 
-async def provider_test(*, actor: Principal, ref: str) -> ProviderTest:
+async def provider_test(*, actor: Principal, ref: str, watching: bool = False) -> ProviderTest:
     """Ask the provider for its models, and keep what came of it. A provider that fails is a result, not an error.
 
-    No database connection is held while the provider answers.
+    `watching`: nobody asked, so the audit is told only when the health has changed. No database connection is held
+    while the provider answers.
     """
     provider, connection = await in_db_thread(_begin_test, actor, ref)
     started = time.monotonic()
     healthy, message, models = await _ask(connection)
     result = ProviderTest(healthy, message, models, int((time.monotonic() - started) * 1000))
-    await in_db_thread(_end_test, actor, provider, result)
+    await in_db_thread(_end_test, actor, provider, result, watching)
     return result
 
 
@@ -138,8 +154,9 @@ async def _ask(connection: ProviderConnection) -> tuple[bool, str, list[str]]:
 
 
 @transaction.atomic
-def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> None:
+def _end_test(actor: Principal, provider: Provider, result: ProviderTest, watching: bool = False) -> None:
     """Raises NotFound when the provider was deleted meanwhile."""
+    before = provider.health
     provider.health = Provider.Health.HEALTHY if result.healthy else Provider.Health.FAILING
     provider.health_message = result.message[:300]
     provider.health_checked_at = timezone.now()
@@ -148,7 +165,10 @@ def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> Non
     rows = Provider.objects.filter(tenant_id=actor.tenant_id, id=provider.id)
     if not rows.update(**fields, **found, health_checked_at=provider.health_checked_at):
         raise NotFound("The provider was deleted.")
-    audit.record(actor=actor, action="provider.test", target=provider, after=fields)
+    if provider.health != before or not watching:
+        audit.record(actor=actor, action="provider.test", target=provider, after=fields)
+    if provider.health != before:
+        _forget_on_commit(provider, provider.slug)
 
 
 def _locked(actor: Principal, ref: str) -> Provider:
@@ -163,16 +183,19 @@ def _apply(provider: Provider, changes: ProviderChanges) -> None:
     provider.slug = changes.get("slug", provider.slug)
     provider.base_url = changes.get("base_url", provider.base_url)
     provider.settings = changes.get("settings", provider.settings)
+    for name in LIMITS:
+        if name in changes:
+            setattr(provider, name, changes[name])  # type: ignore[literal-required]
     if "api_key" in changes:
-        _set_secret(provider, changes["api_key"])
+        set_secret(provider, changes["api_key"])
     provider.health, provider.health_message = Provider.Health.UNKNOWN, ""
 
 
-def _set_secret(provider: Provider, api_key: str | None) -> None:
+def set_secret(holder: Provider | ProviderKey, api_key: str | None) -> None:
     """The last four are shown of keys that are long enough to stay secret without them."""
-    context = f"{provider.tenant_id}:{provider.id}"
-    provider.secret = encrypt(api_key, context=context) if api_key else None
-    provider.secret_last4 = api_key[-4:] if api_key and len(api_key) >= 12 else ""
+    context = f"{holder.tenant_id}:{holder.id}"
+    holder.secret = encrypt(api_key, context=context) if api_key else None
+    holder.secret_last4 = api_key[-4:] if api_key and len(api_key) >= 12 else ""
 
 
 def _fields(provider: Provider, api_key: str | None) -> ProviderFields:
@@ -183,6 +206,7 @@ def _fields(provider: Provider, api_key: str | None) -> ProviderFields:
         provider.settings,
         has_secret=provider.secret is not None,
         api_key=api_key,
+        limits=_limits(provider),
     )
 
 
@@ -200,6 +224,10 @@ def _forget_on_commit(provider: Provider, slug: str) -> None:
     transaction.on_commit(lambda: forget_connection(tenant_id, slug))
 
 
+def _limits(provider: Provider) -> dict[str, int | None]:
+    return {name: getattr(provider, name) for name in LIMITS}
+
+
 def _facts(provider: Provider) -> dict[str, Any]:
     return {
         "slug": provider.slug,
@@ -208,4 +236,5 @@ def _facts(provider: Provider) -> dict[str, Any]:
         "settings": provider.settings,
         "api_key_last4": provider.secret_last4,
         "has_api_key": provider.secret is not None,
+        **_limits(provider),
     }

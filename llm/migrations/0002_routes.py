@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                 ('rule', models.CharField(blank=True, max_length=500)),
                 ('variant', models.CharField(blank=True, max_length=63)),
                 ('enabled', models.BooleanField(default=True)),
-                ('provider', core.rls.TenantForeignKey(on_delete=django.db.models.deletion.RESTRICT, related_name='+', to='llm.provider')),
+                ('provider', core.rls.TenantForeignKey(on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='llm.provider')),
                 ('route', core.rls.TenantForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='targets', to='llm.route')),
                 ('tenant', models.ForeignKey(db_index=False, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],

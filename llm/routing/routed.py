@@ -37,17 +37,16 @@ class RoutedTarget:
 
     def plan(self, request: ChatRequest, context: CallContext) -> Plan:
         """Raises RouteEmpty when no target can be tried."""
-        return self.choose(Features(request, sticky=context.sticky, metadata=context.metadata))
-
-    def choose(self, features: Features) -> Plan:
-        choices = STRATEGIES[self.strategy].order(self.candidates, features, self.facts, self.settings)
-        legs = [ranked for choice in choices for ranked in self._legs(choice, features)]
+        legs = self.legs(Features(request, sticky=context.sticky, metadata=context.metadata))
         if not legs:
             raise RouteEmpty(f"The route '{self.slug}' has no target for this request.", param="model")
-        legs.sort(
-            key=lambda ranked: ranked[0]
-        )  # stable: what is in trouble comes last, else the strategy's order stays
-        return Plan([leg for _, leg in legs], self.slug, self.continues)
+        return Plan(legs, self.slug, self.continues)
+
+    def legs(self, features: Features) -> list[Leg]:
+        """In the strategy's order, but for what is in trouble, which comes last."""
+        choices = STRATEGIES[self.strategy].order(self.candidates, features, self.facts, self.settings)
+        ranked = [leg for choice in choices for leg in self._legs(choice, features)]
+        return [leg for _, leg in sorted(ranked, key=lambda found: found[0])]
 
     def _legs(self, choice: Choice, features: Features) -> Iterator[tuple[int, Leg]]:
         lacking = self.facts.lacks(choice.candidate.target, features.needs) if features.needs else ""
