@@ -27,7 +27,7 @@ _ROWS = """
 class ReportRow:
     """A model's calls for one variant. Times are milliseconds, at the median and the 95th percentile.
 
-    `cost` is in US dollars; `total_ms` is of calls that succeeded; `unpriced` calls have no known cost and are not in it.
+    `cost` is in US dollars, without the calls that are `unpriced`; `total_ms` is of calls that succeeded.
     """
 
     variant: str

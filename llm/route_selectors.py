@@ -65,9 +65,8 @@ def route_preview(
     legs = ready(route).legs(Features(request, sticky=sticky, metadata=metadata))
     tried = {leg.target.name for leg in legs}
     rows = [(str(row), why_left_out(row)) for row in route.targets.all()]
-    return Preview(
-        route, legs, [(name, why or "its rule is not met") for name, why in rows if why or name not in tried]
-    )
+    left_out = [(name, why or "its rule is not met") for name, why in rows if why or name not in tried]
+    return Preview(route, legs, left_out)
 
 
 def routes_of_provider(tenant_id: UUID, slug: str) -> list[str]:

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -100,7 +100,8 @@ class RoutePreviewView(ApiView):
         """
         values = validated(io.PreviewInput, request.data)
         metadata = values["metadata"]
-        params = {name: value for name, value in request.data.items() if name not in ("messages", "metadata", "model")}
+        body = cast(dict[str, Any], request.data)
+        params = {name: value for name, value in body.items() if name not in ("messages", "metadata", "model")}
         asked = ChatRequest("", values["messages"], params)
         sticky = str(metadata.get("user_id") or metadata.get("session_id") or self.actor.id)
         found = route_selectors.route_preview(

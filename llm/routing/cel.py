@@ -125,9 +125,13 @@ def known_to_rules(features: Features) -> dict[str, Any]:
     """The values of NAMES. `hour` and `weekday` (Monday is 1) are UTC."""
     known: dict[str, Any] = {name: getattr(features, name) for name in NAMES - {"metadata", "hour", "weekday"}}
     for name in ("user", "agent"):
-        known[name] = known[name][:MAX_TEXT]
+        known[name] = _text(known[name])
     metadata = _Bounded().of(features.metadata, MAX_DEPTH)
     return {**known, "metadata": metadata, "hour": features.now.hour, "weekday": features.now.isoweekday()}
+
+
+def _text(text: str) -> str:
+    return storable_text(text[:MAX_TEXT])
 
 
 class _Bounded:
@@ -144,10 +148,10 @@ class _Bounded:
             case int():
                 return value if -_LONG <= value < _LONG else None
             case str():
-                return storable_text(value[:MAX_TEXT])
+                return _text(value)
             case Mapping() if depth:
                 kept = islice(value.items(), max(self._left, 0))
-                return {str(key)[:MAX_TEXT]: self.of(item, depth - 1) for key, item in kept if self._left > 0}
+                return {_text(str(key)): self.of(item, depth - 1) for key, item in kept if self._left > 0}
             case list() if depth:
                 return [self.of(item, depth - 1) for item in islice(value, max(self._left, 0)) if self._left > 0]
         return None
