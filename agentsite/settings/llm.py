@@ -1,4 +1,4 @@
-from agentsite.settings.env import at_least, count
+from agentsite.settings.env import at_least, count, flag
 
 LLM_ATTEMPTS = count("LLM_ATTEMPTS", default=3)  # tries of one model call, before its first token only
 LLM_MAX_ANSWER = count("LLM_MAX_ANSWER", default=16_000_000)  # characters of one answer
@@ -8,3 +8,5 @@ LLM_FIRST_TOKEN_TIMEOUT = at_least("LLM_FIRST_TOKEN_TIMEOUT", default=60, minimu
 LLM_IDLE_TIMEOUT = at_least("LLM_IDLE_TIMEOUT", default=60, minimum=0.1)
 LLM_TOTAL_TIMEOUT = at_least("LLM_TOTAL_TIMEOUT", default=600, minimum=1)
 LLM_MAX_RETRY_WAIT = at_least("LLM_MAX_RETRY_WAIT", default=5, minimum=0)
+# Have the worker test the providers of active routes, each minute while they fail, else every 15 minutes.
+LLM_WATCH_PROVIDERS = flag("LLM_WATCH_PROVIDERS", default=True)

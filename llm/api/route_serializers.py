@@ -1,5 +1,6 @@
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api import Integer, JSONObject, StrictSerializer, Text
@@ -63,8 +64,9 @@ class RouteOutput(serializers.Serializer[Route]):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
-    def get_targets(self, route: Route) -> list[TargetOutput]:
-        return [target_spec(target) for target in route.targets.all()]  # type: ignore[misc]
+    @extend_schema_field(TargetOutput(many=True))
+    def get_targets(self, route: Route) -> list[dict[str, Any]]:
+        return [target_spec(target) for target in route.targets.all()]
 
 
 class PreviewInput(serializers.Serializer[Any]):
@@ -120,11 +122,13 @@ class ReportRowOutput(serializers.Serializer[ReportRow]):
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
 
-    def get_first_token_ms(self, row: ReportRow) -> Times:
-        return dict(zip(("p50", "p95"), row.first_token_ms, strict=True))  # type: ignore[return-value]
+    @extend_schema_field(Times)
+    def get_first_token_ms(self, row: ReportRow) -> dict[str, float | None]:
+        return dict(zip(("p50", "p95"), row.first_token_ms, strict=True))
 
-    def get_total_ms(self, row: ReportRow) -> Times:
-        return dict(zip(("p50", "p95"), row.total_ms, strict=True))  # type: ignore[return-value]
+    @extend_schema_field(Times)
+    def get_total_ms(self, row: ReportRow) -> dict[str, float | None]:
+        return dict(zip(("p50", "p95"), row.total_ms, strict=True))
 
     def get_cost(self, row: ReportRow) -> str:
         """US dollars."""

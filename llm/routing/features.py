@@ -50,11 +50,12 @@ class Features:
         """What the caller allows the answer; 0 where nothing is said."""
         params = self.request.params
         allowed = params.get("max_completion_tokens") or params.get("max_tokens")
-        return allowed if isinstance(allowed, int) and allowed > 0 else 0
+        return allowed if type(allowed) is int and allowed > 0 else 0
 
     @property
     def tools(self) -> int:
-        return len(self.request.params.get("tools") or ())
+        tools = self.request.params.get("tools")
+        return len(tools) if isinstance(tools, list) else 0
 
     @property
     def response_format(self) -> str:
