@@ -1,10 +1,11 @@
 """Providers of models, with their write-only secret."""
 
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from core.admin.parts import (
     BaseDialogForm,
@@ -15,19 +16,21 @@ from core.admin.parts import (
     display,
 )
 from core.errors import ProviderFailed
+from llm.key_admin import LimitFields
 from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.services import ProviderChanges, provider_create, provider_delete, provider_test, provider_update
+from llm.validation import LIMITS
 from tenants.admin_base import actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
 HEALTH_LABELS = {"unknown": "default", "healthy": "success", "failing": "danger"}
 
 
-class ProviderForm(SchemaServiceForm):
+class ProviderForm(SchemaServiceForm, LimitFields):
     chooser = "kind"
     document = "settings"
-    dynamic_fields = ["base_url", "api_key", "remove_api_key"]
+    dynamic_fields = ["base_url", "api_key", "remove_api_key", *LIMITS]
 
     slug = forms.SlugField(
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="Its models are addressed as slug/model."
@@ -48,7 +51,8 @@ class ProviderForm(SchemaServiceForm):
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
         if provider := self.instance:
-            self.initial = {"slug": provider.slug, "kind": provider.kind, "base_url": provider.base_url}
+            names = ("slug", "kind", "base_url", *LIMITS)
+            self.initial = {name: getattr(provider, name) for name in names}
             self.fields["kind"].help_text = "The kind of a provider cannot change."
         self._fit_kind()
 
@@ -87,6 +91,7 @@ class ProviderForm(SchemaServiceForm):
         found = self.cleaned_data
         key = found.get("api_key") or None
         base_url = found.get("base_url") or ""
+        limits = {name: found[name] for name in LIMITS}
         if not self.instance:
             return provider_create(
                 actor=self.actor,
@@ -95,8 +100,9 @@ class ProviderForm(SchemaServiceForm):
                 base_url=base_url,
                 api_key=key,
                 settings=self.document_value(),
+                **limits,
             )
-        changes: ProviderChanges = {"slug": found["slug"], "settings": self.document_value()}
+        changes = cast(ProviderChanges, {"slug": found["slug"], "settings": self.document_value(), **limits})
         if "base_url" in self.fields:
             changes["base_url"] = base_url
         if key or found.get("remove_api_key"):
@@ -113,7 +119,7 @@ class ProviderAdmin(SchemaServiceAdmin):
     search_fields = ("slug__startswith",)
     search_help_text = "The beginning of a slug"
     sortable_by = ()
-    actions_detail = ("test_connection",)
+    actions_detail = ("test_connection", "keys")
 
     @display(description="Kind")
     def kind_title(self, provider: Provider) -> str:
@@ -156,6 +162,10 @@ class ProviderAdmin(SchemaServiceAdmin):
             return f"{result.message} ({result.latency_ms} ms)"
 
         return run_dialog(request, self.url("change", object_id), work)
+
+    @action(description="Further keys", icon="key", url_path="keys", permissions=["view"])
+    def keys(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(f"{reverse('admin:llm_providerkey_changelist')}?provider__id__exact={object_id}")
 
     def delete_through(self, request: HttpRequest, obj: Provider) -> None:
         provider_delete(actor=actor_of(request), ref=str(obj.id))

@@ -50,6 +50,10 @@ class ReportRow:
     def error_rate(self) -> float:
         return self.failed / self.calls
 
+    @property
+    def failed_percent(self) -> float:
+        return 100 * self.error_rate
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

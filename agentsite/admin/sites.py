@@ -14,7 +14,9 @@ from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
 from llm.admin import ProviderAdmin
-from llm.models import Provider
+from llm.key_admin import ProviderKeyAdmin
+from llm.models import Provider, ProviderKey, Route
+from llm.route_admin import RouteAdmin
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin
@@ -50,6 +52,8 @@ for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
     (Provider, ProviderAdmin),
+    (ProviderKey, ProviderKeyAdmin),
+    (Route, RouteAdmin),
     (Run, RunAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),
