@@ -139,9 +139,8 @@ def test_the_preview_of_rules(olga: Client, acme: Tenant) -> None:
     assert post(olga, ADD, form("by_rule", *rules)).status_code == 302
     with tenant_context(acme.id):
         path = f"llm/route/{Route.objects.get(slug='best').id}/preview/"
-    content = text_of(
-        post(olga, path, {"message": "Hello", "tools": "0", "images": "0", "metadata": '{"tier": "gold"}'})
-    )
+    asked = {"message": "Hello", "tools": "0", "images": "0"}
+    content = text_of(post(olga, path, {**asked, "metadata": '{"tier": "gold"}'}))
     assert "by rule: metadata.tier == &#x27;gold&#x27;" in content
     assert "its rule is not met" in content
     content = text_of(post(olga, path, asked))
