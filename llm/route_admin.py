@@ -83,11 +83,13 @@ class RouteForm(SchemaServiceForm):
         strategy = STRATEGIES.get(choice)
         if strategy is None:
             return None
-        target = TargetSpec.model_json_schema()
+        target = {**TargetSpec.model_json_schema(), "title": "Target", "description": ""}
         shown = [name for name in target["properties"] if name in (*ALWAYS, *strategy.uses)]
         target["properties"] = {name: target["properties"][name] for name in shown}
+        settings = {**strategy.Settings.model_json_schema(), "description": ""}
+        parts = {"settings": settings} if settings["properties"] else {}
         targets = {"type": "array", "title": "Targets", "items": target, "description": "The models, in their order."}
-        return {"type": "object", "properties": {"settings": strategy.Settings.model_json_schema(), "targets": targets}}
+        return {"type": "object", "properties": {**parts, "targets": targets}}
 
     def document_for(self, choice: str) -> dict[str, Any]:
         """The targets stay when another strategy is looked at."""
@@ -96,8 +98,8 @@ class RouteForm(SchemaServiceForm):
         shown = {*ALWAYS, *STRATEGIES[choice].uses}
         specs = [target_spec(target) for target in self.instance.targets.all()]
         targets = [{name: value for name, value in spec.items() if name in shown} for spec in specs]
-        settings = self.instance.settings if choice == self.stored_choice() else {}
-        return {"settings": settings, "targets": targets}
+        kept = self.instance.settings if choice == self.stored_choice() else None
+        return {**({"settings": kept} if kept else {}), "targets": targets}
 
     def add_path_error(self, path: list[str], message: str) -> None:
         inside = path[:1] in (["settings"], ["targets"])

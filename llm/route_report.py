@@ -19,7 +19,7 @@ _ROWS = """
         sum(cost), count(*) FILTER (WHERE cost IS NULL), sum(input_tokens), sum(output_tokens)
     FROM usage_record
     WHERE tenant_id = %s AND route = %s AND created_at >= %s AND created_at < %s AND NOT cached
-    GROUP BY variant, provider, model ORDER BY variant, provider, model
+    GROUP BY variant, provider, model ORDER BY variant, count(*) DESC, provider, model
 """
 
 

@@ -441,7 +441,7 @@ def test_a_report_compares_the_variants(
     record(stranger.tenant, variant="A")
     body = viewer.get("routes/best/report").json()
     assert body["route"] == "best"
-    fallback, first, second = body["rows"]
+    first, fallback, second = body["rows"]
     assert first == {
         "variant": "A",
         "model": "robot/default",
@@ -458,6 +458,6 @@ def test_a_report_compares_the_variants(
     assert (fallback["variant"], fallback["model"], fallback["calls"]) == ("A", "main/gpt", 1)
     assert (second["variant"], second["error_rate"], second["cost"]) == ("B", 1.0, "0")
     assert second["first_token_ms"] == second["total_ms"] == {"p50": None, "p95": None}
-    assert owner.get("routes/best/report", days="9").json()["rows"][1]["calls"] == 102
+    assert owner.get("routes/best/report", days="9").json()["rows"][0]["calls"] == 102
     assert faults(owner.get("routes/best/report", days="93")) == {"days": "max_value"}
     assert faults(owner.get("routes/best/report", days="x")) == {"days": "invalid"}
