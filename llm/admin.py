@@ -1,6 +1,6 @@
 """Providers of models, with their write-only secret."""
 
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from django import forms
@@ -16,21 +16,19 @@ from core.admin.parts import (
     display,
 )
 from core.errors import ProviderFailed
-from llm.key_admin import LimitFields
 from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.services import ProviderChanges, provider_create, provider_delete, provider_test, provider_update
-from llm.validation import LIMITS
 from tenants.admin_base import actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
 HEALTH_LABELS = {"unknown": "default", "healthy": "success", "failing": "danger"}
 
 
-class ProviderForm(SchemaServiceForm, LimitFields):
+class ProviderForm(SchemaServiceForm):
     chooser = "kind"
     document = "settings"
-    dynamic_fields = ["base_url", "api_key", "remove_api_key", *LIMITS]
+    dynamic_fields = ["base_url", "api_key", "remove_api_key"]
 
     slug = forms.SlugField(
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="Its models are addressed as slug/model."
@@ -51,8 +49,7 @@ class ProviderForm(SchemaServiceForm, LimitFields):
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
         if provider := self.instance:
-            names = ("slug", "kind", "base_url", *LIMITS)
-            self.initial = {name: getattr(provider, name) for name in names}
+            self.initial = {"slug": provider.slug, "kind": provider.kind, "base_url": provider.base_url}
             self.fields["kind"].help_text = "The kind of a provider cannot change."
         self._fit_kind()
 
@@ -91,7 +88,6 @@ class ProviderForm(SchemaServiceForm, LimitFields):
         found = self.cleaned_data
         key = found.get("api_key") or None
         base_url = found.get("base_url") or ""
-        limits = {name: found[name] for name in LIMITS}
         if not self.instance:
             return provider_create(
                 actor=self.actor,
@@ -100,9 +96,8 @@ class ProviderForm(SchemaServiceForm, LimitFields):
                 base_url=base_url,
                 api_key=key,
                 settings=self.document_value(),
-                **limits,
             )
-        changes = cast(ProviderChanges, {"slug": found["slug"], "settings": self.document_value(), **limits})
+        changes: ProviderChanges = {"slug": found["slug"], "settings": self.document_value()}
         if "base_url" in self.fields:
             changes["base_url"] = base_url
         if key or found.get("remove_api_key"):

@@ -1,11 +1,10 @@
 """What adapters are given of a provider: its connections, one for each key, with the decrypted secret."""
 
 from collections.abc import Iterable
-from uuid import UUID
 
 from core.crypto import decrypt
-from llm.models import KeyFields, Provider, ProviderKey
-from llm.providers.base import KeyLimits, ProviderConnection
+from llm.models import Provider, ProviderKey
+from llm.providers.base import Limits, ProviderConnection
 from llm.routing.base import Keyed
 from llm.targets import ModelTarget
 
@@ -15,15 +14,16 @@ MAIN = "main"  # what the provider's own key is called among several
 def provider_connection(provider: Provider, key: ProviderKey | None = None) -> ProviderConnection:
     """With the decrypted secret: for adapters, never for answers. `key`: another than the main one."""
     holder = key or provider
+    context = f"{holder.tenant_id}:{holder.id}"
     return ProviderConnection(
         slug=provider.slug,
         kind=provider.kind,
         base_url=provider.base_url,
-        api_key=_secret(holder.tenant_id, holder.id, holder),
+        api_key=decrypt(bytes(holder.secret), context=context) if holder.secret else None,
         settings=provider.settings,
         tenant_id=provider.tenant_id,
         key_id=str(key.id) if key else "",
-        limits=KeyLimits(holder.rpm, holder.tpm, holder.concurrent),
+        limits=Limits(key.rpm, key.tpm, key.concurrent) if key else Limits(**provider.settings.get("limits") or {}),
     )
 
 
@@ -33,7 +33,3 @@ def keyed(provider: Provider, model: str, keys: Iterable[ProviderKey]) -> tuple[
     if provider.secret is not None or not found:
         found.insert(0, Keyed(ModelTarget(provider_connection(provider), model), MAIN if found else ""))
     return tuple(found)
-
-
-def _secret(tenant_id: UUID, row_id: UUID, holder: KeyFields) -> str | None:
-    return decrypt(bytes(holder.secret), context=f"{tenant_id}:{row_id}") if holder.secret else None

@@ -17,31 +17,23 @@ from llm.key_services import MAX_LABEL, key_create, key_delete, key_update
 from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind
 from llm.selectors import provider_list
-from llm.validation import MAX_LIMIT
+from llm.validation import LIMITS
 from tenants.admin_base import ServiceAdmin, ServiceForm, actor_of
 from tenants.admin_schema import select
 
 
-def limit_field(label: str, help_text: str = "") -> forms.IntegerField:
+def limit_field(name: str, label: str) -> forms.IntegerField:
     return forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=MAX_LIMIT,
+        max_value=LIMITS[name],
         label=label,
-        help_text=help_text,
+        help_text="Empty where no limit is known.",
         widget=UnfoldAdminIntegerFieldWidget(),
     )
 
 
-class LimitFields(forms.Form):
-    """What the provider allows one key; empty where no limit is known."""
-
-    rpm = limit_field("Requests per minute", "What the provider allows this key; empty where no limit is known.")
-    tpm = limit_field("Tokens per minute")
-    concurrent = limit_field("Calls at once")
-
-
-class ProviderKeyForm(ServiceForm, LimitFields):
+class ProviderKeyForm(ServiceForm):
     provider = forms.ChoiceField(**select(()))
     label = forms.CharField(
         max_length=MAX_LABEL, widget=UnfoldAdminTextInputWidget(), help_text="Shown in reasons and records."
@@ -50,8 +42,10 @@ class ProviderKeyForm(ServiceForm, LimitFields):
         label="API key",
         widget=UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"}),
     )
+    rpm = limit_field("rpm", "Requests a minute")
+    tpm = limit_field("tpm", "Tokens a minute")
+    concurrent = limit_field("concurrent", "Calls at once")
     enabled = forms.BooleanField(required=False, initial=True, widget=UnfoldBooleanSwitchWidget())
-    field_order = ("provider", "label", "api_key", "rpm", "tpm", "concurrent", "enabled")
 
     def __init__(self, *args: Any, chosen: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +53,7 @@ class ProviderKeyForm(ServiceForm, LimitFields):
         provider.choices = [(str(row.id), row.slug) for row in self._providers()]
         provider.initial = chosen
         if key := self.instance:
-            names = ("label", "rpm", "tpm", "concurrent", "enabled")
+            names = ("label", *LIMITS, "enabled")
             self.initial = {"provider": str(key.provider_id), **{name: getattr(key, name) for name in names}}
             provider.disabled = True
             self.fields["api_key"].required = False

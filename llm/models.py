@@ -6,20 +6,7 @@ from core.rls import TenantForeignKey
 from tenants.models import TenantModel
 
 
-class KeyFields(models.Model):
-    """A provider's API key and its limits: requests and tokens per minute, calls at once; None knows no limit."""
-
-    secret = models.BinaryField(null=True, editable=False)
-    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
-    rpm = models.PositiveIntegerField(null=True)
-    tpm = models.PositiveIntegerField(null=True)
-    concurrent = models.PositiveIntegerField(null=True)
-
-    class Meta:
-        abstract = True
-
-
-class Provider(KeyFields, TenantModel):
+class Provider(TenantModel):
     """A tenant's access to a model provider, with its main key. Its models are addressed as `slug/model`."""
 
     class Health(models.TextChoices):
@@ -30,6 +17,8 @@ class Provider(KeyFields, TenantModel):
     slug = models.SlugField(max_length=63)
     kind = models.CharField(max_length=32)
     base_url = models.CharField(max_length=500, blank=True)
+    secret = models.BinaryField(null=True, editable=False)
+    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
     settings: Any = models.JSONField(default=dict, blank=True)
     model_names: Any = models.JSONField(default=list, blank=True)
     health = models.CharField(max_length=16, choices=Health, default=Health.UNKNOWN, editable=False)
@@ -46,11 +35,19 @@ class Provider(KeyFields, TenantModel):
         return self.slug
 
 
-class ProviderKey(KeyFields, TenantModel):
-    """One more key of a provider, between which and the main one calls are balanced by what their limits have left."""
+class ProviderKey(TenantModel):
+    """One more key of a provider, between which and the main one calls are balanced by what their limits have left.
+
+    The limits: requests and tokens a minute, calls at once; None knows none.
+    """
 
     provider = TenantForeignKey(Provider, on_delete=models.CASCADE, related_name="keys")
     label = models.CharField(max_length=63)
+    secret = models.BinaryField(editable=False)
+    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
+    rpm = models.PositiveIntegerField(null=True)
+    tpm = models.PositiveBigIntegerField(null=True)
+    concurrent = models.PositiveIntegerField(null=True)
     enabled = models.BooleanField(default=True)
     updated_at = models.DateTimeField(auto_now=True)
 

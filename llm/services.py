@@ -19,7 +19,7 @@ from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
 from llm.selectors import forget_connection, provider_get
-from llm.validation import LIMITS, ProviderFields, change_faults, check_provider
+from llm.validation import ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -33,9 +33,6 @@ class ProviderChanges(TypedDict, total=False):
     base_url: str
     api_key: str | None
     settings: dict[str, Any]
-    rpm: int | None
-    tpm: int | None
-    concurrent: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +52,13 @@ def provider_create(
     base_url: str = "",
     api_key: str | None = None,
     settings: dict[str, Any] | None = None,
-    rpm: int | None = None,
-    tpm: int | None = None,
-    concurrent: int | None = None,
 ) -> Provider:
-    """The limits are those of the main key: requests and tokens per minute, calls at once; None knows none.
-
-    Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken."""
+    """Raises InvalidRequest with every fault in `details`, Conflict when the slug is taken."""
     authorize(actor, "provider.edit")
-    limits = {"rpm": rpm, "tpm": tpm, "concurrent": concurrent}
-    given = ProviderFields(slug, kind, base_url, settings or {}, bool(api_key), api_key, limits)
+    given = ProviderFields(slug, kind, base_url, settings or {}, has_secret=bool(api_key), api_key=api_key)
     check_provider(given)
     provider = Provider(
-        id=uuid7(),
-        tenant_id=actor.tenant_id,
-        slug=slug,
-        kind=kind,
-        base_url=base_url,
-        settings=given.settings,
-        **limits,
+        id=uuid7(), tenant_id=actor.tenant_id, slug=slug, kind=kind, base_url=base_url, settings=given.settings
     )
     if api_key:
         set_secret(provider, api_key)
@@ -183,9 +168,6 @@ def _apply(provider: Provider, changes: ProviderChanges) -> None:
     provider.slug = changes.get("slug", provider.slug)
     provider.base_url = changes.get("base_url", provider.base_url)
     provider.settings = changes.get("settings", provider.settings)
-    for name in LIMITS:
-        if name in changes:
-            setattr(provider, name, changes[name])  # type: ignore[literal-required]
     if "api_key" in changes:
         set_secret(provider, changes["api_key"])
     provider.health, provider.health_message = Provider.Health.UNKNOWN, ""
@@ -206,7 +188,6 @@ def _fields(provider: Provider, api_key: str | None) -> ProviderFields:
         provider.settings,
         has_secret=provider.secret is not None,
         api_key=api_key,
-        limits=_limits(provider),
     )
 
 
@@ -224,10 +205,6 @@ def _forget_on_commit(provider: Provider, slug: str) -> None:
     transaction.on_commit(lambda: forget_connection(tenant_id, slug))
 
 
-def _limits(provider: Provider) -> dict[str, int | None]:
-    return {name: getattr(provider, name) for name in LIMITS}
-
-
 def _facts(provider: Provider) -> dict[str, Any]:
     return {
         "slug": provider.slug,
@@ -236,5 +213,4 @@ def _facts(provider: Provider) -> dict[str, Any]:
         "settings": provider.settings,
         "api_key_last4": provider.secret_last4,
         "has_api_key": provider.secret is not None,
-        **_limits(provider),
     }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +19,7 @@ from llm.providers.base import Need, ProviderKind
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 RESERVED = frozenset({"kinds", "route"})  # a path of the API, and the prefix of routed model names
 MAX_API_KEY = 4000
-LIMITS = ("rpm", "tpm", "concurrent")
-MAX_LIMIT = 2**31 - 1  # what the column holds
+LIMITS = {"rpm": 10_000_000, "tpm": 10_000_000_000, "concurrent": 100_000}  # the most that a key may be given
 Fault = dict[str, Any]
 
 
@@ -34,12 +33,11 @@ class ProviderFields:
     settings: dict[str, Any]
     has_secret: bool
     api_key: str | None = None
-    limits: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def check_provider(fields: ProviderFields, extra: Sequence[Fault] = ()) -> None:
     """Raises one InvalidRequest whose `details` hold all faults, `extra` among them."""
-    faults = [*_slug_faults(fields.slug), *limit_faults(fields.limits), *extra]
+    faults = [*_slug_faults(fields.slug), *extra]
     kind = provider_kind(fields.kind)
     if kind is None:
         known = ", ".join(kind.slug for kind in provider_kinds())
@@ -111,9 +109,9 @@ def secret_faults(api_key: str) -> list[Fault]:
 def limit_faults(limits: Mapping[str, Any]) -> list[Fault]:
     """Of LIMITS, those that are there."""
     return [
-        _fault(name, "invalid", f"Give a whole number from 1 to {MAX_LIMIT}, or none.")
-        for name in LIMITS
-        if (limit := limits.get(name)) is not None and not 1 <= limit <= MAX_LIMIT
+        _fault(name, "invalid", f"Give a whole number from 1 to {most}, or none.")
+        for name, most in LIMITS.items()
+        if (limit := limits.get(name)) is not None and not 1 <= limit <= most
     ]
 
 

@@ -4,10 +4,16 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api import Integer, JSONObject, StrictSerializer, Text
-from llm.api.serializers import limit
 from llm.models import ProviderKey, Route
 from llm.route_report import MAX_DAYS, ReportRow
 from llm.route_selectors import target_spec
+from llm.validation import LIMITS
+
+_LIMIT_HELP = {"rpm": "Requests a minute.", "tpm": "Tokens a minute.", "concurrent": "Calls at once."}
+
+
+def limit(name: str) -> Integer:
+    return Integer(min_value=1, max_value=LIMITS[name], allow_null=True, required=False, help_text=_LIMIT_HELP[name])
 
 
 class TargetInput(StrictSerializer):
@@ -146,18 +152,18 @@ class ReportOutput(serializers.Serializer[Any]):
 class KeyInput(StrictSerializer):
     label = Text(max_length=63)  # type: ignore[assignment]
     api_key = Text(max_length=4000, write_only=True)
-    rpm = limit(help_text="Requests per minute.")
-    tpm = limit(help_text="Tokens per minute.")
-    concurrent = limit(help_text="Calls at once.")
+    rpm = limit("rpm")
+    tpm = limit("tpm")
+    concurrent = limit("concurrent")
     enabled = serializers.BooleanField(required=False, default=True)
 
 
 class KeyPatch(StrictSerializer):
     label = Text(max_length=63, required=False)  # type: ignore[assignment]
     api_key = Text(max_length=4000, required=False, write_only=True)
-    rpm = limit()
-    tpm = limit()
-    concurrent = limit()
+    rpm = limit("rpm")
+    tpm = limit("tpm")
+    concurrent = limit("concurrent")
     enabled = serializers.BooleanField(required=False)
 
 

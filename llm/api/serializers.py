@@ -2,18 +2,12 @@ from typing import Any
 
 from rest_framework import serializers
 
-from core.api import Integer, JSONObject, StrictSerializer, Text
+from core.api import JSONObject, StrictSerializer, Text
 from llm.models import Provider
 from llm.providers.base import ProviderKind
 from llm.selectors import provider_models
-from llm.validation import MAX_LIMIT
 
 NEEDS = ("required", "optional", "none")
-
-
-def limit(**kwargs: Any) -> Integer:
-    """Of a key, per minute or at once."""
-    return Integer(min_value=1, max_value=MAX_LIMIT, allow_null=True, required=False, **kwargs)
 
 
 class ProviderInput(StrictSerializer):
@@ -24,9 +18,6 @@ class ProviderInput(StrictSerializer):
     base_url = Text(max_length=500, required=False, allow_blank=True, default="")
     api_key = Text(max_length=4000, required=False, allow_blank=True, allow_null=True, write_only=True)
     settings = JSONObject(required=False, default=dict)
-    rpm = limit(help_text="Requests per minute of this key; null knows no limit.", default=None)
-    tpm = limit(help_text="Tokens per minute of this key.", default=None)
-    concurrent = limit(help_text="Calls at once with this key.", default=None)
 
 
 class ProviderPatch(StrictSerializer):
@@ -34,9 +25,6 @@ class ProviderPatch(StrictSerializer):
     base_url = Text(max_length=500, required=False, allow_blank=True)
     api_key = Text(max_length=4000, required=False, allow_blank=True, allow_null=True, write_only=True)
     settings = JSONObject(required=False)
-    rpm = limit()
-    tpm = limit()
-    concurrent = limit()
 
 
 class ProviderOutput(serializers.Serializer[Provider]):
@@ -46,9 +34,6 @@ class ProviderOutput(serializers.Serializer[Provider]):
     base_url = serializers.CharField(allow_blank=True)
     api_key_last4 = serializers.CharField(source="secret_last4", allow_blank=True)
     has_api_key = serializers.SerializerMethodField()
-    rpm = serializers.IntegerField(allow_null=True)
-    tpm = serializers.IntegerField(allow_null=True)
-    concurrent = serializers.IntegerField(allow_null=True)
     settings = JSONObject()
     models = serializers.SerializerMethodField()
     health = serializers.ChoiceField(Provider.Health.choices)

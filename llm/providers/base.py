@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -13,15 +13,13 @@ from llm.wire import ChatRequest, Completion, Delta
 Need = Literal["required", "optional", "none"]
 
 
-class KeyLimits(NamedTuple):
-    """Of one key: requests and tokens per minute, calls at once; None knows no limit."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one key of a provider may be asked: requests and tokens a minute, calls at once. None: as many as come."""
 
     rpm: int | None = None
     tpm: int | None = None
     concurrent: int | None = None
-
-
-NO_LIMITS = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class ProviderConnection:
     settings: dict[str, Any] = field(default_factory=dict)
     tenant_id: UUID | None = None
     key_id: str = ""
-    limits: KeyLimits = NO_LIMITS
+    limits: Limits = Limits()
 
 
 class ProviderSettings(BaseModel):

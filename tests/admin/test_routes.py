@@ -243,13 +243,3 @@ def test_faults_of_a_key_stand_at_their_fields(olga: Client, providers: dict[str
     assert "two words" not in content
     posted["rpm"] = ""
     assert "printable ASCII without blanks" in text_of(post(olga, "llm/providerkey/add/", posted))
-
-
-def test_limits_of_a_provider_s_own_key(olga: Client, acme: Tenant, providers: dict[str, Provider]) -> None:
-    posted = {"slug": "main", "kind": "openai", "base_url": "http://127.0.0.1:9/v1", "settings-of": "openai"}
-    path = f"llm/provider/{providers['main'].id}/change/"
-    assert post(olga, path, {**posted, "rpm": "60", "concurrent": "4"}).status_code == 302
-    with tenant_context(acme.id):
-        stored = Provider.objects.get(slug="main")
-    assert (stored.rpm, stored.tpm, stored.concurrent, stored.secret_last4) == (60, None, 4, "0000")
-    assert 'name="rpm" value="60"' in text_of(page(olga, path))

@@ -70,9 +70,6 @@ def test_create_shows_no_secret_and_audits_none(owner: Actor, in_acme: Tenant) -
         "settings": {"organization": "org-1"},
         "api_key_last4": "9876",
         "has_api_key": True,
-        "rpm": None,
-        "tpm": None,
-        "concurrent": None,
     }
     for path in ("providers", "providers/main", f"providers/{body['id']}"):
         text = owner.get(path).content.decode()

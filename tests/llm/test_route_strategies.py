@@ -207,7 +207,12 @@ def test_what_rules_see() -> None:
         "weekday": 5,
         "metadata": {"user_id": "u-1", "agent": "support", "tags": ["vip"]},
     }
-    for rule in ("'vip' in metadata.tags", "metadata.tags.exists(t, t.startsWith('v'))", "hour >= 22 || weekday > 5"):
+    for rule in (
+        "'vip' in metadata.tags",
+        "metadata.tags.exists(t, t.startsWith('v'))",
+        "hour >= 22 || weekday > 5",
+        "!has(metadata.tier)",
+    ):
         check_rule(rule)
         assert matches(rule, known_to_rules(found)), rule
 

@@ -225,7 +225,7 @@ def test_a_provider_that_a_route_uses_stays(owner: Actor, in_acme: Tenant) -> No
     for answer in (owner.delete("providers/robot"), owner.patch("providers/robot", {"slug": "other"})):
         assert error(answer) == (409, "provider_in_use")
         assert "the route best" in answer.json()["error"]["message"]
-    assert owner.patch("providers/robot", {"rpm": 5}).status_code == 200
+    assert owner.patch("providers/robot", {"settings": {}}).status_code == 200
     owner.delete("routes/best")
     assert owner.delete("providers/robot").status_code == 204
 
