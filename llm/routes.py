@@ -10,7 +10,7 @@ from llm.exceptions import RouteInactive, model_not_found
 from llm.models import Provider, ProviderKey, Route, RouteTarget
 from llm.providers import provider_kind
 from llm.routing.base import Candidate
-from llm.routing.facts import live_facts
+from llm.routing.facts import facts_of
 from llm.routing.routed import PREFIX, RoutedTarget
 
 CACHE_SECONDS = 4.0  # another process sees a changed route within 5 s
@@ -49,7 +49,8 @@ def ready(route: Route) -> RoutedTarget:
     keys = keys_by_provider(route.tenant_id, [row.provider_id for row in rows])
     candidates = tuple(_candidate(row, keys) for row in rows if not why_left_out(row))
     settings = {**route.settings, "route": str(route.id)}
-    return RoutedTarget(route.slug, route.strategy, candidates, live_facts, settings, route.continues)
+    facts = facts_of(candidate.target for candidate in candidates)
+    return RoutedTarget(route.slug, route.strategy, candidates, facts, settings, route.continues)
 
 
 def targets_of(route: Route) -> Iterable[RouteTarget]:
