@@ -10,6 +10,7 @@ from llm.exceptions import RouteInactive, model_not_found
 from llm.models import Provider, ProviderKey, Route, RouteTarget
 from llm.providers import provider_kind
 from llm.routing.base import Candidate
+from llm.routing.cel import prepare
 from llm.routing.facts import facts_of
 from llm.routing.routed import PREFIX, RoutedTarget
 
@@ -48,6 +49,8 @@ def ready(route: Route) -> RoutedTarget:
     rows = list(targets_of(route))
     keys = keys_by_provider(route.tenant_id, [row.provider_id for row in rows])
     candidates = tuple(_candidate(row, keys) for row in rows if not why_left_out(row))
+    for rule in filter(None, (candidate.rule for candidate in candidates)):
+        prepare(rule)
     settings = {**route.settings, "route": str(route.id)}
     facts = facts_of(candidate.target for candidate in candidates)
     return RoutedTarget(route.slug, route.strategy, candidates, facts, settings, route.continues)

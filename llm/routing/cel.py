@@ -10,6 +10,7 @@ microseconds, and some thirty milliseconds at the worst.
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from itertools import islice
@@ -68,6 +69,12 @@ def _compiler() -> Any:
 def check_rule(text: str) -> None:
     """Raises RuleFault, which names the first fault."""
     _compiled(text)
+
+
+def prepare(text: str) -> None:
+    """Compile a stored rule ahead of the calls, whose thread must not wait for it."""
+    with suppress(RuleFault):
+        _compiled(text)
 
 
 def matches(text: str, known: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from tenants.models import Tenant
 from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of
 from tests.conftest import Actor
-from tests.llm.test_routes import record, usage_records
+from tests.llm.test_route_report import record, usage_records
 
 __all__ = ["usage_records"]
 
