@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(ARGS)
+# The command line of common-expression-language, which nobody uses; structlog would import its `rich`.
+UNUSED := $(addprefix --no-emit-package ,annotated-doc markdown-it-py mdurl prompt-toolkit pygments rich shellingham typer wcwidth)
 RANDOM_KEY := $$($(PYTHON) -c 'import secrets; print(secrets.token_hex(32))')
 PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	DATABASE_URL=postgresql://agentsite:secret@db.example.com:5432/agentsite \
@@ -40,7 +42,7 @@ bench-sockets: environment ## measure 2,000 sockets with 200 runs at once, and 1
 	$(BIN)/python -m bench.sockets $(ARGS)
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
-	cd requirements && ../$(BIN)/$(COMPILE) base.in embedded.in -o ../requirements.txt
+	cd requirements && ../$(BIN)/$(COMPILE) $(UNUSED) base.in embedded.in -o ../requirements.txt
 	cd requirements && ../$(BIN)/$(COMPILE) installer.in -o installer.txt
 	cd requirements && ../$(BIN)/$(COMPILE) --no-deps local.in -o local.txt
 	cd requirements && ../$(BIN)/$(COMPILE) test.in -o test.txt

@@ -1,6 +1,5 @@
 """Agents: their form from the template's schema, their versions with differences, and a page to try them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -29,6 +28,7 @@ from core.admin.parts import (
 from core.admin.schema_fields import JSONValueField, TextField
 from core.admin.schema_form import split_path
 from core.errors import ApplicationError
+from llm.model_input import ModelInput
 from llm.selectors import model_names
 from templates_app.registry import registry
 from tenants.admin_base import actor_of, may
@@ -41,19 +41,6 @@ VERSIONS_SHOWN = 100
 
 
 UNDER_LOAD = ["when_busy", "max_concurrent_runs", "cache_seconds", "join_calls"]
-
-
-class ModelInput(UnfoldAdminTextInputWidget):
-    """Free text with the known models as suggestions: a provider may know more models than it lists."""
-
-    template_name = "operators/model_input.html"
-    models: Sequence[str] = ()
-
-    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
-        context: dict[str, Any] = super().get_context(name, value, attrs)
-        context["widget"]["models"] = self.models
-        context["widget"]["attrs"]["list"] = f"{name}-models"
-        return context
 
 
 class AgentForm(SchemaServiceForm):
@@ -71,7 +58,7 @@ class AgentForm(SchemaServiceForm):
     )
     status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.DRAFT)
     template = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
-    model = forms.CharField(max_length=255, widget=ModelInput(), help_text="provider/model")
+    model = forms.CharField(max_length=255, widget=ModelInput(), help_text="provider/model or route/slug")
     instructions = TextField(
         required=False,
         strip=False,

@@ -18,7 +18,7 @@ from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
 from llm.binding import Sink, use_binding
 from llm.gateway import gateway
-from llm.targets import ModelTarget
+from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
@@ -45,9 +45,7 @@ CACHE_SIZE = 512
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
-async def run_model(
-    *, target: ModelTarget, messages: Sequence[Message], params: dict[str, Any], report: Reporter
-) -> None:
+async def run_model(*, target: Target, messages: Sequence[Message], params: dict[str, Any], report: Reporter) -> None:
     """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does."""
     await _RunModel(target, report).reply(messages, **params)
 
@@ -56,7 +54,7 @@ async def run_model(
 class _RunModel:
     """The run's model as templates see it."""
 
-    target: ModelTarget
+    target: Target
     report: Reporter
 
     async def reply(
@@ -116,7 +114,7 @@ class Executable:
         messages: list[Message],
         params: dict[str, Any],
         client_tools: list[dict[str, Any]],
-        target: ModelTarget,
+        target: Target,
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,

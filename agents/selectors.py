@@ -8,6 +8,7 @@ from agents.exceptions import AgentPaused, agent_not_found, version_not_found
 from agents.models import Agent, AgentVersion
 from core.ids import parse_uuid
 from llm.exceptions import model_not_found
+from llm.routing.routed import PREFIX as ROUTE
 from tenants.permissions import authorize, is_allowed
 from tenants.principal import Principal
 
@@ -75,4 +76,10 @@ def version_get(*, actor: Principal, ref: str, number: int) -> AgentVersion:
 def agents_of_provider(tenant_id: UUID, slug: str) -> list[str]:
     """The agents whose current version answers with a model of the provider."""
     agents = Agent.objects.filter(tenant_id=tenant_id, version__model__startswith=f"{slug}/")
+    return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]
+
+
+def agents_of_route(tenant_id: UUID, slug: str) -> list[str]:
+    """The agents whose current version answers by the route."""
+    agents = Agent.objects.filter(tenant_id=tenant_id, version__model=f"{ROUTE}/{slug}")
     return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]

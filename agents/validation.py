@@ -12,9 +12,10 @@ from core.validation import config_faults, parse_config, slug_faults
 from llm.capabilities import capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.model_selectors import provider_of_model
-from llm.models import Provider
+from llm.models import Provider, Route
 from llm.providers import provider_kind
-from llm.selectors import has_closed_list, provider_models
+from llm.routing.routed import PREFIX as ROUTE
+from llm.selectors import listing_fault, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
@@ -136,7 +137,11 @@ def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | 
     """What the model can do, as far as it is known; None when there is no such model."""
     slug, _, model = name.partition("/")
     if not (slug and model) or len(name) > MAX_MODEL or not name.isprintable() or " " in name:
-        report.errors.append(fault("model", "invalid", "Write the model as provider_slug/model, without blanks."))
+        message = "Write the model as provider/model or route/slug, without blanks."
+        report.errors.append(fault("model", "invalid", message))
+        return None
+    if slug == ROUTE:
+        _check_route(report, actor, model)
         return None
     found = provider_of_model(actor=actor, slug=slug, model=model)
     if found is None:
@@ -151,21 +156,13 @@ def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | 
 
 
 def _check_listed(report: Report, provider: Provider, model: str) -> bool:
-    """A list that holds only what people entered says nothing of other models."""
-    slug = provider.slug
-    if model in provider.disabled_models:
-        message = f"The model '{model}' of the provider '{slug}' is switched off."
-        report.errors.append(fault("model", "model_disabled", message))
-    elif model in provider_models(provider):
-        return True
-    elif provider.models_listed or has_closed_list(provider):
-        message = f"The provider '{slug}' has no model '{model}'. Test it to read its models anew, or enter the model."
-        report.errors.append(fault("model", "unknown_model", message))
-    else:
-        message = f"Whether '{slug}' has the model '{model}' is unknown until the provider is tested."
+    wrong = listing_fault(provider, model)
+    if wrong is not None:
+        report.errors.append(fault("model", *wrong))
+    elif model not in provider_models(provider):
+        message = f"Whether '{provider.slug}' has the model '{model}' is unknown until the provider is tested."
         report.warnings.append(fault("model", "model_unverified", message))
-        return True
-    return False
+    return wrong is None
 
 
 def _check_abilities(
@@ -183,6 +180,15 @@ def _check_abilities(
     if longest and able.output_tokens and longest > able.output_tokens:
         message = f"An answer of the model '{values['model']}' has at most {able.output_tokens} tokens."
         report.errors.append(fault("config.max_tokens", "over_model_output", message))
+
+
+def _check_route(report: Report, actor: Principal, slug: str) -> None:
+    route = Route.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
+    if route is None:
+        report.errors.append(fault("model", "unknown_route", f"There is no route '{slug}'."))
+    elif not route.is_active:
+        message = f"The route '{slug}' is switched off: the agent cannot answer until it is switched on."
+        report.warnings.append(fault("model", "route_inactive", message))
 
 
 def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:

@@ -147,7 +147,7 @@ class ProviderAdmin(SchemaServiceAdmin):
     search_fields = ("slug__startswith",)
     search_help_text = "The beginning of a slug"
     sortable_by = ()
-    actions_detail = ("test_connection", "ask_again", "models")
+    actions_detail = ("test_connection", "ask_again", "models", "keys")
 
     @display(description="Kind")
     def kind_title(self, provider: Provider) -> str:
@@ -220,6 +220,10 @@ class ProviderAdmin(SchemaServiceAdmin):
             return provider
         models = reverse(f"{self.admin_site.name}:llm_providermodel_changelist")
         return HttpResponseRedirect(f"{models}?provider={provider.slug}")
+
+    @action(description="Further keys", icon="key", url_path="keys", permissions=["view"])
+    def keys(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(f"{reverse('admin:llm_providerkey_changelist')}?provider__id__exact={object_id}")
 
     def delete_through(self, request: HttpRequest, obj: Provider) -> None:
         provider_delete(actor=actor_of(request), ref=str(obj.id))

@@ -164,6 +164,7 @@ class Attempt:
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
             route=self._step.route,
+            variant=self._step.variant,
             reason=self._step.reason,
             leg=self._step.leg,
             attempt=self._step.attempt,

@@ -30,9 +30,9 @@ class CallOutcome:
 
     Without `error` and `finish_reason` its caller went away before the end.
 
-    `route` is the slug of the route that chose the target, `reason` why it went there, `leg` its place in the answer
-    (0, and more where another provider continued it), `attempt` counts from 1 over all targets. `cached`: no provider
-    was asked.
+    `route` is the slug of the route that chose the target, `variant` the side of its A/B test, `reason` why it went
+    there, `leg` its place in the answer (0, and more where another provider continued it), `attempt` counts from 1 over
+    all targets. `cached`: no provider was asked.
     """
 
     usage: Usage | None
@@ -41,6 +41,7 @@ class CallOutcome:
     first_token_ms: int | None = None
     total_ms: int = 0
     route: str = ""
+    variant: str = ""
     reason: str = ""
     leg: int = 0
     attempt: int = 1
@@ -91,7 +92,7 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """`sticky` is whom an A/B test assigns to one of its variants: the session, the end user or the API key.
+    """`sticky` is whom an A/B test assigns to one of its variants: the end user, the session or the API key.
 
     `metadata` is what rules of routes may look at besides the request. `join` lets identical calls under way share one
     call of the provider.

@@ -5,7 +5,7 @@ Messages are ours: a provider's own text may hold keys, prompts or internals and
 
 from typing import Any
 
-from core.errors import NotFound, ProviderFailed
+from core.errors import Conflict, NotFound, ProviderFailed, Unavailable
 
 
 class ProviderError(ProviderFailed):
@@ -54,6 +54,16 @@ class BadAnswer(ProviderError):
 
 class ModelNotFound(NotFound):
     code = "model_not_found"
+
+
+class RouteInactive(Conflict):
+    code = "route_inactive"
+
+
+class RouteEmpty(Unavailable):
+    """None of a route's targets can be tried for a request."""
+
+    code = "route_empty"
 
 
 def model_not_found(name: str) -> ModelNotFound:

@@ -20,7 +20,7 @@ from core.errors import RateLimited
 from llm.calls import Priority
 from llm.providers import provider_kind
 from llm.providers.base import Limits
-from llm.targets import ModelTarget
+from llm.targets import Endpoint, ModelTarget
 from llm.wire import ChatRequest, Usage
 
 MAX_LANES = 4096
@@ -47,6 +47,11 @@ class Bucket:
     def take(self, amount: float, now: float) -> None:
         self._fill(now)
         self._level = min(self._size, self._level - amount)
+
+    def share(self, now: float) -> float:
+        """Of what it can hold, what is there."""
+        self._fill(now)
+        return max(0.0, self._level / self._size)
 
     def _fill(self, now: float) -> None:
         self._level = min(self._size, self._level + (now - self._at) * self._size / MINUTE)
@@ -91,6 +96,13 @@ class Lane:
 
     def has_room(self, tokens: int) -> bool:
         return not self._waiting and not self._lack(tokens)[0]
+
+    def room_left(self) -> float:
+        """The share from 0 to 1 of its scarcest limit."""
+        now, most = time.monotonic(), self.limits.concurrent
+        shares = [bucket.share(now) for bucket in (self._requests, self._tokens) if bucket is not None]
+        shares += [max(0.0, 1 - self._calls / most)] if most else []
+        return min(shares, default=1.0)
 
     async def enter(self, tokens: int, priority: Priority, deadline: float) -> bool:
         """True when it had to wait. Raises RateLimited when too many wait, or `deadline` comes first."""
@@ -231,6 +243,10 @@ class Flow:
             raise
         return permit
 
+    def lane_of(self, endpoint: Endpoint) -> Lane | None:
+        """Of its key, where limits are known and it was asked."""
+        return self._lanes.get((endpoint.tenant_id, endpoint.provider, endpoint.key))
+
     def _lanes_of(self, target: ModelTarget) -> list[Lane]:
         connection, lanes = target.connection, []
         if connection.limits != UNLIMITED:
@@ -266,6 +282,16 @@ def current_flow() -> Flow:
     if flow is None:
         flow = _flows[loop] = Flow()
     return flow
+
+
+def room_left(endpoint: Endpoint) -> float:
+    """The share from 0 to 1 that the limits of an endpoint's key have left; outside of the model loop, all."""
+    try:
+        flow = _flows.get(asyncio.get_running_loop())
+    except RuntimeError:
+        return 1.0
+    lane = flow and flow.lane_of(endpoint)
+    return lane.room_left() if lane else 1.0
 
 
 def _tokens(target: ModelTarget, request: ChatRequest) -> int:

@@ -6,7 +6,7 @@ between take one short transaction each, which stores the one before and holds f
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,40 +34,51 @@ _WORKED = (ProviderTimeout, StreamTruncated, BadAnswer)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held for a call of one target: an answer of `tokens` beyond `asked`, both counted at most."""
+    """What is held for a call: an answer of `tokens` to a request of `asked` tokens, both counted at most.
+
+    `quotes` are by the names of the models that it may go to; the dearest of known price counts.
+    """
 
     asked: int
     tokens: int
-    quote: Quote
-    target: str
+    quotes: Mapping[str, Quote]
 
     @property
     def amount(self) -> Amount:
         tokens = Tokens(input=self.asked, output=self.tokens)
-        return Amount(self.quote.charge(self.quote.cost(tokens)), tokens.total)
+        charges = [quote.charge(quote.cost(tokens)) for quote in self.quotes.values()]
+        return Amount(max((charge for charge in charges if charge is not None), default=None), tokens.total)
 
-    def covers(self, target: str, asked: int) -> bool:
-        return target == self.target and asked <= self.asked
+    def covers(self, target: ModelTarget, asked: int) -> bool:
+        quote = self.quotes.get(target.name)
+        if quote is None or asked > self.asked:
+            return False
+        return quote.price is not None or self.amount.usd is None
+
+    def of(self, target: ModelTarget) -> "Held":
+        """The same, once it is known where the call goes."""
+        return replace(self, quotes={target.name: self.quotes[target.name]})
 
 
 def hold(
     payer: Payer,
     call: UUID,
-    target: ModelTarget,
+    targets: Sequence[ModelTarget],
     messages: list[dict[str, Any]],
     params: dict[str, Any],
     before: Held | None = None,
 ) -> Held | None:
-    """Hold for one call, in the caller's transaction; None where no hard budget applies. `before` is held for it
-    already.
+    """Hold for one call, in the caller's transaction; None where no hard budget applies.
 
-    Raises BudgetExceeded or PriceUnknown.
+    `targets` are the models that it may go to, and `before` is what is held for it already. Raises BudgetExceeded or
+    PriceUnknown.
     """
     now = datetime.now(UTC)
-    quote = quote_of(payer.tenant_id, target, now)
-    held = Held(asked_at_most(messages, params), _first_answer(params), quote, target.name)
+    quotes = {target.name: quote_of(payer.tenant_id, target, now) for target in targets}
+    held = Held(asked_at_most(messages, params), _first_answer(params), quotes)
     amount = held.amount.beyond(before.amount) if before else held.amount
-    return held if reserve(payer=payer, call_id=call, amount=amount, model=target.name, at=now) else None
+    capped = reserve(payer=payer, call_id=call, amount=amount, model=", ".join(quotes), at=now)
+    return held if capped else None
 
 
 def _first_answer(params: dict[str, Any]) -> int:
@@ -109,6 +120,7 @@ class Closed:
             told={
                 "key_id": connection.key_id,
                 "route": outcome.route,
+                "variant": outcome.variant,
                 "reason": outcome.reason[:200],
                 "leg": outcome.leg,
                 "attempt": outcome.attempt,
@@ -137,8 +149,8 @@ class RunMeter:
         first, self.first = self.first, None
         if self._number == 1 and not (self.capped or self.closed):
             return call
-        if first is not None and first.covers(target.name, asked_at_most(request.messages, request.params)):
-            call.held = first
+        if first is not None and first.covers(target, asked_at_most(request.messages, request.params)):
+            call.held = first.of(target)
             return call
         async with self._storing:
             call.held = await in_db_thread(self._next, call, request, first)
@@ -149,7 +161,7 @@ class RunMeter:
         closed = self.closed[:]
         with transaction.atomic():
             settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
-            held = hold(self.payer, call.id, call.target, request.messages, request.params, before)
+            held = hold(self.payer, call.id, [call.target], request.messages, request.params, before)
         self.closed = [one for one in self.closed if one not in closed]
         self.capped = self.capped or held is not None
         return held
@@ -217,7 +229,7 @@ class RunCall:
     async def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)
         closed = Closed(self.id, self._number, self.target, self._began, tokens, certain, outcome)
-        closed.quote = self.held.quote if self.held else None
+        closed.quote = self.held.quotes[self.target.name] if self.held else None
         self._meter.closed.append(closed)
         so_far = self._meter.tokens
         self._meter.tokens = Tokens(so_far.input + tokens.input, so_far.output + tokens.output)

@@ -18,6 +18,7 @@ class Provider(TenantModel):
     enabled_models: Sequence[str]
     disabled_models: Sequence[str]
     models_listed: bool
+    """A tenant's access to a model provider, with its main key. Its models are addressed as `slug/model`."""
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", "Not tested"
@@ -119,3 +120,75 @@ class ProviderModel(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.provider.slug}/{self.name}"
+
+
+class ProviderKey(TenantModel):
+    """One more key of a provider, between which and the main one calls are balanced by what their limits have left.
+
+    The limits: requests and tokens a minute, calls at once; None knows none.
+    """
+
+    provider = TenantForeignKey(Provider, on_delete=models.CASCADE, related_name="keys")
+    label = models.CharField(max_length=63)
+    secret = models.BinaryField(editable=False)
+    secret_last4 = models.CharField(max_length=4, blank=True, editable=False)
+    rpm = models.PositiveIntegerField(null=True)
+    tpm = models.PositiveBigIntegerField(null=True)
+    concurrent = models.PositiveIntegerField(null=True)
+    enabled = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "provider_key"
+        ordering = ["label"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "provider", "label"], name="provider_key_label")]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Route(TenantModel):
+    """A model name, `route/slug`, that chooses among its targets for each request.
+
+    `continues`: when a target fails after its first token, the next one goes on from what was said.
+    """
+
+    slug = models.SlugField(max_length=63)
+    name = models.CharField(max_length=120, blank=True)
+    strategy = models.CharField(max_length=32)
+    settings: Any = models.JSONField(default=dict, blank=True)
+    continues = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "route"
+        ordering = ["slug"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="route_slug")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class RouteTarget(TenantModel):
+    """A model that a route may choose. Which of weight, rule and variant count is said by the route's strategy."""
+
+    route = TenantForeignKey(Route, on_delete=models.CASCADE, related_name="targets")
+    position = models.PositiveSmallIntegerField()
+    provider = TenantForeignKey(Provider, on_delete=models.DO_NOTHING, related_name="+")  # the database refuses
+    model = models.CharField(max_length=255)
+    weight = models.PositiveIntegerField(default=1)
+    rule = models.CharField(max_length=500, blank=True)
+    variant = models.CharField(max_length=63, blank=True)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        db_table = "route_target"
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "route", "position"], name="route_target_position"),
+        ]
+        indexes = [models.Index(fields=["tenant", "provider"], name="route_target_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.provider.slug}/{self.model}"

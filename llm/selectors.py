@@ -1,34 +1,37 @@
 """Reads of providers and their models; what belongs to another tenant is missing."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Exists, OuterRef, QuerySet
 
-from core.crypto import decrypt
 from core.errors import NotFound
 from core.ids import parse_uuid
 from llm.capabilities import forget_models, model_enabled
+from llm.connections import keyed
 from llm.exceptions import ModelNotFound, model_not_found
-from llm.models import EndpointHealth, Provider, ProviderModel
+from llm.models import EndpointHealth, Provider, ProviderModel, Route
 from llm.providers import provider_kind
-from llm.providers.base import Limits, ProviderConnection
-from llm.targets import ModelTarget
+from llm.routes import forget_routes, keys_by_provider, routed_target
+from llm.routing.base import Keyed
+from llm.routing.facts import live_facts
+from llm.routing.routed import PREFIX, KeyedTarget
+from llm.targets import Target
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
 CACHE_SECONDS = 4.0  # another process sees a changed or deleted provider within 5 s
 CACHE_SIZE = 2048
 
-_connections: dict[tuple[UUID, str], tuple[float, ProviderConnection]] = {}
+_connections: dict[tuple[UUID, str], tuple[float, tuple[Keyed, ...]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """`name` is what callers write: `provider_slug/model`."""
+    """`name` is what callers write: `provider_slug/model`, or `route/slug`, whose `provider` is `route`."""
 
     name: str
     provider: str
@@ -72,10 +75,14 @@ def with_models(rows: QuerySet[Provider]) -> QuerySet[Provider]:
 
 
 def model_names(actor: Principal) -> list[ModelName]:
-    """Every model that is known by name and not switched off; a provider without a closed list takes others as well."""
+    """Every model that is known by name and not switched off, and the active routes.
+
+    A provider without a closed list takes other models as well.
+    """
     authorize(actor, "model.view")
+    routes = Route.objects.filter(tenant_id=actor.tenant_id, is_active=True).order_by("slug")
     rows = with_models(Provider.objects.filter(tenant_id=actor.tenant_id)).order_by("slug")
-    return [
+    return [ModelName(f"{PREFIX}/{row.slug}", PREFIX, row.created_at) for row in routes] + [
         ModelName(f"{row.slug}/{model}", row.slug, row.created_at) for row in rows for model in provider_models(row)
     ]
 
@@ -91,55 +98,63 @@ def provider_models(provider: Provider) -> list[str]:
     return [name for name in known if name not in provider.disabled_models]
 
 
+def listing_fault(provider: Provider, model: str) -> tuple[str, str] | None:
+    """Why a model cannot be chosen: a code and a message; None when it can, or the provider alone knows.
+
+    The provider was read by `with_models`. A list that holds only what people entered says nothing of other models.
+    """
+    slug = provider.slug
+    if model in provider.disabled_models:
+        return "model_disabled", f"The model '{model}' of the provider '{slug}' is switched off."
+    if model in provider_models(provider) or not (provider.models_listed or has_closed_list(provider)):
+        return None
+    message = f"The provider '{slug}' has no model '{model}'. Test it to read its models anew, or enter the model."
+    return "unknown_model", message
+
+
 def has_closed_list(provider: Provider) -> bool:
     kind = provider_kind(provider.kind)
     return kind is not None and kind.static_models is not None
 
 
-def model_resolve(*, actor: Principal, name: str) -> ModelTarget:
-    """The target of `provider_slug/model`; raises ModelNotFound. No permission is asked: `chat.run` is the caller's."""
+def model_resolve(*, actor: Principal, name: str) -> Target:
+    """What `provider_slug/model` or `route/slug` leads to; raises ModelNotFound, or RouteInactive.
+
+    No permission is asked: `chat.run` is the caller's.
+    """
     slug, _, model = name.partition("/")
-    connection = _connection(actor.tenant_id, slug) if model else None
-    if connection is None:
+    if slug == PREFIX and model:
+        return routed_target(actor.tenant_id, model)
+    keys = _keys(actor.tenant_id, slug) if model else ()
+    if not keys:
         raise model_not_found(name)
-    kind = provider_kind(connection.kind)
+    kind = provider_kind(keys[0].target.connection.kind)
     if kind and kind.static_models is not None and model not in kind.static_models:
         raise model_not_found(name)
-    if not model_enabled(connection, model):
+    if not model_enabled(keys[0].target.connection, model):
         raise ModelNotFound(f"The model '{name}' is switched off.", code="model_disabled", param="model")
-    return ModelTarget(connection, model)
+    asked = tuple(keyed._replace(target=replace(keyed.target, model=model)) for keyed in keys)
+    return KeyedTarget(asked, live_facts) if len(asked) > 1 else asked[0].target
 
 
-def _connection(tenant_id: UUID, slug: str) -> ProviderConnection | None:
+def _keys(tenant_id: UUID, slug: str) -> tuple[Keyed, ...]:
+    """Of a provider, for any model; none when there is no such provider."""
     now = time.monotonic()
     held = _connections.get((tenant_id, slug))
     if held is not None and held[0] > now:
         return held[1]
     provider = Provider.objects.filter(tenant_id=tenant_id, slug=slug).first()
     if provider is None:
-        return None
-    connection = provider_connection(provider)
+        return ()
+    keys = keyed(provider, "", keys_by_provider(tenant_id, [provider.id])[provider.id])
     if len(_connections) >= CACHE_SIZE:
         _connections.clear()
-    _connections[tenant_id, slug] = (now + CACHE_SECONDS, connection)
-    return connection
-
-
-def provider_connection(provider: Provider) -> ProviderConnection:
-    """With the decrypted secret: for adapters, never for answers."""
-    context = f"{provider.tenant_id}:{provider.id}"
-    return ProviderConnection(
-        slug=provider.slug,
-        kind=provider.kind,
-        base_url=provider.base_url,
-        api_key=decrypt(bytes(provider.secret), context=context) if provider.secret else None,
-        settings=provider.settings,
-        tenant_id=provider.tenant_id,
-        limits=Limits(**provider.settings.get("limits") or {}),
-    )
+    _connections[tenant_id, slug] = (now + CACHE_SECONDS, keys)
+    return keys
 
 
 def forget_connection(tenant_id: UUID, slug: str) -> None:
     """After a change: calls in this process see it at once."""
     _connections.pop((tenant_id, slug), None)
     forget_models(tenant_id, slug)
+    forget_routes(tenant_id)

@@ -17,11 +17,12 @@ from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
 from llm import circuits
+from llm.connections import provider_connection
 from llm.model_services import models_found
-from llm.models import EndpointHealth, Provider
+from llm.models import EndpointHealth, Provider, ProviderKey
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
-from llm.selectors import forget_connection, provider_connection, provider_get, with_models
+from llm.selectors import forget_connection, provider_get, with_models
 from llm.validation import ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -64,7 +65,7 @@ def provider_create(
         id=uuid7(), tenant_id=actor.tenant_id, slug=slug, kind=kind, base_url=base_url, settings=given.settings
     )
     if api_key:
-        _set_secret(provider, api_key)
+        set_secret(provider, api_key)
     _save(provider, force_insert=True)
     found = provider_kind(kind)
     if found and found.static_models:
@@ -75,7 +76,7 @@ def provider_create(
 
 @transaction.atomic
 def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kind: str | None = None) -> Provider:
-    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent uses it.
+    """Raises as `provider_create` does, NotFound, and Conflict for another slug while an agent or a route uses it.
 
     The kind cannot change: when given, it is compared.
 
@@ -104,7 +105,7 @@ def provider_update(*, actor: Principal, ref: str, changes: ProviderChanges, kin
 
 @transaction.atomic
 def provider_delete(*, actor: Principal, ref: str) -> None:
-    """Raises NotFound, and Conflict while an agent uses it."""
+    """Raises NotFound, and Conflict while an agent or a route uses it."""
     authorize(actor, "provider.edit")
     provider = _locked(actor, ref)
     refuse_if_used("provider", actor.tenant_id, provider.slug)
@@ -114,16 +115,17 @@ def provider_delete(*, actor: Principal, ref: str) -> None:
     provider.delete()
 
 
-async def provider_test(*, actor: Principal, ref: str) -> ProviderTest:
+async def provider_test(*, actor: Principal, ref: str, watching: bool = False) -> ProviderTest:
     """Ask the provider for its models, and keep what came of it. A provider that fails is a result, not an error.
 
-    No database connection is held while the provider answers.
+    `watching`: nobody asked, so the audit is told only when the health has changed. No database connection is held
+    while the provider answers.
     """
     provider, connection = await in_db_thread(_begin_test, actor, ref)
     started = time.monotonic()
     healthy, message, models = await _ask(connection)
     result = ProviderTest(healthy, message, models, int((time.monotonic() - started) * 1000))
-    await in_db_thread(_end_test, actor, provider, result)
+    await in_db_thread(_end_test, actor, provider, result, watching)
     return result
 
 
@@ -177,8 +179,9 @@ async def _ask(connection: ProviderConnection) -> tuple[bool, str, list[str]]:
 
 
 @transaction.atomic
-def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> None:
+def _end_test(actor: Principal, provider: Provider, result: ProviderTest, watching: bool = False) -> None:
     """Raises NotFound when the provider was deleted meanwhile."""
+    before = provider.health
     provider.health = Provider.Health.HEALTHY if result.healthy else Provider.Health.FAILING
     provider.health_message = result.message[:300]
     provider.health_checked_at = timezone.now()
@@ -189,7 +192,10 @@ def _end_test(actor: Principal, provider: Provider, result: ProviderTest) -> Non
     if result.healthy:
         _let_through(provider)
     found = models_found(provider, result.models) if result.healthy else {}
-    audit.record(actor=actor, action="provider.test", target=provider, after={**fields, **found})
+    if provider.health != before or not watching:
+        audit.record(actor=actor, action="provider.test", target=provider, after={**fields, **found})
+    if provider.health != before:
+        _forget_on_commit(provider, provider.slug)
 
 
 def _locked(actor: Principal, ref: str) -> Provider:
@@ -206,15 +212,15 @@ def _apply(provider: Provider, changes: ProviderChanges) -> None:
     provider.base_url = changes.get("base_url", provider.base_url)
     provider.settings = changes.get("settings", provider.settings)
     if "api_key" in changes:
-        _set_secret(provider, changes["api_key"])
+        set_secret(provider, changes["api_key"])
     provider.health, provider.health_message = Provider.Health.UNKNOWN, ""
 
 
-def _set_secret(provider: Provider, api_key: str | None) -> None:
+def set_secret(holder: Provider | ProviderKey, api_key: str | None) -> None:
     """The last four are shown of keys that are long enough to stay secret without them."""
-    context = f"{provider.tenant_id}:{provider.id}"
-    provider.secret = encrypt(api_key, context=context) if api_key else None
-    provider.secret_last4 = api_key[-4:] if api_key and len(api_key) >= 12 else ""
+    context = f"{holder.tenant_id}:{holder.id}"
+    holder.secret = encrypt(api_key, context=context) if api_key else None
+    holder.secret_last4 = api_key[-4:] if api_key and len(api_key) >= 12 else ""
 
 
 def _fields(provider: Provider, api_key: str | None) -> ProviderFields:

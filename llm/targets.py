@@ -37,6 +37,9 @@ class ModelTarget:
     def endpoint(self) -> Endpoint:
         return Endpoint(self.connection.tenant_id, self.connection.slug, self.model, self.connection.key_id)
 
+    def models(self) -> "Sequence[ModelTarget]":
+        return [self]
+
     def plan(self, request: "ChatRequest", context: "CallContext") -> "Plan":
         return Plan([Leg(self, "asked for by name")])
 
@@ -51,10 +54,11 @@ class ModelTarget:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A target to try, and why; the request is sent to it with the target's model."""
+    """A target to try, and why; the request is sent to it with the target's model. `variant`: of an A/B test."""
 
     target: ModelTarget
     reason: str
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,9 @@ class Target(Protocol):
     @property
     def model(self) -> str:
         """What requests are made with; the gateway replaces it by each target's own."""
+
+    def models(self) -> Sequence[ModelTarget]:
+        """Those that it may choose, at least one where any can be asked."""
 
     def plan(self, request: "ChatRequest", context: "CallContext") -> Plan:
         """Cheap and without waiting: asked for every call. Raises ApplicationError when nothing can be tried."""

@@ -1,7 +1,7 @@
 """The rules of a provider row, checked together so that a caller sees every fault at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from core.errors import InvalidRequest
 from core.ids import parse_uuid
 from core.net import AddressRefused, check_url
-from llm.models import Provider
+from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import Need, ProviderKind
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 RESERVED = frozenset({"kinds", "route"})  # a path of the API, and the prefix of routed model names
 MAX_API_KEY = 4000
+LIMITS = {"rpm": 10_000_000, "tpm": 10_000_000_000, "concurrent": 100_000}  # the most that a key may be given
 Fault = dict[str, Any]
 
 
@@ -58,6 +59,9 @@ def change_faults(provider: Provider, *, base_url: str | None, kind: str | None,
     moved = base_url is not None and _origin(base_url) != _origin(provider.base_url)
     if moved and provider.secret is not None and not new_key:
         faults.append(_fault("api_key", "required", "Give the API key again: the base_url leads to another host."))
+    if moved and ProviderKey.objects.filter(tenant_id=provider.tenant_id, provider_id=provider.id).exists():
+        message = "Delete the provider's further keys first: the base_url leads to another host."
+        faults.append(_fault("base_url", "keys_would_follow", message))
     return faults
 
 
@@ -92,10 +96,23 @@ def _base_url_faults(base_url: str, kind: ProviderKind) -> list[Fault]:
 
 def _api_key_faults(fields: ProviderFields, kind: ProviderKind) -> list[Fault]:
     faults = _need_faults("api_key", fields.has_secret, kind.api_key, kind)
-    key = fields.api_key or ""
-    if len(key) > MAX_API_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        faults.append(_fault("api_key", "invalid", "An API key is printable ASCII without blanks."))
-    return faults
+    return faults + secret_faults(fields.api_key or "")
+
+
+def secret_faults(api_key: str) -> list[Fault]:
+    """Of a key as it is given, "" for none."""
+    if len(api_key) > MAX_API_KEY or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        return [_fault("api_key", "invalid", "An API key is printable ASCII without blanks.")]
+    return []
+
+
+def limit_faults(limits: Mapping[str, Any]) -> list[Fault]:
+    """Of LIMITS, those that are there."""
+    return [
+        _fault(name, "invalid", f"Give a whole number from 1 to {most}, or none.")
+        for name, most in LIMITS.items()
+        if (limit := limits.get(name)) is not None and not 1 <= limit <= most
+    ]
 
 
 def _need_faults(path: str, given: bool, need: Need, kind: ProviderKind) -> list[Fault]:

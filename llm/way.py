@@ -31,6 +31,7 @@ class Step:
     guarded: bool
     probe: bool
     route: str
+    variant: str
     reason: str
     leg: int
     attempt: int
@@ -154,7 +155,7 @@ class Way:
             request = self._told.continued(request, target.connection.kind)
         probe = watched and breakers.enter(target.endpoint)
         route = self._plan.route
-        return Step(target, request, permit, watched, probe, route, reason, self._place, self._attempt)
+        return Step(target, request, permit, watched, probe, route, leg.variant, reason, self._place, self._attempt)
 
     def _reason(self, leg: Leg) -> str:
         if not self._cause:

@@ -244,8 +244,8 @@ def _call_context(turn: Turn, meter: RunMeter) -> CallContext:
     return CallContext(
         run.tenant_id,
         meter,
-        sticky=str(run.session_id or run.end_user or run.actor_id or run.id),
-        metadata=run.request.get("metadata", {}),
+        sticky=str(run.end_user or run.session_id or run.actor_id or run.id),
+        metadata={**run.request.get("metadata", {}), "user_id": run.end_user, "agent": meter.payer.agent},
         cache=cached,
         join=version is not None and version.join_calls,
     )

@@ -31,9 +31,9 @@ class SchemaServiceForm(ServiceForm):
         self.fields[self.chooser].initial = self.chosen
         self.switched = self.is_bound and data.get(f"{self.document}-of") != self.chosen
         self.schema = self.schema_of(self.chosen)
-        stored = self.stored_document() if self.chosen == self.stored_choice() else self.first_document()
         bound = data if self.is_bound and not self.switched else None
-        self.parts = SchemaForm(self.schema, prefix=self.document, data=bound, value=stored) if self.schema else None
+        begun = self.document_for(self.chosen) if self.schema else {}
+        self.parts = SchemaForm(self.schema, prefix=self.document, data=bound, value=begun) if self.schema else None
 
     def _choice(self, chosen: str) -> str:
         """Posted, else asked for in the URL, else stored, else the first there is."""
@@ -56,6 +56,10 @@ class SchemaServiceForm(ServiceForm):
     def first_document(self) -> dict[str, Any]:
         """What stands in the fields of a choice that is not the stored one."""
         return {}
+
+    def document_for(self, choice: str) -> dict[str, Any]:
+        """What the fields of a choice begin with."""
+        return self.stored_document() if choice == self.stored_choice() else self.first_document()
 
     def stored_document(self) -> dict[str, Any]:
         return dict(getattr(self.instance, self.document)) if self.instance else {}

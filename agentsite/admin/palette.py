@@ -10,7 +10,7 @@ from django.urls import reverse
 from agents.models import Agent
 from core.admin.parts import SearchResult
 from core.ids import parse_uuid
-from llm.models import Provider
+from llm.models import Provider, Route
 from runs.models import Run
 from sessions_app.models import ChatSession
 from tenants.admin_base import actor_of, may
@@ -51,6 +51,12 @@ def _providers(tenant_id: Any, text: str) -> Found:
     return [(provider, provider.slug) for provider in found]
 
 
+def _routes(tenant_id: Any, text: str) -> Found:
+    rows = Route.objects.filter(tenant_id=tenant_id)
+    found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
+    return [(route, f"{route.name} ({route.slug})" if route.name else route.slug) for route in found]
+
+
 def _toolsets(tenant_id: Any, text: str) -> Found:
     rows = Toolset.objects.filter(tenant_id=tenant_id)
     found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
@@ -82,6 +88,7 @@ _KINDS: tuple[tuple[str, str, str, str, Callable[[Any, str], Found]], ...] = (
     ("session.view", "Session", "forum", "sessions_app_chatsession", _sessions),
     ("run.view", "Run", "play_circle", "runs_run", _runs),
     ("provider.view", "Provider", "dns", "llm_provider", _providers),
+    ("route.view", "Route", "alt_route", "llm_route", _routes),
     ("toolset.view", "Toolset", "construction", "toolsets_toolset", _toolsets),
     ("member.view", "Member", "person", "tenants_membership", _members),
 )

@@ -14,8 +14,10 @@ from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
 from llm.admin import EndpointHealthAdmin, ProviderAdmin
+from llm.key_admin import ProviderKeyAdmin
 from llm.model_admin import ProviderModelAdmin
-from llm.models import EndpointHealth, Provider, ProviderModel
+from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Route
+from llm.route_admin import RouteAdmin
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin
@@ -53,6 +55,8 @@ for model, admin_class in (
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),
     (ProviderModel, ProviderModelAdmin),
+    (ProviderKey, ProviderKeyAdmin),
+    (Route, RouteAdmin),
     (Run, RunAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),

@@ -99,7 +99,12 @@ def _install(home: Home, lock: Path) -> None:
     stamp = STAMPS / lock.name
     again = stamp.exists() and stamp.read_text().startswith(BEGUN)
     stamp.write_text(f"{BEGUN} {_python_id()}")
-    options = ["--require-hashes", *(["--no-deps"] if lock == LOCAL_MODEL else []), "-r", str(CHECKOUT / lock)]
+    options = [
+        "--require-hashes",
+        "--no-deps",
+        "-r",
+        str(CHECKOUT / lock),
+    ]
     count = sum(line[:1].isalnum() for line in (CHECKOUT / lock).read_text().splitlines())
     title = f"Installing {count} packages of {lock}"
     try:

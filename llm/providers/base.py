@@ -27,7 +27,7 @@ class Limits:
 class ProviderConnection:
     """A tenant's provider row, decrypted: all that an adapter may know about the tenant.
 
-    `key_id` tells the keys of a provider apart that has several.
+    `key_id` tells the keys of a provider apart that has several; the main one has none.
     """
 
     slug: str

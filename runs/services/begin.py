@@ -132,7 +132,9 @@ def _check_model(actor: Principal, name: str, request: TurnRequest) -> None:
     """Raises ModelNotFound, or InvalidRequest for what the model is known not to take."""
     target = model_resolve(actor=actor, name=name)
     asked = ChatRequest(name, request.messages, {**request.params, "tools": request.client_tools})
-    refuse_unsupported(asked, capabilities_of(target.connection, target.model))
+    models = target.models()
+    if len(models) == 1:  # a route prefers those of its models that take what is asked
+        refuse_unsupported(asked, capabilities_of(models[0].connection, models[0].model))
 
 
 def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, open_runs: list[Run]) -> list[UUID]:

@@ -12,7 +12,7 @@ from core.errors import ApplicationError
 from llm.metering import Held, hold
 from llm.pricing import quote_of
 from llm.selectors import model_resolve
-from llm.targets import ModelTarget
+from llm.targets import Target
 from llm.tokens import BYTES_LIKELY
 from runs.events import DELTAS
 from runs.models import Run, RunEvent
@@ -42,7 +42,7 @@ def payer_of(run: Run) -> Payer:
     )
 
 
-def hold_first(run: Run, *, fence: int, target: ModelTarget, context: Messages) -> Held | None:
+def hold_first(run: Run, *, fence: int, target: Target, context: Messages) -> Held | None:
     """Hold for the run's first call of a model; None where no hard budget applies. The last work of a begin.
 
     Raises BudgetExceeded or PriceUnknown, with which nothing has begun.
@@ -50,7 +50,7 @@ def hold_first(run: Run, *, fence: int, target: ModelTarget, context: Messages) 
     version, request = run.agent_version, run.request
     params = {**request["params"], "tools": request["client_tools"]}
     told = [*_instructions(version), *context]
-    return hold(payer_of(run), call_id(run.id, fence, 1), target, told, params)
+    return hold(payer_of(run), call_id(run.id, fence, 1), target.models(), told, params)
 
 
 def _instructions(version: AgentVersion | None) -> Messages:
@@ -80,14 +80,14 @@ def tokens_used(run: Run) -> tuple[int, int]:
 
 def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal) -> CallRecord:
     asked = sum(len(str(message.get("content") or "")) for message in run.request["messages"]) // BYTES_LIKELY
-    provider, _, model = run.model.partition("/")
+    provider, model, quote = _asked(run, actor)
     return CallRecord(
         id=call_id(run.id, fence, number),
         payer=payer_of(run),
         began=run.started_at or timezone.now(),
         provider=provider,
         model=model,
-        quote=_quote(actor, run.model),
+        quote=quote,
         tokens=Tokens(input=asked, output=output),
         tokens_certain=False,
         fence=fence,
@@ -96,9 +96,11 @@ def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal)
     )
 
 
-def _quote(actor: Principal, model: str) -> Quote:
+def _asked(run: Run, actor: Principal) -> tuple[str, str, Quote]:
+    """The provider, the model and its price; of a route the first of its models, since nobody knows which it was."""
     try:
-        target = model_resolve(actor=actor, name=model)
-    except ApplicationError:  # deleted meanwhile
-        return Quote(None, "unknown")
-    return quote_of(actor.tenant_id, target, timezone.now())
+        target = model_resolve(actor=actor, name=run.model).models()[0]
+    except (ApplicationError, IndexError):  # deleted meanwhile
+        provider, _, model = run.model.partition("/")
+        return provider, model, Quote(None, "unknown")
+    return target.connection.slug, target.model, quote_of(actor.tenant_id, target, timezone.now())

@@ -9,7 +9,7 @@ from agents.models import AgentVersion
 from core.errors import InvalidRequest, NotFound
 from llm.metering import Held
 from llm.selectors import model_resolve
-from llm.targets import ModelTarget
+from llm.targets import Target
 from runs.events import Event
 from runs.models import Run
 from runs.services.pay import hold_first
@@ -70,7 +70,7 @@ class Turn:
     """
 
     run: Run
-    target: ModelTarget
+    target: Target
     context: Messages
     fence: int
     stored: int

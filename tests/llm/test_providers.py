@@ -12,12 +12,13 @@ from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm import providers, selectors
+from llm.connections import provider_connection
 from llm.exceptions import ModelNotFound, ProviderError
 from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import ProviderSettings
 from llm.providers.scripted import ScriptedKind
-from llm.selectors import model_names, model_resolve, provider_connection
+from llm.selectors import model_names, model_resolve
 from llm.services import provider_create
 from llm.targets import ModelTarget
 from tenants.models import Tenant
