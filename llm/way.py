@@ -93,7 +93,7 @@ class Way:
 
     def _give_up(self, leg: Leg, error: ApplicationError) -> None:
         self._left = [other for other in self._left if other is not leg]
-        if not self._left:
+        if not self._left or asyncio.get_running_loop().time() >= self._clock.total:
             raise error
         self._clock.begin(len(self._left))
 
@@ -164,8 +164,9 @@ class Way:
 
 
 def circuit_open(name: str, refusal: Refusal) -> Unavailable:
+    why = "as its provider asks" if refusal.paced else "LLM_BREAKER_SECONDS"
     message = (
-        f"The model '{name}' fails and is left alone for {max(refusal.retry_after, 1):.0f} s (LLM_BREAKER_SECONDS); "
+        f"The model '{name}' fails and is left alone for {max(refusal.retry_after, 1):.0f} s ({why}); "
         f"its last error was {refusal.code}."
     )
     return Unavailable(message, code="provider_circuit_open", retry_after=refusal.retry_after)
