@@ -16,6 +16,7 @@ PAGES = [
     "toolsets/toolset/add/",
     "llm/provider/",
     "llm/provider/add/",
+    "llm/endpointhealth/",
     "runs/run/",
     "sessions_app/chatsession/",
     "tenants/membership/",
@@ -32,6 +33,7 @@ VIEWERS = {
     "agents/agent/",
     "toolsets/toolset/",
     "llm/provider/",
+    "llm/endpointhealth/",
     "runs/run/",
     "search/?s=x&extended=1",
 } | {
