@@ -128,7 +128,7 @@ class Lane:
         """It waits no more; what it was given meanwhile goes to the next."""
         if waiter.entered.done() and not waiter.entered.cancelled():
             self.leave(waiter.tokens, 0)
-        else:
+        elif waiter in self._waiting:  # else it was passed over already
             self._waiting.remove(waiter)
             self._serve()
 
