@@ -73,6 +73,8 @@ class Lane:
         self._waiting: list[_Waiter] = []
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
         self.limits = UNLIMITED
         self.set(limits)
 
