@@ -8,7 +8,7 @@ import math
 import time
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -210,6 +210,11 @@ class Permit:
             lane.leave(self.tokens, used)
 
 
+def _give_back(wait: asyncio.Task[Permit]) -> None:
+    if not wait.cancelled() and wait.exception() is None:
+        wait.result().give_back(None)
+
+
 class Flow:
     """The lanes of one event loop."""
 
@@ -232,6 +237,25 @@ class Flow:
                 lane.leave(permit.tokens, 0)
             raise
         return permit
+
+    async def admit_first(
+        self, targets: Sequence[ModelTarget], request: ChatRequest, priority: Priority, deadline: float
+    ) -> tuple[ModelTarget, Permit]:
+        """As `admit`, of several targets the one that has room first."""
+        waits = [asyncio.create_task(self.admit(target, request, priority, deadline)) for target in targets]
+        left = set(waits)
+        try:
+            while left:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for target, wait in zip(targets, waits, strict=True):
+                    if wait.done() and wait.exception() is None:
+                        waits.remove(wait)
+                        return target, wait.result()
+            return targets[0], waits[0].result()  # which raises
+        finally:
+            for wait in waits:
+                wait.cancel()
+                wait.add_done_callback(_give_back)
 
     def _lanes_of(self, target: ModelTarget) -> list[Lane]:
         connection, lanes = target.connection, []
