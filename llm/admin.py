@@ -233,7 +233,7 @@ class EndpointHealthAdmin(TenantAdmin):
     """What the breakers found. A row leads to its provider, where calls are let through again."""
 
     perm = "provider"
-    heading, noun = "Failing models", "model"
+    heading, noun = "Model health", "model"
     ordering = ("-updated_at",)
     list_display = ("endpoint", "state_label", "failures", "last_error_code", "opened_at", "until", "updated_at")
     search_fields = ("provider__startswith", "model__startswith")

@@ -78,6 +78,7 @@ class Attempt:
             self._metered.said(as_delta(answer))
             self._refuse_unfinished()
             return answer
+        clock.in_pieces()
         collected = Accumulator()
         async with aclosing(self.deltas(clock, size)) as deltas:
             async for delta in deltas:

@@ -1,6 +1,7 @@
 """The exact cache: the same request of the same agent version is answered from its own earlier answer, if it wishes.
 
-Rows are the store; what was found or stored in the last seconds is kept in this process as well.
+Rows are the store; what was found or stored in the last minute is kept in this process as well, which makes a hit cost
+a twentieth of a call.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ FINISHED = frozenset({"stop", "tool_calls", "length"})
 PIECES = 8  # of a stored answer
 CACHED = "cached: the same request was answered before"
 USED_EXACT = timedelta(minutes=1)  # used_at is not written more often
-RECENT_SECONDS = 4.0  # what another process or a job removed is not used for longer
+RECENT_SECONDS = 60.0  # an answer under its key never changes; one that was removed is not used for longer
 RECENT_ANSWERS = 256
 RECENT_SIZE = 64 * 1024  # bytes of an answer that is kept in memory
 

@@ -58,12 +58,19 @@ class MeteredCall(Protocol):
         """Reserve more. Raises `usage.exceptions.BudgetExceeded` when a budget has no room: the call must end."""
 
     async def close(self, outcome: CallOutcome) -> None:
-        """Exactly once, however the call ended (a cancelled caller included): what it used is kept for the record."""
+        """Exactly once, however the call ended (a cancelled caller included): what it used is kept for the record.
+
+        Like `open` in a task of its own, which goes on when the caller is cancelled; the next attempt begins after it.
+        """
 
 
 class Meter(Protocol):
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
-        """Reserve for one attempt. Raises `usage.exceptions.BudgetExceeded`; then nothing is reserved."""
+        """Reserve for one attempt. Raises `usage.exceptions.BudgetExceeded`; then nothing is reserved.
+
+        Opened as well for an answer from the cache, or from an identical call under way: such a call hears of no delta,
+        and its outcome says `cached`. It runs in a task of its own, with the caller's context.
+        """
 
 
 class Unpaid:

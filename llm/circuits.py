@@ -4,10 +4,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import DatabaseError
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -22,7 +23,6 @@ from llm.targets import Endpoint, ModelTarget
 logger = logging.getLogger(__name__)
 
 LEARN_SECONDS = 4.0  # an endpoint that another process opened is known within 5 s
-CLOSED_LATELY = timedelta(seconds=30)
 MAX_TENANTS = 4096
 
 _untold: dict[Endpoint, Transition] = {}
@@ -68,9 +68,10 @@ async def learn(tenant_id: UUID | None) -> None:
     _learned.move_to_end(tenant_id)
     if len(_learned) > MAX_TENANTS:
         _learned.popitem(last=False)
+    mine = {endpoint.provider for endpoint in breakers if endpoint.tenant_id == tenant_id}
     try:
         with tenant_context(tenant_id):
-            rows = await in_db_thread(_rows, tenant_id)
+            rows = await in_db_thread(_rows, tenant_id, mine)
     except DatabaseError:
         logger.exception("The health of model endpoints was not read")
         return
@@ -92,11 +93,10 @@ def forget_all() -> None:
     _untold.clear()
 
 
-def _rows(tenant_id: UUID) -> list[EndpointHealth]:
-    """Those that changed of late, and those that are open still: short, as endpoints that work are not among them."""
-    rows = EndpointHealth.objects.filter(tenant_id=tenant_id)
-    lately = rows.filter(updated_at__gt=Now() - CLOSED_LATELY)
-    return list(lately | rows.filter(state=State.OPEN, until__gt=Now()))
+def _rows(tenant_id: UUID, providers: set[str]) -> list[EndpointHealth]:
+    """What is open, and what became of those that this process leaves alone."""
+    news = Q(state=State.OPEN, until__gt=Now()) | Q(provider__in=providers)
+    return list(EndpointHealth.objects.filter(news, tenant_id=tenant_id))
 
 
 def _take_over(row: EndpointHealth) -> None:

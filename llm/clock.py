@@ -37,15 +37,17 @@ class Clock:
         assert task is not None
         cancelling = task.cancelling()
         try:
-            delta = await anext(deltas, None)
-        except asyncio.CancelledError:
+            return await anext(deltas, None)
+        except BaseException:  # what an adapter makes of the cancellation is no matter
             if self._expired and task.uncancel() <= cancelling:
-                self._expired = False
                 raise ProviderTimeout("The model did not go on in time.") from None
             raise
         finally:
-            self._task = None
-        return delta
+            self._task, self._expired = None, False
+
+    def in_pieces(self) -> None:
+        """The target's answer comes in pieces, though it is wanted whole: the first one has its own deadline."""
+        self.first_token = min(self.first_token, self._loop.time() + settings.LLM_FIRST_TOKEN_TIMEOUT)
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -8,7 +8,7 @@ import math
 import time
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -78,6 +78,8 @@ class Lane:
         self._waiting: list[_Waiter] = []
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
         self.limits = UNLIMITED
         self.set(limits)
 
@@ -140,7 +142,7 @@ class Lane:
         """It waits no more; what it was given meanwhile goes to the next."""
         if waiter.entered.done() and not waiter.entered.cancelled():
             self.leave(waiter.tokens, 0)
-        else:
+        elif waiter in self._waiting:  # else it was passed over already
             self._waiting.remove(waiter)
             self._serve()
 
@@ -220,6 +222,11 @@ class Permit:
             lane.leave(self.tokens, used)
 
 
+def _give_back(wait: asyncio.Task[Permit]) -> None:
+    if not wait.cancelled() and wait.exception() is None:
+        wait.result().give_back(None)
+
+
 class Flow:
     """The lanes of one event loop."""
 
@@ -246,6 +253,25 @@ class Flow:
     def lane_of(self, endpoint: Endpoint) -> Lane | None:
         """Of its key, where limits are known and it was asked."""
         return self._lanes.get((endpoint.tenant_id, endpoint.provider, endpoint.key))
+
+    async def admit_first(
+        self, targets: Sequence[ModelTarget], request: ChatRequest, priority: Priority, deadline: float
+    ) -> tuple[ModelTarget, Permit]:
+        """As `admit`, of several targets the one that has room first."""
+        waits = [asyncio.create_task(self.admit(target, request, priority, deadline)) for target in targets]
+        left = set(waits)
+        try:
+            while left:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for target, wait in zip(targets, waits, strict=True):
+                    if wait.done() and wait.exception() is None:
+                        waits.remove(wait)
+                        return target, wait.result()
+            return targets[0], waits[0].result()  # which raises
+        finally:
+            for wait in waits:
+                wait.cancel()
+                wait.add_done_callback(_give_back)
 
     def _lanes_of(self, target: ModelTarget) -> list[Lane]:
         connection, lanes = target.connection, []

@@ -64,6 +64,11 @@ def ended(record: EndpointRecord, *, failed: bool | None) -> None:
         record.failures = record.failures + 1 if failed else 0
 
 
+def forget_all() -> None:
+    """As if the process had just begun."""
+    _records.clear()
+
+
 def _forget_idle() -> None:
     while len(_records) > MAX_ENDPOINTS:
         endpoint = next((known for known, record in _records.items() if not record.in_flight), None)

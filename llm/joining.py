@@ -110,12 +110,14 @@ async def _free(
     shared: SharedCall, request: ChatRequest, target: Target, context: CallContext, ask: Ask
 ) -> AsyncGenerator[Delta, None]:
     """For who came later: in the records, and at no cost. That the first one cannot pay is not their matter."""
-    began, first_token_ms = time.monotonic(), None
+    began = time.monotonic()
+    first_token_ms: int | None = None
     metered = await open_metered(context.meter, target.plan(request, context).legs[0].target, request)
     try:
         async with aclosing(shared.listen()) as deltas:
             async for delta in deltas:
-                first_token_ms = first_token_ms or _ms_since(began)
+                if first_token_ms is None:
+                    first_token_ms = _ms_since(began)
                 yield delta
     except ApplicationError as error:
         if _told_to_all(error):

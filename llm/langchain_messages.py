@@ -115,7 +115,7 @@ def to_langchain_error(error: ApplicationError) -> ApplicationError:
 
 def _their_kind(error: ApplicationError) -> type[theirs.ModelError]:
     match error:
-        case ours.ProviderRateLimited():
+        case ours.ProviderRateLimited() | ApplicationError(code="provider_queue_full" | "provider_queue_timeout"):
             return theirs.ModelRateLimitError
         case ours.ProviderTimeout():
             return theirs.ModelTimeoutError

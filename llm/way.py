@@ -94,7 +94,7 @@ class Way:
 
     def _give_up(self, leg: Leg, error: ApplicationError) -> None:
         self._left = [other for other in self._left if other is not leg]
-        if not self._left:
+        if not self._left or asyncio.get_running_loop().time() >= self._clock.total:
             raise error
         self._clock.begin(len(self._left))
 
@@ -117,25 +117,23 @@ class Way:
         await asyncio.sleep(soonest.retry_after)
 
     async def _admitted(self, usable: list[Leg]) -> tuple[Leg, Permit]:
-        """Who has room now goes first; where none has, the call waits for the first whose queue takes it."""
-        flow, full = current_flow(), None
-        if len(usable) > 1:
-            room = [leg for leg in usable if flow.has_room(leg.target, self._request)]
-            if room and room[0] is not usable[0]:
-                self._cause = self._cause or f"{usable[0].target.name} has no room"
-            usable = room or usable
-        for leg in usable:
-            try:
-                priority, deadline = self._context.priority, self._patience()
-                permit = await flow.admit(leg.target, self._request, priority, deadline)
-            except RateLimited as error:
-                full = full or error
+        """The first in order that has room now; where none has, whichever has room first."""
+        flow, priority, deadline = current_flow(), self._context.priority, self._patience()
+        roomy = usable if len(usable) == 1 else [leg for leg in usable if flow.has_room(leg.target, self._request)]
+        try:
+            if roomy:
+                leg, permit = roomy[0], await flow.admit(roomy[0].target, self._request, priority, deadline)
             else:
-                if permit.waited:  # its own time begins now
-                    self._clock.begin(len(self._left))
-                return leg, permit
-        assert full is not None
-        raise self._error or full
+                targets = [leg.target for leg in usable]
+                target, permit = await flow.admit_first(targets, self._request, priority, deadline)
+                leg = next(leg for leg in usable if leg.target is target)
+        except RateLimited as full:
+            raise self._error or full from None
+        if leg is not usable[0]:
+            self._cause = self._cause or f"{usable[0].target.name} has no room"
+        if permit.waited:  # its own time begins now
+            self._clock.begin(len(self._left))
+        return leg, permit
 
     def _patience(self) -> float:
         """Until when the call waits for room."""
@@ -165,8 +163,9 @@ class Way:
 
 
 def circuit_open(name: str, refusal: Refusal) -> Unavailable:
+    why = "as its provider asks" if refusal.paced else "LLM_BREAKER_SECONDS"
     message = (
-        f"The model '{name}' fails and is left alone for {max(refusal.retry_after, 1):.0f} s (LLM_BREAKER_SECONDS); "
+        f"The model '{name}' fails and is left alone for {max(refusal.retry_after, 1):.0f} s ({why}); "
         f"its last error was {refusal.code}."
     )
     return Unavailable(message, code="provider_circuit_open", retry_after=refusal.retry_after)

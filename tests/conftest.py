@@ -21,6 +21,7 @@ from django.test.utils import setup_databases, teardown_databases
 from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
+from llm import cache, capabilities, circuits, health, routes, selectors
 from llm.services import provider_create
 from runs.store import Store
 from tenants import authentication
@@ -143,8 +144,10 @@ def _cold_caches() -> Iterator[None]:
     yield
     authentication._cache.clear()
     authentication._touched.clear()
-    for cache in (budgets._active, prices._own, periods._known):
-        cache.clear()
+    for known in (budgets._active, prices._own, periods._known, selectors._connections, routes._routes):
+        known.clear()
+    for forget in (circuits.forget_all, health.forget_all, cache.forget_recent, capabilities._settings.clear):
+        forget()
 
 
 @pytest.fixture

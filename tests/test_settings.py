@@ -87,6 +87,11 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("LLM_IDLE_TIMEOUT", "inf", "must be a number of at least 0.1"),
         ("LLM_TOTAL_TIMEOUT", "nan", "must be a number of at least 1"),
         ("LLM_MAX_RETRY_WAIT", "-1", "must be a number of at least 0"),
+        ("LLM_BREAKER_FAILURES", "0", "must be a whole number of at least 1"),
+        ("LLM_BREAKER_SECONDS", "0", "must be a number of at least 0.1"),
+        ("LLM_CALLS_PER_HOST", "0", "must be a whole number of at least 1"),
+        ("LLM_QUEUE", "few", "must be a whole number of at least 1"),
+        ("LLM_CACHE_MB", "0", "must be a whole number of at least 1"),
     ],
 )
 def test_a_wrong_value_names_its_variable(load: Loader, name: str, value: str, complaint: str) -> None:

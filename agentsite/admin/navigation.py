@@ -48,7 +48,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Runs", "play_circle", "runs_run_changelist", "run.view", **badge),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
-                _item("Failing models", "heart_broken", "llm_endpointhealth_changelist", "provider.view"),
+                _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
             ],
         },
         {

@@ -22,6 +22,7 @@ PAGES = [
     "llm/providerkey/add/",
     "llm/route/",
     "llm/route/add/",
+    "llm/endpointhealth/",
     "runs/run/",
     "sessions_app/chatsession/",
     "tenants/membership/",
@@ -41,6 +42,7 @@ VIEWERS = {
     "llm/providermodel/",
     "llm/providerkey/",
     "llm/route/",
+    "llm/endpointhealth/",
     "runs/run/",
     "search/?s=x&extended=1",
 } | {

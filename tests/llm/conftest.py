@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm import cache, circuits
+from llm import cache, circuits, health
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
 from tests.llm.metering import RecordingMeter, metered
@@ -68,6 +68,7 @@ def meter() -> Iterator[RecordingMeter]:
 def _nothing_known() -> Iterator[None]:
     yield
     circuits.forget_all()
+    health.forget_all()
     cache.forget_recent()
 
 

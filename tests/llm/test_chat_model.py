@@ -14,6 +14,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
+from core.errors import RateLimited
 from llm import circuits
 from llm import exceptions as ours
 from llm.binding import current_binding, use_binding
@@ -198,6 +199,12 @@ async def test_errors_are_ours_and_langchain_s(target, model: str, mine: Any, la
         await routed.ainvoke("Hi")
     assert isinstance(caught.value, mine)
     assert caught.value.body()["error"]["message"]
+
+
+def test_a_full_queue_is_a_rate_limit_to_langchain() -> None:
+    twin = to_langchain_error(RateLimited("Full.", code="provider_queue_full", retry_after=2))
+    assert isinstance(twin, theirs.ModelRateLimitError)
+    assert (twin.status, twin.code, twin.retry_after) == (429, "provider_queue_full", 2)
 
 
 def test_an_error_keeps_all_that_it_says() -> None:

@@ -337,3 +337,27 @@ async def test_the_upstream_is_closed_before_the_meter(scripted: ModelTarget, mo
     async with aclosing(gateway.stream(hello(scripted), scripted)) as deltas:
         seen = [await anext(deltas) for _ in range(5)]
     assert (len(seen), meter.calls[0].pieces) == (5, 5)
+
+
+class Stubborn(Adapter):
+    """Makes an error of its own of a cancellation, as some SDKs do."""
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise RuntimeError("interrupted") from None
+        yield Delta(text="x")
+
+
+@BOTH
+async def test_a_deadline_holds_whatever_an_sdk_makes_of_it(
+    scripted: ModelTarget, monkeypatch: pytest.MonkeyPatch, settings, stream: bool
+) -> None:
+    settings.LLM_FIRST_TOKEN_TIMEOUT = 0.05
+    monkeypatch.setattr(type(scripted.open()), "stream", Stubborn.stream)
+    with pytest.raises(ProviderTimeout):
+        await ask(scripted, stream=stream, told=Told())
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

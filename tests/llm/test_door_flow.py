@@ -175,6 +175,39 @@ async def test_who_has_no_room_is_passed_over(upstream: Upstream, meter: Recordi
     await asyncio.gather(slow, return_exceptions=True)
 
 
+async def test_whoever_has_room_first_is_asked(upstream: Upstream, meter: RecordingMeter) -> None:
+    """Where none has room, the call waits for all; what it is given too much goes back."""
+    slow = {
+        slug: asyncio.create_task(listen(at(upstream.url, f"slow:{slug}", slug, concurrent=1)))
+        for slug in ("one", "two", "three")
+    }
+    await until(lambda: upstream.seen.total() == 3)
+    targets = [at(upstream.url, "hello", slug, concurrent=1) for slug in slow]
+    call = asyncio.create_task(listen(Planned(targets)))
+    await asyncio.sleep(0.02)
+    assert not call.done()
+    for slug in ("three", "two"):  # in the same moment
+        slow[slug].cancel()
+    assert (await call).text == HELLO
+    assert meter.calls[-1].name in ("three/hello", "two/hello")
+    slow["one"].cancel()
+    await asyncio.gather(*slow.values(), return_exceptions=True)
+    await nothing_left()
+    assert all(lane.idle for lane in current_flow()._lanes.values())
+
+
+async def test_when_no_queue_takes_it_the_first_one_s_limit_is_told(upstream: Upstream, settings) -> None:
+    settings.LLM_QUEUE, settings.LLM_FIRST_TOKEN_TIMEOUT = 1, 0.1
+    calls = [asyncio.create_task(listen(at(upstream.url, "slow", slug, concurrent=1))) for slug in ("a", "a", "b", "b")]
+    await until(lambda: upstream.seen["slow"] == 2)
+    with pytest.raises(RateLimited, match="'a' is limited") as full:
+        await listen(Planned([at(upstream.url, "hello", slug, concurrent=1) for slug in ("a", "b")]))
+    assert full.value.code == "provider_queue_full"
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_a_background_call_lets_others_pass(upstream: Upstream) -> None:
     target = at(upstream.url, "hello", concurrent=1)
     slow = asyncio.create_task(listen(at(upstream.url, "slow", concurrent=1)))

@@ -228,6 +228,7 @@ PAGES = [
     "toolsets/toolset/add/",
     "llm/provider/",
     "llm/provider/add/",
+    "llm/endpointhealth/",
     "runs/run/",
     "runs/run/{run_id}/change/*",
     "sessions_app/chatsession/",
