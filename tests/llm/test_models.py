@@ -12,11 +12,12 @@ from core.tenant import tenant_context
 from llm import capabilities
 from llm.capabilities import capabilities_of, forget_models, refuse_unsupported
 from llm.catalog.matrix import FIELDS, Capabilities
+from llm.connections import provider_connection
 from llm.exceptions import ModelNotFound
 from llm.model_services import models_found
 from llm.models import Provider, ProviderModel
 from llm.providers.base import ProviderConnection
-from llm.selectors import model_names, model_resolve, provider_connection, provider_list
+from llm.selectors import model_names, model_resolve, provider_list
 from llm.wire import ChatRequest
 from tenants.models import Tenant
 from tests.conftest import Actor

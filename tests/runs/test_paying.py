@@ -15,6 +15,7 @@ from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, script, user
 from usage.budgets import forget_budgets
 from usage.models import BudgetHold, BudgetPeriod, UsageRecord
+from usage.prices import forget_prices
 from usage.services.budgets import budget_create
 from usage.services.prices import price_create
 
@@ -27,6 +28,7 @@ DOLLAR_A_WORD = {"provider": "scripted", "model": "*", "input": 1_000_000, "outp
 def priced(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     """Every word costs a dollar, coming or going."""
     price_create(actor=owner.principal, **DOLLAR_A_WORD)
+    forget_prices(in_acme.id)  # the commit would, which a test's transaction never has
 
 
 @pytest.fixture
