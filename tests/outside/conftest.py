@@ -62,7 +62,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = os.environ["DATABASE_URL"]
     name = f"outside_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     with new_database(url, name) as database_url:
-        yield new_site(tmp_path_factory.mktemp("site"), database_url)
+        # Providers are made to fail here, and asked again at once.
+        yield new_site(tmp_path_factory.mktemp("site"), database_url, LLM_BREAKER_FAILURES="1000")
 
 
 @pytest.fixture(scope="session")
