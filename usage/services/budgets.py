@@ -11,9 +11,9 @@ from core import audit
 from core.errors import Conflict, InvalidRequest
 from tenants.permissions import authorize
 from tenants.principal import Principal
-from usage.budgets import forget_budgets
+from usage.budgets import Share, forget_budgets
 from usage.models import Budget, BudgetPeriod
-from usage.periods import recounted
+from usage.periods import period_ids, recounted
 from usage.selectors import budget_get
 from usage.validation import BudgetChangeable, BudgetFields, as_json, checked
 
@@ -31,6 +31,8 @@ def budget_create(*, actor: Principal, **values: Any) -> Budget:
     fields = checked(BudgetFields, values)
     budget = Budget(tenant_id=actor.tenant_id, **fields)
     _save(budget, force_insert=True)
+    if budget.sole_subject:
+        period_ids([Share(budget, budget.subject)], datetime.now(UTC))
     audit.record(actor=actor, action="budget.create", target=budget, after=as_json(fields))
     return budget
 
