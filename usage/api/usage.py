@@ -1,6 +1,7 @@
 """Reports, single calls and the month's charge-back, as JSON or CSV."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -124,6 +125,10 @@ def record_json(record: UsageRecord) -> Any:
     return io.RecordOutput(record).data
 
 
+def utc(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def sums_json(sums: Sums) -> dict[str, Any]:
     found = {name: io.plain(value) if isinstance(value, Decimal) else value for name, value in sums._asdict().items()}
     found["cache_hits"] = found.pop("hits")
@@ -132,15 +137,15 @@ def sums_json(sums: Sums) -> dict[str, Any]:
 
 def totals_json(row: Totals) -> dict[str, Any]:
     times = {"first_token_ms": row.first_token_ms._asdict(), "total_ms": row.total_ms._asdict()}
-    return {"bucket": row.bucket, "dims": row.dims, "names": row.names, **sums_json(row.sums), **times}
+    return {"bucket": utc(row.bucket), "dims": row.dims, "names": row.names, **sums_json(row.sums), **times}
 
 
 def report_json(report: Report) -> dict[str, Any]:
     query = report.query
     return {
         "object": "usage",
-        "start": query.start,
-        "end": query.end,
+        "start": utc(query.start),
+        "end": utc(query.end),
         "group_by": query.group_by,
         "bucket": query.bucket,
         "data": [totals_json(row) for row in report.rows],
@@ -194,8 +199,8 @@ def invoice_json(invoice: Invoice) -> dict[str, Any]:
     return {
         "object": "invoice",
         "month": invoice.month,
-        "start": invoice.start,
-        "end": invoice.end,
+        "start": utc(invoice.start),
+        "end": utc(invoice.end),
         "final": invoice.final,
         "currency": "USD",
         "lines": [{**line.dims, **priced(line.sums)} for line in invoice.lines],
