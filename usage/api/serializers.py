@@ -7,11 +7,7 @@ from rest_framework import serializers
 from core.api import StrictSerializer, Text
 from usage.models import Budget, BudgetPeriod, Price, UsageRecord
 from usage.selectors import MOST_PERIODS, current_periods
-
-
-def plain(value: Decimal | None) -> str | None:
-    """A decimal in full and without needless zeros."""
-    return None if value is None else f"{value.normalize():f}"
+from usage.tables import plain
 
 
 class Money(serializers.DecimalField):

@@ -1,6 +1,5 @@
 """Reports, single calls and the month's charge-back, as JSON or CSV."""
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,25 +18,12 @@ from tenants.api.base import ApiView
 from usage import selectors
 from usage.api import serializers as io
 from usage.dimensions import BUCKETS, DIMENSIONS
-from usage.invoices import LINES, Invoice, usage_invoice
+from usage.invoices import Invoice, usage_invoice
 from usage.models import UsageRecord
 from usage.reports import MOST_CSV_ROWS, MOST_ROWS, Filters, Report, ReportParameters, parameters, usage_report
+from usage.tables import INVOICE_COLUMNS, invoice_rows, plain, report_table
 from usage.totals import Sums, Totals
 
-SUMS = (
-    "calls",
-    "failed",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "cost",
-    "charge",
-    "saved",
-    "unknown",
-    "hits",
-)
-TIMES = ("first_token_ms_p50", "first_token_ms_p95", "total_ms_p50", "total_ms_p95")
 _IDS = {"session", "run", "user", "api_key", "agent_id"}
 FORMAT = OpenApiParameter("format", str, enum=["json", "csv"], description="As `Accept: text/csv` does.")
 TIME = [
@@ -86,7 +72,7 @@ class UsageView(ApiView):
         as_csv = wants_csv(request)
         asked = parameters(ReportParameters, without_format(request))
         report = usage_report(actor=self.actor, asked=asked, most=MOST_CSV_ROWS if as_csv else MOST_ROWS)
-        return report_csv(report) if as_csv else Response(report_json(report))
+        return CsvResponse(*report_table(report)) if as_csv else Response(report_json(report))
 
 
 class UsageRecordsView(ApiView):
@@ -130,7 +116,7 @@ def utc(at: datetime | None) -> str | None:
 
 
 def sums_json(sums: Sums) -> dict[str, Any]:
-    found = {name: io.plain(value) if isinstance(value, Decimal) else value for name, value in sums._asdict().items()}
+    found = {name: plain(value) if isinstance(value, Decimal) else value for name, value in sums._asdict().items()}
     found["cache_hits"] = found.pop("hits")
     return {**found, "hit_rate": round(sums.hit_rate, 4)}
 
@@ -153,48 +139,9 @@ def report_json(report: Report) -> dict[str, Any]:
     }
 
 
-def report_csv(report: Report) -> CsvResponse:
-    query = report.query
-    bucket = [query.bucket] if query.bucket else []
-    names = [f"{name}_name" for name in query.group_by if name in ("user", "api_key")]
-    header = [*bucket, *query.group_by, *names, *SUMS, "hit_rate", *TIMES]
-    return CsvResponse(f"usage-{query.start:%Y-%m-%d}.csv", header, (_csv_row(row) for row in report.rows))
-
-
-def _csv_row(row: Totals) -> list[Any]:
-    bucket = [f"{row.bucket:%Y-%m-%dT%H:%M:%SZ}"] if row.bucket else []
-    names = [row.names.get(name, "") for name in row.dims if name in ("user", "api_key")]
-    dims = [value if isinstance(value, str | int | None) else str(value) for value in row.dims.values()]
-    return [
-        *bucket,
-        *dims,
-        *names,
-        *csv_sums(row.sums),
-        round(row.sums.hit_rate, 4),
-        *row.first_token_ms,
-        *row.total_ms,
-    ]
-
-
-def csv_sums(sums: Sums, columns: Iterable[str] = SUMS) -> list[Any]:
-    values = [getattr(sums, name) for name in columns]
-    return [io.plain(value) if isinstance(value, Decimal) else value for value in values]
-
-
-INVOICE_SUMS = ("calls", "input_tokens", "output_tokens", "cached_tokens", "unknown", "cost")
-INVOICE_COLUMNS = ("month", *LINES, *INVOICE_SUMS, "markup", "charge")
-
-
-def invoice_rows(invoice: Invoice) -> Iterable[Sequence[Any]]:
-    for line in invoice.lines:
-        sums = line.sums
-        markup = io.plain(sums.charge - sums.cost)
-        yield [invoice.month, *line.dims.values(), *csv_sums(sums, INVOICE_SUMS), markup, io.plain(sums.charge)]
-
-
 def invoice_json(invoice: Invoice) -> dict[str, Any]:
     def priced(sums: Sums) -> dict[str, Any]:
-        return {**sums_json(sums), "markup": io.plain(sums.charge - sums.cost)}
+        return {**sums_json(sums), "markup": plain(sums.charge - sums.cost)}
 
     return {
         "object": "invoice",
