@@ -202,6 +202,7 @@ class BudgetForm(ServiceForm):
 class BudgetAdmin(ServiceAdmin):
     perm = "budget"
     heading, noun = "Budgets", "budget"
+    empty_hint = "Nothing bounds what is spent. A budget refuses calls that would pass it, or tells people by e-mail."
     service_form = BudgetForm
     change_form_outer_after_template = "operators/budget.html"
     list_display = ("slug", "whose", "spent", "rule", "state")
@@ -225,7 +226,7 @@ class BudgetAdmin(ServiceAdmin):
         most = periods[0]
         if budget.sole_subject:
             return bar(budget, most)
-        return format_html("{}<span>by {}, who spent most</span>", bar(budget, most), most.subject)
+        return format_html('<span class="meter">{}<span>by the one who spent most</span></span>', bar(budget, most))
 
     @display(description="Amount")
     def rule(self, budget: Budget) -> str:
@@ -241,8 +242,14 @@ class BudgetAdmin(ServiceAdmin):
             return {"subjects": _subjects(request)}
         shown = {"unit": obj.unit, "each": not obj.sole_subject}
         periods = obj.periods.filter(tenant_id=obj.tenant_id)[:12]
-        rows = [{"period": period, "bar": bar(obj, period)} for period in periods]
-        current = [{"period": period, "bar": bar(obj, period)} for period in current_periods(obj)]
+        names = {} if obj.sole_subject else dict(_subjects(request))
+        rows, current = (
+            [
+                {"period": period, "bar": bar(obj, period), "name": names.get(period.subject, period.subject)}
+                for period in found
+            ]
+            for found in (periods, current_periods(obj))
+        )
         return {"budget": obj, "current": current, "periods": rows, **shown, **_outlook(request, obj)}
 
     def delete_through(self, request: HttpRequest, obj: Budget) -> None:
@@ -319,6 +326,7 @@ class PriceAdmin(ServiceAdmin):
 
     perm = "price"
     heading, noun = "Prices", "price"
+    empty_hint = "Models cost what their vendors list. Add prices of your own, or a mark-up for your customers."
     service_form = PriceForm
     list_display = ("models", "unit_prices", "markup", "effective_from", "state")
     list_display_links = ("models",)

@@ -10,13 +10,14 @@ from usage.models import Budget, BudgetPeriod
 
 
 def dollars(value: Decimal | float | None) -> str:
-    """Whole cents from a dollar on, four digits below."""
+    """Whole cents from a dollar on, four digits below one."""
     if value is None:
         return "unknown"
     amount = Decimal(value)
     if amount == 0 or abs(amount) >= 1:
         return f"${amount:,.2f}"
-    return f"${Decimal(f'{amount:.4g}').normalize():f}"
+    cents, _, more = f"{Decimal(f'{amount:.4g}').normalize():f}".partition(".")
+    return f"${cents}.{more.ljust(2, '0')}"
 
 
 def amount(value: Decimal | float, unit: str) -> str:
