@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.core.cache import cache
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -34,6 +35,7 @@ from usage.services.prices import price_create, price_delete
 
 CERTAINTY_LABELS = {"exact": "success", "estimated": "info", "unknown": "warning"}
 MOST_CALLS = 100  # of one run, on its page
+NAMES_SECONDS = 60
 
 
 class ModelFilter(TextFilter):
@@ -215,7 +217,7 @@ class BudgetAdmin(ServiceAdmin):
 
     @display(description="Of", header=True)
     def whose(self, budget: Budget) -> list[str]:
-        each = "" if budget.scope == Budget.Scope.TENANT else budget.subject or "each one for itself"
+        each = "" if budget.scope == Budget.Scope.TENANT else _named(budget, budget.subject) or "each one for itself"
         return [budget.get_scope_display(), each]
 
     @display(description="Spent in this period")
@@ -239,15 +241,11 @@ class BudgetAdmin(ServiceAdmin):
 
     def form_context(self, request: HttpRequest, form: ServiceForm, obj: Budget | None) -> dict[str, Any]:
         if obj is None:
-            return {"subjects": _subjects(request)}
+            return {"subjects": _subjects(actor_of(request).tenant_id)}
         shown = {"unit": obj.unit, "each": not obj.sole_subject}
         periods = obj.periods.filter(tenant_id=obj.tenant_id)[:12]
-        names = {} if obj.sole_subject else dict(_subjects(request))
         rows, current = (
-            [
-                {"period": period, "bar": bar(obj, period), "name": names.get(period.subject, period.subject)}
-                for period in found
-            ]
+            [{"period": period, "bar": bar(obj, period), "name": _named(obj, period.subject)} for period in found]
             for found in (periods, current_periods(obj))
         )
         return {"budget": obj, "current": current, "periods": rows, **shown, **_outlook(request, obj)}
@@ -256,9 +254,8 @@ class BudgetAdmin(ServiceAdmin):
         budget_delete(actor=actor_of(request), ref=str(obj.id))
 
 
-def _subjects(request: HttpRequest) -> list[tuple[str, str]]:
+def _subjects(tenant_id: UUID) -> list[tuple[str, str]]:
     """Ids that a budget may be of, with what people call them: keys, members, and agents that were called lately."""
-    tenant_id = actor_of(request).tenant_id
     keys = ApiKey.objects.filter(tenant_id=tenant_id, revoked_at=None).order_by("-created_at")[:50]
     members = Membership.objects.filter(tenant_id=tenant_id).select_related("user")[:50]
     lately = (
@@ -269,6 +266,12 @@ def _subjects(request: HttpRequest) -> list[tuple[str, str]]:
         *((str(member.user_id), f"member {member.user.username}") for member in members),
         *((str(id), f"agent {slug}") for id, slug in dict(lately.values_list("agent_id", "agent")[:500]).items()),
     ]
+
+
+def _named(budget: Budget, subject: str) -> str:
+    """What people call the subject, as of this minute."""
+    names = cache.get_or_set("budget:subjects", lambda: dict(_subjects(budget.tenant_id)), NAMES_SECONDS) or {}
+    return str(names.get(subject, subject))
 
 
 def _outlook(request: HttpRequest, budget: Budget) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -264,3 +265,11 @@ def test_the_charge_back_of_all_tenants(acme: Tenant, globex: Tenant, spent: Non
             assert looks.count() == 2
     assert 'href="/platform/charge-back/"' in text_of(staff.get("/platform/"))
     assert browser_of(make_member(acme, "olga", "owner")).get("/platform/charge-back/").status_code == 403
+
+
+def test_a_budget_is_named_and_found(olga: Client, oscar: Client, vera: Client, payer: Payer, spent: None) -> None:
+    post(olga, "usage/budget/add/", {**BUDGET, "slug": "for-helper", "scope": "agent", "subject": str(payer.agent_id)})
+    cache.clear()
+    assert "agent helper" in text_of(page(oscar, "usage/budget/"))
+    assert "for-helper" in text_of(page(oscar, "search/", s="for-he", extended="1"))
+    assert "for-helper" not in text_of(page(vera, "search/", s="for-he", extended="1"))
