@@ -6,7 +6,7 @@ UNUSED := $(addprefix --no-emit-package ,annotated-doc markdown-it-py mdurl prom
 RANDOM_KEY := $$($(PYTHON) -c 'import secrets; print(secrets.token_hex(32))')
 PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	DATABASE_URL=postgresql://agentsite:secret@db.example.com:5432/agentsite \
-	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY)
+	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY) EMAIL_URL=smtp://mail.example.com
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fmt bench bench-stream bench-sockets lock environment

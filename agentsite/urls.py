@@ -18,6 +18,7 @@ urlpatterns = [
     path("v1/docs/", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
     path("v1/", include("tenants.api.urls")),
     path("v1/", include("audit.api.urls")),
+    path("v1/", include("usage.api.urls")),
     path("v1/", include("llm.api.urls")),
     path("v1/", include("templates_app.api.urls")),
     path("v1/", include("toolsets.api.urls")),

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import orjson
 import psycopg
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation, ValidationError
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from rest_framework import exceptions as drf
@@ -302,6 +302,25 @@ def paginate(request: Any, queryset: QuerySet[Any], serialize: Serialize, *, key
     more = len(rows) > limit
     rows = rows[:limit]
     following = encode_cursor(getattr(rows[-1], column)) if more else None
+    return Response(
+        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
+    )
+
+
+def paginate_latest(request: Any, queryset: QuerySet[Any], serialize: Serialize) -> Response:
+    """The list envelope, the latest `created_at` first: for rows whose ids do not sort by time."""
+    limit = page_limit(request)
+    cursor = request.GET.get("cursor")
+    if cursor:
+        at, _, id = _decode_text(cursor).partition(" ")
+        try:
+            queryset = queryset.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=id))
+        except (ValidationError, ValueError):
+            raise _bad_cursor() from None
+    rows = list(queryset.order_by("-created_at", "-id")[: limit + 1])
+    more = len(rows) > limit
+    rows = rows[:limit]
+    following = encode_cursor(f"{rows[-1].created_at.isoformat()} {rows[-1].id}") if more else None
     return Response(
         {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
     )

@@ -6,7 +6,7 @@ between take one short transaction each, which stores the one before and holds f
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +16,11 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from core.aio import in_db_thread
+from core.tenant import tenant_context
 from llm.calls import CallOutcome
 from llm.exceptions import BadAnswer, ProviderError, ProviderTimeout, StreamTruncated
 from llm.pricing import quote_of
+from llm.settling import in_background
 from llm.targets import ModelTarget
 from llm.tokens import Said, asked_at_most, asked_likely, counted
 from llm.wire import ChatRequest, Delta
@@ -132,7 +134,10 @@ class Closed:
 
 @dataclass(slots=True)
 class RunMeter:
-    """The meter of one attempt of a run. `first` is what was held for its first call when the run began."""
+    """The meter of one attempt of a run. `first` is what was held for its first call when the run began.
+
+    A call may outlive the run, when others listen to it as well: after `ended` it is stored by itself.
+    """
 
     payer: Payer
     fence: int
@@ -140,6 +145,8 @@ class RunMeter:
     capped: bool = False
     closed: list[Closed] = field(default_factory=list)  # and not stored
     tokens: Tokens = field(default_factory=Tokens)  # of all calls that have ended
+    recount: Callable[[], None] | None = None  # of the run, once it has ended: a call that others shared went on
+    ended: bool = False
     _number: int = 0
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -178,6 +185,13 @@ class RunMeter:
         if self.closed:
             async with self._storing:
                 await in_db_thread(self._store)
+
+    async def late(self) -> None:
+        """A call has ended after the run."""
+        with tenant_context(self.payer.tenant_id):
+            await self.keep()
+            if self.recount is not None:
+                await in_db_thread(self.recount)
 
     def _store(self) -> None:
         closed = self.closed[:]
@@ -233,6 +247,8 @@ class RunCall:
         self._meter.closed.append(closed)
         so_far = self._meter.tokens
         self._meter.tokens = Tokens(so_far.input + tokens.input, so_far.output + tokens.output)
+        if self._meter.ended:
+            in_background(self._meter.late())
 
     def _tokens(self, outcome: CallOutcome) -> tuple[Tokens, bool]:
         """As the provider counted, else as we guess; nothing for what a provider refused to do."""

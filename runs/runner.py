@@ -26,7 +26,7 @@ from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, Outcome, finish_turn, turn_give_up
-from runs.services.pay import payer_of
+from runs.services.pay import payer_of, run_recount
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
@@ -220,7 +220,8 @@ async def shut_down(grace: float) -> None:
 
 async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     run = turn.run
-    meter = RunMeter(payer_of(run), turn.fence, turn.held, capped=turn.held is not None)
+    recount = partial(run_recount, run=run)
+    meter = RunMeter(payer_of(run), turn.fence, turn.held, capped=turn.held is not None, recount=recount)
     sink = RunSink(stream, Transcript(turn.kept).messages)
     with tenant_context(run.tenant_id), calling(_call_context(turn, meter)):
         try:
@@ -230,6 +231,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
             work = _give_up(here, turn, stream, meter) if moves else _finish(here, turn, stream, sink, meter, error)
             await asyncio.shield(work)
         finally:
+            meter.ended = True
             here.writer.remove(stream)
             for held in (here.live, here.tasks):
                 held.pop(run.id, None)

@@ -69,6 +69,10 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("MASTER_KEY", "hunter2", "must be set to at least 32 random characters"),
         ("CSRF_TRUSTED_ORIGINS", "agents.example.com", "must look like https://agents.example.com"),
         ("SOCKET_ORIGINS", "https://a.example.com,b.example.com", "must look like https://agents.example.com"),
+        ("EMAIL_URL", "mailto:me:hunter2@example.com", "must look like smtp+tls://"),
+        ("EMAIL_URL", "smtp://me:hunter2@host:port", "must look like smtp+tls://"),
+        ("EMAIL_URL", "smtp://", "must look like smtp+tls://"),
+        ("DEFAULT_FROM_EMAIL", "Agentsite", "must be an e-mail address, not 'Agentsite'"),
         ("TRUSTED_PROXIES", "-1", "must be a whole number of at least 0, not '-1'"),
         ("ALLOW_PRIVATE_PROVIDERS", "sometimes", "must be true or false"),
         ("SECURE_SSL_REDIRECT", "2", "must be true or false"),
@@ -120,8 +124,23 @@ def test_a_wrong_value_stops_the_server() -> None:
 
 
 def test_the_deployment_check_is_clean_in_production() -> None:
-    ended = run(["manage.py", "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION)
+    mail = {"EMAIL_URL": "smtp+tls://me:hunter2@mail.example.com:587"}
+    ended = run(["manage.py", "check", "--deploy", "--fail-level", "WARNING"], {**PRODUCTION, **mail})
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_deployment_check_misses_a_mail_server() -> None:
+    ended = run(["manage.py", "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION)
+    assert ended.returncode == 1
+    assert "agentsite.W001" in ended.stderr
+    assert "EMAIL_URL is not set" in ended.stderr
+
+
+def test_the_parts_of_a_mail_server(load: Loader) -> None:
+    found = load({"EMAIL_URL": "smtp+tls://me:hun%40ter2@mail.example.com:587", "DEFAULT_FROM_EMAIL": "a@example.com"})
+    assert (found["EMAIL_HOST"], found["EMAIL_PORT"], found["EMAIL_USE_TLS"]) == ("mail.example.com", 587, True)
+    assert (found["EMAIL_HOST_USER"], found["EMAIL_HOST_PASSWORD"]) == ("me", "hun@ter2")
+    assert load({})["EMAIL_BACKEND"] == "django.core.mail.backends.console.EmailBackend"
 
 
 def test_the_example_file_lists_what_the_settings_read() -> None:

@@ -80,6 +80,48 @@ class UsageRecord(TenantModel):
         return f"{self.provider}/{self.model}"
 
 
+class UsageDay(TenantModel):
+    """The sums of one day's (UTC) records of the same dimensions, so that a month is not added up from single calls.
+
+    They count while the `calls` of a day are as many as its records, which are only ever added; otherwise the records
+    are read. `first_token_ms` and `total_ms` hold each value of the calls that asked a provider, as 32-bit integers.
+    """
+
+    day = models.DateField()
+    agent = models.CharField(max_length=63, blank=True)
+    agent_id = models.UUIDField(null=True)
+    agent_version = models.PositiveIntegerField(null=True)
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.UUIDField(null=True)
+    actor_label = models.CharField(max_length=200)
+    provider = models.CharField(max_length=63)
+    model = models.CharField(max_length=255)
+    key_id = models.CharField(max_length=36, blank=True)
+    route = models.CharField(max_length=63, blank=True)
+    variant = models.CharField(max_length=63, blank=True)
+    certainty = models.CharField(max_length=16, choices=UsageRecord.Certainty)
+    error_code = models.CharField(max_length=64, blank=True)
+    cached = models.BooleanField()
+    calls = models.BigIntegerField()
+    unknown = models.BigIntegerField()
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    reasoning_tokens = models.BigIntegerField()
+    cost = money()
+    charge = money()
+    saved = money()
+    first_token_ms = models.BinaryField()
+    total_ms = models.BinaryField()
+
+    class Meta:
+        db_table = "usage_day"
+        indexes = [models.Index(fields=["tenant", "day"], name="usage_day_list")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.provider}/{self.model}"
+
+
 class Price(TenantModel):
     """What a tenant says that a model costs from a time on, and what is added for its own customers.
 
@@ -154,6 +196,11 @@ class Budget(TenantModel):
     def __str__(self) -> str:
         return self.slug
 
+    @property
+    def sole_subject(self) -> bool:
+        """Is there one period at a time? Otherwise each subject has its own."""
+        return self.scope == self.Scope.TENANT or bool(self.subject)
+
 
 class BudgetPeriod(TenantModel):
     """What of a budget is spent, and held for calls under way, in one period by one subject.
@@ -179,6 +226,15 @@ class BudgetPeriod(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.budget_id} {self.starts_at:%Y-%m-%d} {self.subject}"
+
+    def left(self, amount: Decimal) -> Decimal:
+        """What of the budget's amount is neither spent nor held; never less than nothing."""
+        left: Decimal = amount - self.spent - self.reserved
+        return max(left, Decimal(0))
+
+    def percent(self, amount: Decimal) -> float | None:
+        """What is spent of the budget's amount; None for an amount of nothing."""
+        return round(float(100 * self.spent / amount), 2) if amount else None
 
 
 class BudgetHold(TenantModel):

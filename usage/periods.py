@@ -22,7 +22,16 @@ _WHOSE = {
     Budget.Scope.SESSION: "r.session_id = {subject}::uuid",
     Budget.Scope.RUN: "r.run_id = {subject}::uuid",
 }
-_WHAT = {
+SUBJECT_OF = {  # a record's subject in each scope, as periods name it; null for none
+    Budget.Scope.TENANT: "''",
+    Budget.Scope.USER: "CASE WHEN r.actor_kind = 'user' THEN r.actor_id::text END",
+    Budget.Scope.API_KEY: "CASE WHEN r.actor_kind = 'api_key' THEN r.actor_id::text END",
+    Budget.Scope.END_USER: "r.end_user",
+    Budget.Scope.AGENT: "r.agent_id::text",
+    Budget.Scope.SESSION: "r.session_id::text",
+    Budget.Scope.RUN: "r.run_id::text",
+}
+WHAT = {
     Budget.Unit.USD: "coalesce(sum(r.charge), 0)",
     Budget.Unit.TOKENS: "coalesce(sum(r.input_tokens::bigint + r.output_tokens) FILTER (WHERE NOT r.cached), 0)",
 }
@@ -47,7 +56,7 @@ _known: dict[_Key, UUID] = {}
 def spent_sql(budget: Budget, *, tenant: str, subject: str, starts: str, ends: str) -> str:
     """What the records say that was spent in a period; the arguments are SQL expressions."""
     return (
-        f"SELECT {_WHAT[Budget.Unit(budget.unit)]} FROM usage_record r WHERE r.tenant_id = {tenant} "  # noqa: S608
+        f"SELECT {WHAT[Budget.Unit(budget.unit)]} FROM usage_record r WHERE r.tenant_id = {tenant} "  # noqa: S608
         f"AND r.created_at >= {starts} AND ({ends} IS NULL OR r.created_at < {ends}) "
         f"AND {_WHOSE[Budget.Scope(budget.scope)].format(subject=subject)}"
     )

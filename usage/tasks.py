@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from core.jobs import job
 from core.tenant import tenant_context
+from tenants.models import Tenant
+from usage.daily import roll_up
 from usage.models import Budget, BudgetHold, BudgetPeriod
 from usage.services.budgets import budget_recount
 
@@ -53,3 +55,11 @@ def forget_run_periods() -> None:
     old = BudgetPeriod.objects.using("ops").filter(budget__scope=Budget.Scope.RUN)
     old = old.filter(created_at__lt=timezone.now() - timedelta(days=2))
     old.filter(~Exists(BudgetHold.objects.using("ops").filter(period_id=OuterRef("id")))).delete()
+
+
+@job("usage.roll_up", platform=True, cron="13 * * * *")
+def roll_up_days() -> None:
+    """Add up past days, for reports; one that a late record came to is added up again."""
+    for tenant_id in Tenant.objects.using("ops").values_list("id", flat=True):
+        with tenant_context(tenant_id):
+            roll_up(tenant_id, timezone.now())

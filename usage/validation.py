@@ -7,12 +7,22 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError as MailFault
 from django.core.validators import validate_email
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from core.ids import parse_uuid
 from core.validation import invalid, pydantic_faults
 
-MOST = Decimal(1_000_000_000)  # US dollars, or millions of tokens
+MOST = Decimal(100_000_000_000)  # US dollars, or tokens; ten times that does not fit the columns
 _BY_ID = ("user", "api_key", "agent", "session", "run")
 
 
@@ -30,13 +40,13 @@ class _Fields(BaseModel):
 
 class BudgetChangeable(_Fields):
     slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    amount: Decimal = Field(ge=0, le=MOST * 1_000_000, max_digits=24, decimal_places=6)
-    hard: bool = True
-    notify_at: list[Annotated[int, Field(ge=1, le=1000)]] = Field(default=[], max_length=10)
+    amount: Decimal = Field(ge=0, le=MOST, max_digits=24, decimal_places=6)
+    hard: StrictBool = True
+    notify_at: list[Annotated[StrictInt, Field(ge=1, le=1000)]] = Field(default=[], max_length=10)
     notify_emails: list[Annotated[str, Field(max_length=254), AfterValidator(_email)]] = Field(
         default=[], max_length=20
     )
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class BudgetFields(BudgetChangeable):

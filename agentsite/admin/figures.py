@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ _LIVE = """
 SELECT (SELECT count(*) FROM run WHERE tenant_id = %(tenant)s AND status IN ('queued', 'running', 'waiting')),
        count(*), count(*) FILTER (WHERE status IN ('failed', 'expired')),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY first_token_ms),
-       coalesce(sum(prompt_tokens + completion_tokens), 0)
+       coalesce(sum(prompt_tokens + completion_tokens), 0),
+       (SELECT coalesce(sum(cost), 0) FROM usage_record WHERE tenant_id = %(tenant)s AND created_at >= %(since)s)
 FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s
 """
 _HOURLY = """
@@ -40,13 +42,14 @@ GROUP BY agent.id, agent.slug ORDER BY 3 DESC, 2 LIMIT 6
 
 @dataclass(frozen=True)
 class Live:
-    """The last 24 hours but for `running`; `first_token_ms` is the median, None without a run."""
+    """The last 24 hours but for `running`; `first_token_ms` is the median, None without a run; `cost` in US dollars."""
 
     running: int
     runs: int
     failed: int
     first_token_ms: int | None
     tokens: int
+    cost: Decimal
 
     @property
     def failed_share(self) -> float:

@@ -49,6 +49,9 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Runs", "play_circle", "runs_run_changelist", "run.view", **badge),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
                 _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
+                _item("Usage", "payments", "usage", "usage.view"),
+                _item("Budgets", "savings", "usage_budget_changelist", "budget.view"),
+                _item("Prices", "sell", "usage_price_changelist", "price.view"),
             ],
         },
         {
@@ -107,6 +110,7 @@ def platform_sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     pages = [
         ("Tenants", "apartment", "tenants_tenant_changelist", "Rename, suspend and reopen."),
         ("Runs", "play_circle", "runs_run_changelist", "States and figures of every tenant's runs."),
+        ("Charge-back", "payments", "chargeback", "What each tenant used in a month, and what it is charged."),
         ("Jobs", "schedule", "procrastinate_procrastinatejob_changelist", "The queue of background work."),
         ("Audit", "history", "audit_auditevent_changelist", "Who did what, in every tenant."),
     ]

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from agentsite.admin import figures
 from tenants.admin_base import actor_of, may
+from usage.admin_parts import dollars
 
 CHART_SECONDS = 60
 FAILED_ALARM = 5.0  # per cent
@@ -27,7 +28,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     trends = cache.get_or_set("overview:trends", lambda: _trends(tenant_id), CHART_SECONDS)
     return {
         **context,
-        **cards(tenant_id),
+        **cards(request),
         **(trends or {}),
         "failures": figures.last_failures(tenant_id),
         "providers": figures.providers(tenant_id),
@@ -36,13 +37,16 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def live(request: HttpRequest) -> HttpResponse:
     """The five cards alone, asked for every 15 s."""
-    context = cards(actor_of(request).tenant_id) if may(request, "run.view") else {}
+    context = cards(request) if may(request, "run.view") else {}
     return render(request, "operators/cards.html", context)
 
 
-def cards(tenant_id: UUID) -> dict[str, Any]:
-    found = figures.live(tenant_id)
+def cards(request: HttpRequest) -> dict[str, Any]:
+    """What was spent is shown to those only who may see usage."""
+    found = figures.live(actor_of(request).tenant_id)
     words = {"live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
+    if may(request, "usage.view"):
+        words["live_cost"] = dollars(found.cost)
     return {"live": found, "failed_alarm": found.failed_share > FAILED_ALARM, **words}
 
 

@@ -16,6 +16,7 @@ from sessions_app.models import ChatSession
 from tenants.admin_base import actor_of, may
 from tenants.models import Membership
 from toolsets.models import Toolset
+from usage.models import Budget
 
 EACH = 5
 Found = Iterable[tuple[Any, str]]
@@ -83,6 +84,11 @@ def _members(tenant_id: Any, text: str) -> Found:
     return [(member, member.user.username) for member in found]
 
 
+def _budgets(tenant_id: Any, text: str) -> Found:
+    found = _first(Budget.objects.filter(tenant_id=tenant_id), Q(slug__startswith=text.lower()))
+    return [(budget, budget.slug) for budget in found]
+
+
 _KINDS: tuple[tuple[str, str, str, str, Callable[[Any, str], Found]], ...] = (
     ("agent.view", "Agent", "smart_toy", "agents_agent", _agents),
     ("session.view", "Session", "forum", "sessions_app_chatsession", _sessions),
@@ -90,5 +96,6 @@ _KINDS: tuple[tuple[str, str, str, str, Callable[[Any, str], Found]], ...] = (
     ("provider.view", "Provider", "dns", "llm_provider", _providers),
     ("route.view", "Route", "alt_route", "llm_route", _routes),
     ("toolset.view", "Toolset", "construction", "toolsets_toolset", _toolsets),
+    ("budget.view", "Budget", "savings", "usage_budget", _budgets),
     ("member.view", "Member", "person", "tenants_membership", _members),
 )

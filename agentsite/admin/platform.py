@@ -8,8 +8,11 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import path
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
+from agentsite.admin.chargeback import chargeback
 from agentsite.admin.login import LoginForm
 from agentsite.admin.refusals import refusal
 from audit.admin import ActionFilter
@@ -55,6 +58,15 @@ class PlatformSite(UnfoldAdminSite):
             return cast(HttpResponse, guarded(request, *args, **kwargs))
 
         return update_wrapper(guard, guarded)
+
+    def extra_urls(self) -> list[Any]:
+        return [path("charge-back/", self.admin_view(self.chargeback), name="chargeback")]
+
+    def chargeback(self, request: HttpRequest) -> HttpResponseBase:
+        def look(tenant: Tenant) -> None:
+            record_look(request, tenant, tenant, "view_charge_back")
+
+        return chargeback(request, self.each_context(request), look)
 
 
 def staff_principal(request: HttpRequest, tenant: Tenant) -> Principal:

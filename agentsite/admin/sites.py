@@ -26,6 +26,9 @@ from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
 from toolsets.models import Toolset
+from usage.admin import BudgetAdmin, PriceAdmin, UsageRecordAdmin
+from usage.admin_report import report_page
+from usage.models import Budget, Price, UsageRecord
 
 
 class OperatorSite(UnfoldAdminSite):
@@ -40,7 +43,13 @@ class OperatorSite(UnfoldAdminSite):
         return request.user.is_active and getattr(request, "principal", None) is not None
 
     def extra_urls(self) -> list[Any]:
-        return [path("live/", self.admin_view(live), name="live")]
+        return [
+            path("live/", self.admin_view(live), name="live"),
+            path("usage-report/", self.admin_view(self.usage), name="usage"),
+        ]
+
+    def usage(self, request: HttpRequest) -> HttpResponseBase:
+        return report_page(request, self.each_context(request))
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
         if request.method == "GET" and request.user.is_staff and not request.GET.get("next"):
@@ -62,5 +71,8 @@ for model, admin_class in (
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),
     (AuditEvent, AuditEventAdmin),
+    (UsageRecord, UsageRecordAdmin),
+    (Budget, BudgetAdmin),
+    (Price, PriceAdmin),
 ):
     operator_site.register(model, admin_class)

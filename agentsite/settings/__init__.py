@@ -10,6 +10,7 @@ from agentsite.settings.database import *
 from agentsite.settings.jobs import *
 from agentsite.settings.llm import *
 from agentsite.settings.logging import *
+from agentsite.settings.mail import *
 from agentsite.settings.runs import *
 from agentsite.settings.security import *
 from agentsite.settings.validation import validate

@@ -78,6 +78,13 @@ def tokens_used(run: Run) -> tuple[int, int]:
     return min(found["asked"] or 0, MOST_TOKENS), min(found["answered"] or 0, MOST_TOKENS)
 
 
+def run_recount(*, run: Run) -> None:
+    """A call of the run has ended after it."""
+    prompt, completion = tokens_used(run)
+    rows = Run.objects.filter(tenant_id=run.tenant_id, id=run.id).exclude(finished_at=None)
+    rows.update(prompt_tokens=prompt, completion_tokens=completion)
+
+
 def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal) -> CallRecord:
     asked = sum(len(str(message.get("content") or "")) for message in run.request["messages"]) // BYTES_LIKELY
     provider, model, quote = _asked(run, actor)

@@ -33,6 +33,10 @@ BINDINGS = [
     (r"\S+ /v1/runs/", "path.ref", "runs"),
     (r"\S+ /v1/api-keys/", "path.ref", "keys"),
     (r"\S+ /v1/members/", "path.ref", "members"),
+    (r"DELETE /v1/budgets/", "path.ref", "spare_budgets"),
+    (r"\S+ /v1/budgets/", "path.ref", "budgets"),
+    (r"DELETE /v1/prices/", "path.ref", "spare_prices"),
+    (r"\S+ /v1/prices/", "path.ref", "prices"),
     (r"POST /v1/chat/completions", "body.model", "chat_models"),
 ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,9 @@ from core import audit
 from core.errors import Conflict, InvalidRequest
 from tenants.permissions import authorize
 from tenants.principal import Principal
-from usage.budgets import forget_budgets
+from usage.budgets import Share, forget_budgets
 from usage.models import Budget, BudgetPeriod
-from usage.periods import recounted
+from usage.periods import period_ids, recounted
 from usage.selectors import budget_get
 from usage.validation import BudgetChangeable, BudgetFields, as_json, checked
 
@@ -31,6 +32,8 @@ def budget_create(*, actor: Principal, **values: Any) -> Budget:
     fields = checked(BudgetFields, values)
     budget = Budget(tenant_id=actor.tenant_id, **fields)
     _save(budget, force_insert=True)
+    if budget.sole_subject:
+        period_ids([Share(budget, budget.subject)], datetime.now(UTC))
     audit.record(actor=actor, action="budget.create", target=budget, after=as_json(fields))
     return budget
 
@@ -96,3 +99,28 @@ def _save(budget: Budget, **options: Any) -> None:
         message = f"A budget with the slug '{budget.slug}' exists."
         raise Conflict(message, code="slug_taken", param="slug") from None
     transaction.on_commit(lambda: forget_budgets(tenant_id))
+
+
+@transaction.atomic
+def period_repair(*, actor: Principal, period_id: UUID) -> bool:
+    """Make a period's sums what its records and holds say; False when they are already, or it is gone."""
+    authorize(actor, "budget.edit")
+    rows = BudgetPeriod.objects.filter(tenant_id=actor.tenant_id, id=period_id)
+    period = rows.select_for_update(of=("self",)).select_related("budget").first()
+    if period is None:
+        return False
+    held = period.holds.filter(tenant_id=actor.tenant_id).aggregate(amount=models.Sum("amount"))["amount"]
+    before = {"spent": period.spent, "reserved": period.reserved}
+    after = {"spent": recounted(period.budget, period), "reserved": held or Decimal(0)}
+    if before == after:
+        return False
+    rows.update(**after)
+    told = {"subject": period.subject, "starts_at": period.starts_at}
+    audit.record(
+        actor=actor,
+        action="budget.recount",
+        target=period.budget,
+        before=as_json({**told, **before}),
+        after=as_json({**told, **after}),
+    )
+    return True

@@ -1,0 +1,62 @@
+"""The charge-back of a month: what a tenant used, by provider, model and agent, and what it is charged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from core.errors import InvalidRequest
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from usage.budgets import bounds
+from usage.models import Budget
+from usage.totals import Query, Sums, Totals, summed, totals
+
+LINES = ("provider", "model", "agent")
+Month = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """Of a month in UTC; `final` once it is over."""
+
+    start: datetime
+    end: datetime
+    lines: Sequence[Totals]
+
+    @property
+    def month(self) -> str:
+        return f"{self.start:%Y-%m}"
+
+    @property
+    def final(self) -> bool:
+        return self.end <= datetime.now(UTC)
+
+    @property
+    def total(self) -> Sums:
+        return summed(self.lines)
+
+
+def usage_invoice(*, actor: Principal, month: str) -> Invoice:
+    """`month` as 2026-11, "" for this one. Raises InvalidRequest."""
+    authorize(actor, "usage.view")
+    return invoice(actor.tenant_id, parse_month(month))
+
+
+def invoice(tenant_id: UUID, month: Month, *, using: str = "default") -> Invoice:
+    start, end = month
+    return Invoice(start, end, totals(tenant_id, Query(start, end, LINES), using=using))
+
+
+def month_of(at: datetime) -> Month:
+    start, end = bounds(Budget.Period.MONTH, at)
+    assert end is not None
+    return start, end
+
+
+def parse_month(text: str) -> Month:
+    """Raises InvalidRequest."""
+    try:
+        return month_of(datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC) if text else datetime.now(UTC))
+    except (ValueError, OverflowError):
+        raise InvalidRequest("month must look like 2026-11.", param="month") from None
