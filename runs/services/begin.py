@@ -176,22 +176,26 @@ def _check_limits(actor: Principal, agent: Agent | None = None, version: AgentVe
     with connection.cursor() as cursor:
         cursor.execute(_TENANT_LIMIT, [settings.TENANT_CONCURRENT_RUNS, actor.tenant_id])
         limit, count = cursor.fetchone()
-    running = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.RUNNING)
     remedy = "the platform's site, or TENANT_CONCURRENT_RUNS, raises this"
-    _check_limit(actor, running, count, limit, "The tenant", remedy)
+    _check_limit(actor, count, limit, "The tenant", remedy)
     if agent is not None and version is not None and version.max_concurrent_runs:
-        of_agent = running.filter(agent_version__agent_id=agent.id)
-        limit, remedy = version.max_concurrent_runs, "its max_concurrent_runs raises this"
-        _check_limit(actor, of_agent, of_agent.count(), limit, "The agent", remedy)
+        count, remedy = _running(actor, agent), "its max_concurrent_runs raises this"
+        _check_limit(actor, count, version.max_concurrent_runs, "The agent", remedy, agent)
 
 
-def _check_limit(actor: Principal, running: Any, count: int, limit: int, who: str, remedy: str) -> None:
+def _running(actor: Principal, agent: Agent | None) -> int:
+    """How many runs the agent has, or the tenant."""
+    runs = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.RUNNING)
+    return (runs.filter(agent_version__agent_id=agent.id) if agent else runs).count()
+
+
+def _check_limit(actor: Principal, count: int, limit: int, who: str, remedy: str, agent: Agent | None = None) -> None:
     """Counted again under a lock when it comes close, so that begins at the same time do not pass it together."""
     if count < limit - CLOSE_TO_LIMIT:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of {actor.tenant_id}"])
-    if running.count() >= limit:
+    if _running(actor, agent) >= limit:
         raise RateLimited(
             f"{who} has reached its limit of {limit} runs at once; {remedy}.", code="too_many_runs", retry_after=1
         )
