@@ -269,7 +269,8 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
 
 async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
     if turn.version is None:
-        await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
+        params, whole = _model_params(turn), sink.stream.quiet
+        await run_model(target=turn.target, messages=turn.context, params=params, report=sink, whole=whole)
         return
     executable = executable_for(turn.version)
     checkpointed = executable.template.framework == "langgraph"
