@@ -8,6 +8,7 @@ middlewares looks at headers only.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -50,11 +51,7 @@ class KeyedRequests:
             await _unless_gone(receive, self._serve(request, send))
 
     async def _serve(self, request: HttpRequest, send: Any) -> None:
-        response = await self._answer(request)
-        try:
-            await _send(response, send)
-        finally:
-            response.close()
+        await _send(await self._answer(request), send)
 
 
 def _inline(middleware: type, answer: Answer) -> Answer:
@@ -84,6 +81,11 @@ def _async_view(scope: dict[str, Any]) -> ResolverMatch | None:
     path = scope["path"]
     if not path.startswith(PREFIX) or not any(name == b"authorization" for name, _ in scope["headers"]):
         return None
+    return _resolved(path)
+
+
+@lru_cache(256)
+def _resolved(path: str) -> ResolverMatch | None:
     try:
         match = resolve(path)
     except Resolver404:
