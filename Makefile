@@ -32,7 +32,7 @@ fmt: environment ## format the code and sort its imports
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-bench: environment ## measure agent creation, template discovery, turns and the idle server's memory
+bench: environment ## measure turns beside LiteLLM's proxy and a bare one, starts, memory; writes bench/results.json
 	$(BIN)/python -m bench
 
 bench-stream: environment ## measure the event log against its goals: latency, cost, stalls, kills; some minutes
@@ -46,6 +46,7 @@ lock: environment ## resolve requirements/*.in into the locked files; newer vers
 	cd requirements && ../$(BIN)/$(COMPILE) installer.in -o installer.txt
 	cd requirements && ../$(BIN)/$(COMPILE) --no-deps local.in -o local.txt
 	cd requirements && ../$(BIN)/$(COMPILE) test.in -o test.txt
+	cd bench && ../$(BIN)/$(COMPILE) litellm.in -o litellm.txt
 
 environment:
 	@$(PYTHON) -c 'from agentsite.embedded import home, install; install.install(home.open_home(), install.RUNTIME, install.TESTS)'

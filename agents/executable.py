@@ -45,9 +45,21 @@ CACHE_SIZE = 512
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
-async def run_model(*, target: Target, messages: Sequence[Message], params: dict[str, Any], report: Reporter) -> None:
-    """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does."""
-    await _RunModel(target, report).reply(messages, **params)
+async def run_model(
+    *, target: Target, messages: Sequence[Message], params: dict[str, Any], report: Reporter, whole: bool = False
+) -> None:
+    """A bare model's answer, with nothing of ours added; raises what `llm.gateway` does.
+
+    `whole`: nobody waits for a part of it, so it is asked for in one piece, which costs a fraction of a stream.
+    """
+    request = ChatRequest(target.model, list(messages), params)
+    tell = report.open_reply(request)
+    if whole:
+        await tell((await gateway.complete(request, target)).delta())
+        return
+    async with aclosing(gateway.stream(request, target)) as deltas:
+        async for delta in deltas:
+            await tell(delta)
 
 
 @dataclass(frozen=True, slots=True)

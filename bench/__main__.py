@@ -1,10 +1,9 @@
-"""The figures that the first version promises, against a site of its own: `make bench`.
+"""The figures that this version promises, against a site of its own: `make bench`. They are kept in bench/results.json.
 
-Times are wall-clock milliseconds on this machine; compare only figures of one run. Memory is proportional set size.
+Times are of this machine; compare only figures of one run. LiteLLM is installed for it, outside the site's environment.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,10 +13,14 @@ from pathlib import Path
 
 import httpx
 
-from bench import first_event, turns
-from bench.site import CHECKOUT, memory_of, site
+from bench import first_event, litellm, starts, turns
+from bench.processes import proportional_set_size
+from bench.results import Results
+from bench.site import CHECKOUT, Site, site
+from bench.targets import LITELLM, provider, references
 
-ROUNDS = 100
+CALLS = 100
+FILE = Path(__file__).with_name("results.json")
 DISCOVERY = """
 import time, django
 django.setup()
@@ -29,32 +32,38 @@ print((time.perf_counter() - began) * 1000)
 
 
 def main() -> None:
+    results = Results()
     with tempfile.TemporaryDirectory() as home:
-        report("template discovery in a new process", [discovery(home) for _ in range(5)], limit=100)
-        with site(Path(home)) as (base_url, token, starter):
-            headers = {"Authorization": f"Bearer {token}"}
-            with httpx.Client(base_url=f"{base_url}/v1/", headers=headers, trust_env=False, timeout=30) as http:
-                time.sleep(3)
-                for name, kilobytes in memory_of(starter):
-                    print(f"{name:<40} {kilobytes / 1024:7.0f} MB idle")
-                measure("agent creation", lambda number: create_agent(http, number), limit=100)
-                measure("chat completion", lambda number: chat(http))
-                measure("first token of a stream", lambda number: first_token(http))
-            turns.main(base_url, token, starter)
-            first_event.main(base_url, token)
+        results.add("template discovery in a new process", [discovery(home) for _ in range(5)], "ms", goal=100)
+        with site(Path(home)) as mine, provider() as upstream, references(upstream) as others:
+            of_idle_site(results, mine)
+            of_calls(results, mine)
+            turns.main(results, mine, upstream, others)
+            has_litellm = LITELLM in [target.name for target in others]
+            starts.main(results, mine, upstream, litellm=has_litellm)
+            results.write(FILE, {"LiteLLM": litellm.version()} if has_litellm else {})
+            first_event.main(mine, upstream)
 
 
-def measure(name: str, call: Callable[[int], float], *, limit: float | None = None) -> None:
+def of_idle_site(results: Results, mine: Site) -> None:
+    time.sleep(3)
+    for name, pid in (("server", mine.server), ("worker", mine.worker)):
+        results.add(f"{name}, idle after the start: memory", [proportional_set_size(pid) / 1024], "MB")
+
+
+def of_calls(results: Results, mine: Site) -> None:
+    """By the clock, without a provider's share."""
+    headers = {"Authorization": f"Bearer {mine.token}"}
+    with httpx.Client(base_url=f"{mine.base_url}/v1/", headers=headers, trust_env=False, timeout=30) as http:
+        measure(results, "agent creation", lambda number: create_agent(http, number), goal=100)
+        measure(results, "chat completion", lambda _: chat(http))
+        measure(results, "first token of a stream", lambda _: first_token(http))
+
+
+def measure(results: Results, name: str, call: Callable[[int], float], *, goal: float | None = None) -> None:
     for number in range(5):
         call(-1 - number)
-    report(name, [call(number) for number in range(ROUNDS)], limit=limit)
-
-
-def report(name: str, times: list[float], *, limit: float | None = None) -> None:
-    median = statistics.median(times)
-    worst = sorted(times)[int(len(times) * 0.95)]
-    verdict = "" if limit is None else f"   (limit {limit:g}: {'kept' if median < limit else 'BROKEN'})"
-    print(f"{name:<40} {median:7.1f} ms median {worst:7.1f} ms p95{verdict}", flush=True)
+    results.add(name, [call(number) for number in range(CALLS)], "ms", goal=goal)
 
 
 def discovery(home: str) -> float:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,7 +19,7 @@ from agentsite.embedded import postgres
 from agentsite.embedded.command import environment, start_database
 from agentsite.embedded.home import open_home
 from agentsite.embedded.postgres import Cluster, read_postmaster
-from bench.site import CHECKOUT, children
+from bench.site import CHECKOUT
 
 _fork = multiprocessing.get_context("fork")
 
@@ -65,17 +64,6 @@ def restart_at_once(cluster: Cluster) -> None:
 def admin(cluster: Cluster) -> psycopg.Connection[Any]:
     """The superuser, in the site's database."""
     return psycopg.connect(cluster.admin_url.removesuffix("/postgres") + "/agentsite", autocommit=True)
-
-
-def cpu_of_tree(pid: int) -> dict[int, int]:
-    """Nanoseconds that each process of a tree has used; PostgreSQL's have one thread each."""
-    pids = [pid, *children(pid)]
-    return {each: int(Path(f"/proc/{each}/schedstat").read_text().split()[0]) for each in pids}
-
-
-def spent(before: dict[int, int], after: dict[int, int]) -> float:
-    """Seconds, of the processes that live still."""
-    return sum(used - before.get(pid, 0) for pid, used in after.items()) / 1e9
 
 
 class Part:

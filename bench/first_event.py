@@ -15,9 +15,9 @@ import aiohttp
 import orjson
 
 from bench.report import figure, goal, percentiles
-from bench.site import site
+from bench.site import Site, prepare, site
 from bench.socket_client import Socket, run_frame, run_input
-from bench.turns import prepare, provider
+from bench.targets import Target, provider
 
 TURNS, WARM_UP = 200, 10
 LIMIT = 50  # milliseconds until the first event
@@ -28,15 +28,14 @@ ENDS = ("RUN_FINISHED", "RUN_ERROR", "error")
 Arrivals = dict[str, float]  # of the first event of each type, in milliseconds since the turn was asked for
 
 
-def main(base_url: str, token: str) -> None:
-    with provider() as address:
-        asyncio.run(measure(base_url, token, address))
+def main(where: Site, upstream: Target) -> None:
+    prepare(where, upstream.base_url, AGENT)
+    asyncio.run(measure(where.base_url, where.token))
 
 
-async def measure(base_url: str, token: str, address: str) -> None:
+async def measure(base_url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=60)) as http:
-        await prepare(http, f"{base_url}/v1", address, AGENT)
         url = f"{base_url}/v1/agents/{AGENT}/ag-ui"
         show("AG-UI over SSE", [await by_sse(http, url) for _ in range(WARM_UP + TURNS)])
     parts = urlsplit(base_url)
@@ -102,5 +101,5 @@ def show(edge: str, turns: list[Arrivals]) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as home, site(Path(home)) as (base_url, token, _):
-        main(base_url, token)
+    with tempfile.TemporaryDirectory() as home, site(Path(home)) as mine, provider() as upstream:
+        main(mine, upstream)

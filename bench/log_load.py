@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.database import Part
-from bench.site import cpu_seconds
+from bench.processes import cpu_of_tree, cpu_seconds, spent
 
 Arrivals = dict[str, list[tuple[float, int]]]
 
@@ -189,7 +189,7 @@ def measure(
     cluster: Any, streams: int, rate: float, seconds: float, *, afar: bool = False, work: Any = produce
 ) -> Measured:
     """One load; with `afar` a second process follows every run as well. `work` plays it."""
-    from bench.database import admin, cpu_of_tree, postmaster, spent
+    from bench.database import admin, postmaster
 
     producer = Part(work, Load(streams, rate, seconds), not afar)
     keys = producer.answer()

@@ -1,14 +1,16 @@
-"""The mock provider that turns are measured against: answers at once, whole or in TOKENS chunks.
+"""The mock provider that turns are measured against: answers whole or in TOKENS chunks, at once.
 
-python -m bench.provider PORT
+Asked to go `slowly`, it pauses before each chunk, as a model does. python -m bench.provider PORT
 """
 
+import asyncio
 import json
 import sys
 
 from aiohttp import web
 
-TOKENS = 50
+TOKENS, TOKEN = 50, " word"
+PAUSE = 0.010  # seconds
 
 
 def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
@@ -17,9 +19,9 @@ def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-_CHUNKS = [_chunk({"role": "assistant", "content": ""}), *[_chunk({"content": " word"})] * TOKENS, _chunk({}, "stop")]
+_CHUNKS = [_chunk({"role": "assistant", "content": ""}), *[_chunk({"content": TOKEN})] * TOKENS, _chunk({}, "stop")]
 _USAGE = {"prompt_tokens": 1, "completion_tokens": TOKENS, "total_tokens": TOKENS + 1}
-_MESSAGE = {"role": "assistant", "content": " word" * TOKENS}
+_MESSAGE = {"role": "assistant", "content": TOKEN * TOKENS}
 _WHOLE = {
     "id": "c",
     "object": "chat.completion",
@@ -34,9 +36,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     if not body.get("stream"):
         return web.json_response(_WHOLE)
+    slowly = "slowly" in str(body["messages"][-1]["content"])
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     for chunk in _CHUNKS:
+        if slowly:
+            await asyncio.sleep(PAUSE)
         await response.write(chunk)
     await response.write(b"data: [DONE]\n\n")
     return response

@@ -24,9 +24,10 @@ from uuid import uuid4
 import orjson
 import uvloop
 
-from bench.database import cpu_of_tree, postmaster, prepared_database
+from bench.database import postmaster, prepared_database
+from bench.processes import cpu_of_tree, cpu_seconds, cpu_seconds_of_all, resident_set_size
 from bench.report import figure, goal, percentiles
-from bench.site import cpu_seconds, cpu_seconds_of_all, resident_set_size, server_of, site
+from bench.site import site
 from bench.socket_client import Socket, run_frame
 
 SOCKETS = int(os.environ.get("SOCKETS", 2000))
@@ -64,11 +65,11 @@ def main(parts: Sequence[str]) -> None:
 
 @contextmanager
 def served(cluster: Any, keys: list[str]) -> Iterator[Served]:
-    with site(Path(os.environ["AGENTSITE_HOME"])) as (base_url, _, starter):
-        parts = urlsplit(base_url)
+    with site(Path(os.environ["AGENTSITE_HOME"])) as started:
+        parts = urlsplit(started.base_url)
         assert parts.hostname
         assert parts.port
-        yield Served(parts.hostname, parts.port, server_of(starter), cluster, keys)
+        yield Served(parts.hostname, parts.port, started.server, cluster, keys)
 
 
 def api_keys() -> list[str]:

@@ -1,120 +1,170 @@
-"""What a turn costs on top of the provider: ratios to the bare mock provider, asked in the same rounds.
+"""What a turn costs, beside a bare proxy, LiteLLM's, and the provider itself: `make bench`, or python -m bench.turns.
 
-`make bench`, or python -m bench.turns. Each round asks all targets in a shuffled order, TURNS times each, one after
-the other; a ratio is that of a target's mean to the provider's in the same round.
+Each round asks every target for every workload, TURNS times each, in a shuffled order; a ratio is of two targets in the
+same round. Processor time is of the server's process tree, by the scheduler's count, until SETTLE seconds after the
+last answer; PostgreSQL's is a figure of its own (LiteLLM has no database). What a target adds to the first token's time
+is beyond the provider's own, by the medians of a round. `--beside CHECKOUT` measures another checkout's site as well.
 """
 
+import argparse
 import asyncio
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+import orjson
 
-from bench.site import CHECKOUT, cpu_seconds, free_port, server_of, site
+from bench.processes import cpu_of_tree, spent
+from bench.provider import TOKEN, TOKENS
+from bench.results import Results
+from bench.site import CHECKOUT, Site, site
+from bench.targets import AGENT, BARE, BESIDE, LITELLM, PASS_THROUGH, PROVIDER, Target, of_site, provider, references
 
-ROUNDS = 30
-TURNS = 10
+ROUNDS, TURNS = 24, 10
+SETTLE = 0.1
+OWN, REFERENCES = (PASS_THROUGH, AGENT), (BARE, LITELLM, BESIDE)
 
 
-class Target(NamedTuple):
+class Workload(NamedTuple):
+    """What bench.provider is asked: `at_once` turns at a time, answered whole or as a stream."""
+
     name: str
-    base_url: str
-    model: str
+    say: str = "go"
+    streamed: bool = True
+    at_once: int = 1
+
+
+WORKLOADS = (
+    Workload("whole answer", streamed=False),
+    Workload("50-token stream"),
+    Workload("50 tokens in 0.5 s", "go slowly", at_once=TURNS),
+)
 
 
 class Cost(NamedTuple):
-    """Milliseconds of a turn: by the clock, and of the server's processor time."""
+    """Milliseconds of a turn: processor time of the server and of its database, and until the first words came."""
 
-    wall: float
     cpu: float
+    database: float
+    first: float
 
 
-def main(base_url: str, token: str, starter: int) -> None:
-    with provider() as address:
-        asyncio.run(measure(f"{base_url}/v1", token, server_of(starter), address))
+Round = dict[tuple[str, str], Cost]  # by the names of target and workload
 
 
-@contextmanager
-def provider() -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.provider", str(port)], cwd=CHECKOUT)
-    try:
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait()
+def cpu(costs: Round, target: str, work: str) -> float:
+    return costs[target, work].cpu
 
 
-async def measure(api: str, token: str, server: int, address: str) -> None:
-    targets = [Target("provider", address, "m"), Target("pass-through", api, "bench/m"), Target("agent", api, "bench")]
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, timeout=timeout) as http:
-        await prepare(http, api, address)
-        for stream in (False, True):
-            rounds = [await one_round(http, targets, stream, server) for _ in range(ROUNDS + 1)]
-            report("50-token stream" if stream else "whole answer", rounds[1:])
+def cpu_with_database(costs: Round, target: str, work: str) -> float:
+    return costs[target, work].cpu + costs[target, work].database
 
 
-async def prepare(http: aiohttp.ClientSession, api: str, address: str, slug: str = "bench") -> None:
-    """An agent of this slug, with a provider of its own."""
-    await until_it_answers(http, address)
-    await post(http, f"{api}/providers", {"slug": slug, "kind": "openai", "base_url": address})
-    agent = {"slug": slug, "name": "Bench", "template": "conversation", "model": f"{slug}/m"}
-    await post(http, f"{api}/agents", agent)
-    async with http.patch(f"{api}/agents/{slug}/status", json={"status": "active"}) as response:
+def added_time(costs: Round, target: str, work: str) -> float:
+    return costs[target, work].first - costs[PROVIDER, work].first
+
+
+def measures(work: Workload) -> dict[str, Callable[[Round, str, str], float]]:
+    first = "added first token" if work.streamed else "added time"
+    return {"CPU": cpu, "CPU with PostgreSQL": cpu_with_database, first: added_time}
+
+
+GOALS = {(PASS_THROUGH, LITELLM, "CPU"): 1 / 4, (PASS_THROUGH, LITELLM, "added first token"): 1 / 4}
+
+
+async def measure(targets: Sequence[Target], rounds: int) -> list[Round]:
+    slots = list(product(targets, WORKLOADS))
+    made: list[Round] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+        for _ in range(1 + rounds):  # the first one warms up
+            shuffled = random.sample(slots, len(slots))
+            made.append({(target.name, work.name): await cost(http, target, work) for target, work in shuffled})
+    return made[1:]
+
+
+async def cost(http: aiohttp.ClientSession, target: Target, work: Workload) -> Cost:
+    trees = [pid for pid in (target.server, target.database) if pid]
+    before = [cpu_of_tree(pid) for pid in trees]
+    times: list[float] = []
+    for _ in range(TURNS // work.at_once):
+        times += await asyncio.gather(*[ask(http, target, work) for _ in range(work.at_once)])
+    await asyncio.sleep(SETTLE)
+    used = [spent(was, cpu_of_tree(pid)) / TURNS for was, pid in zip(before, trees, strict=True)]
+    server, database = (*used, 0.0)[:2]
+    return Cost(server * 1000, database * 1000, statistics.median(times) * 1000)
+
+
+async def ask(http: aiohttp.ClientSession, target: Target, work: Workload) -> float:
+    """Seconds until the first words came; an answer that is not the provider's is an error."""
+    body = {"model": target.model, "messages": [{"role": "user", "content": work.say}], "stream": work.streamed}
+    headers = {"Authorization": f"Bearer {target.key}"}
+    began, first, said = time.perf_counter(), 0.0, ""
+    async with http.post(f"{target.base_url}/chat/completions", json=body, headers=headers) as response:
         response.raise_for_status()
+        async for words in streamed(response) if work.streamed else whole(response):
+            first = first or time.perf_counter() - began
+            said += words
+    if said != TOKEN * TOKENS:
+        raise ValueError(f"{target.name} answers {said!r}.")
+    return first
 
 
-async def until_it_answers(http: aiohttp.ClientSession, address: str) -> None:
-    for _ in range(100):
-        try:
-            return await ask(http, Target("", address, "m"), stream=False)
-        except aiohttp.ClientConnectionError:
-            await asyncio.sleep(0.1)
-    raise TimeoutError(address)
+async def whole(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    yield orjson.loads(await response.read())["choices"][0]["message"]["content"]
 
 
-async def one_round(http: aiohttp.ClientSession, targets: list[Target], stream: bool, server: int) -> dict[str, Cost]:
-    costs = {}
-    for target in random.sample(targets, len(targets)):
-        spent, began = cpu_seconds(server), time.perf_counter()
-        for _ in range(TURNS):
-            await ask(http, target, stream)
-        wall, cpu = time.perf_counter() - began, cpu_seconds(server) - spent
-        costs[target.name] = Cost(wall / TURNS * 1000, cpu / TURNS * 1000)
-    return costs
+async def streamed(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    async for line in response.content:
+        if line.startswith(b"data: {"):
+            for choice in orjson.loads(line.removeprefix(b"data: "))["choices"]:
+                if words := choice["delta"].get("content"):
+                    yield words
 
 
-async def ask(http: aiohttp.ClientSession, target: Target, stream: bool) -> None:
-    body = {"model": target.model, "messages": [{"role": "user", "content": "go"}], "stream": stream}
-    await post(http, f"{target.base_url}/chat/completions", body)
+def report(results: Results, targets: Sequence[Target], rounds: Sequence[Round]) -> None:
+    names = [target.name for target in targets]
+    for work, target in product(WORKLOADS, names):
+        for name, of in measures(work).items():
+            results.add(f"{work.name}, {target}: {name}", [of(costs, target, work.name) for costs in rounds], "ms")
+    for work, target, reference in product(WORKLOADS, OWN, [name for name in REFERENCES if name in names]):
+        for name, of in measures(work).items():
+            ratios = [of(costs, target, work.name) / of(costs, reference, work.name) for costs in rounds]
+            goal = GOALS.get((target, reference, name))
+            results.add(f"{work.name}, {target} to {reference}: {name}", ratios, "ratio", goal=goal)
 
 
-async def post(http: aiohttp.ClientSession, url: str, body: object) -> None:
-    async with http.post(url, json=body) as response:
-        response.raise_for_status()
-        await response.read()
+def main(results: Results, mine: Site, upstream: Target, others: Sequence[Target], *, rounds: int = ROUNDS) -> None:
+    targets = [upstream, *others, *of_site(mine, upstream)]
+    report(results, targets, asyncio.run(measure(targets, rounds)))
 
 
-def report(title: str, rounds: list[dict[str, Cost]]) -> None:
-    for name in ("provider", "pass-through", "agent"):
-        wall = statistics.median(costs[name].wall for costs in rounds)
-        cpu = statistics.mean(costs[name].cpu for costs in rounds)
-        low, ratio, high = statistics.quantiles([costs[name].wall / costs["provider"].wall for costs in rounds], n=4)
-        compared = (
-            "" if name == "provider" else f"   {ratio:.1f} x provider ({low:.1f} to {high:.1f}), {cpu:.1f} ms CPU"
-        )
-        print(f"{f'{title}, {name}':<40} {wall:7.1f} ms median{compared}", flush=True)
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.turns")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="measure another checkout's site as well")
+    return parser.parse_args()
+
+
+def alone(rounds: int, beside: Path | None) -> None:
+    with ExitStack() as stack:
+        sites = [stack.enter_context(site(folder_of(stack), checkout)) for checkout in (CHECKOUT, beside) if checkout]
+        upstream = stack.enter_context(provider())
+        others = stack.enter_context(references(upstream))
+        for other in sites[1:]:
+            others.append(of_site(other, upstream)[0]._replace(name=BESIDE))
+        main(Results(), sites[0], upstream, others, rounds=rounds)
+
+
+def folder_of(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as home, site(Path(home)) as (base_url, token, starter):
-        main(base_url, token, starter)
+    alone(**vars(arguments()))

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections
 
@@ -36,8 +35,11 @@ async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
 
     There are as many threads as pooled connections, so that none waits for a connection while holding a thread.
     """
-    unit = partial(_unit, function, *args, **kwargs)
-    return await sync_to_async(unit, thread_sensitive=False, executor=_threads)()
+    return await _in_thread(partial(_unit, function, *args, **kwargs))
+
+
+async def _in_thread(unit: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_threads, copy_context().run, unit)
 
 
 def detached(work: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:

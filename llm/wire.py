@@ -88,6 +88,22 @@ class Completion(msgspec.Struct, omit_defaults=True):
             message["tool_calls"] = [call.as_message_part() for call in self.tool_calls]
         return message
 
+    def delta(self) -> Delta:
+        """The same, as the one piece of a stream."""
+        calls = [
+            ToolCallDelta(place, call.id, call.name, call.arguments, call.extra_content)
+            for place, call in enumerate(self.tool_calls)
+        ]
+        return Delta(
+            text=self.text or None,
+            reasoning=self.reasoning or None,
+            refusal=self.refusal or None,
+            tool_calls=calls or None,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            model=self.model,
+        )
+
 
 class Accumulator:
     """Merges the deltas of one answer."""

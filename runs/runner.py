@@ -44,15 +44,17 @@ STOP_SECONDS = 5.0  # beyond the lease of a lost run, until a cancel answers wit
 TELL_SECONDS = 1.0  # for which a stop waits until those who follow runs here are told where these go on
 
 
-async def begin(*, actor: Principal, request: TurnRequest) -> Run:
+async def begin(*, actor: Principal, request: TurnRequest, quiet: bool = False) -> Run:
     """Begin a turn and run it, or find the run of an earlier request with the same Idempotency-Key.
+
+    `quiet`: its caller waits for the whole answer; so does everybody else, unless it is one of a session.
 
     Raises RateLimited, before anything is written, when this process has its fill of runs. A caller that is cancelled
     meanwhile leaves no turn without its run: one that somebody may come back for goes on, another is stopped.
     """
     here = await process()
     _refuse_overload(here)
-    task = asyncio.create_task(_begin(actor, request), name="begin-turn")
+    task = asyncio.create_task(_begin(actor, request, quiet), name="begin-turn")
     _beginning.add(task)
     task.add_done_callback(_beginning.discard)
     try:
@@ -76,11 +78,11 @@ def is_stopping() -> bool:
     return _stopping.is_set()
 
 
-async def _begin(actor: Principal, request: TurnRequest) -> Run:
+async def _begin(actor: Principal, request: TurnRequest, quiet: bool) -> Run:
     here = await process()
     begun: Begun = await in_db_thread(begin_turn, actor=actor, request=request, owner=OWNER)
     if begun.turn is not None:
-        start(here, begun.turn)
+        start(here, begun.turn, quiet=quiet and begun.run.session_id is None)
     for run_id in begun.interrupted:
         _cancel_anywhere(here, run_id)
     run = begun.run
@@ -100,7 +102,7 @@ async def leave(run: Run) -> None:
         (await process()).cancel(run.id)
 
 
-def start(here: Process, turn: Turn) -> asyncio.Task[None]:
+def start(here: Process, turn: Turn, *, quiet: bool = False) -> asyncio.Task[None]:
     """Run a turn; who follows the run is shown what it has told already."""
     run = turn.run
     stream = RunStream(
@@ -109,6 +111,7 @@ def start(here: Process, turn: Turn) -> asyncio.Task[None]:
         stored=turn.stored,
         writer=here.writer,
         on_lost=lambda: here.interrupt(run.id),
+        quiet=quiet,
     )
     stream.recent += turn.told
     here.live[run.id] = stream
@@ -284,7 +287,9 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
 
 async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
     if turn.version is None:
-        await run_model(target=turn.target, messages=turn.context, params=_model_params(turn), report=sink)
+        params = _model_params(turn)
+        whole = sink.stream.quiet and turn.held is None  # an answer that a budget may cut comes piece by piece
+        await run_model(target=turn.target, messages=turn.context, params=params, report=sink, whole=whole)
         return
     executable = executable_for(turn.version)
     checkpointed = executable.template.framework == "langgraph"

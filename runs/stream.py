@@ -60,16 +60,29 @@ class _Draft:
 
 
 class RunStream:
-    """`stored` is the seq of the last event in the log. Followers never see an event that is not stored."""
+    """`stored` is the seq of the last event in the log. Followers never see an event that is not stored.
 
-    def __init__(self, key: RunKey, *, fence: int, stored: int, writer: Log, on_lost: Callable[[], None]) -> None:
+    `quiet`: nobody waits for its single words, so that they may be stored later than those of others.
+    """
+
+    def __init__(
+        self,
+        key: RunKey,
+        *,
+        fence: int,
+        stored: int,
+        writer: Log,
+        on_lost: Callable[[], None],
+        quiet: bool = False,
+    ) -> None:
         self.key = key
         self.run = str(key.run_id)
         self.fence = fence
         self.stored = stored
         self.lost = False
         self.size = 0  # characters that are not stored
-        self.waited_for = True  # its next event is the first that says something: followers wait for it
+        self.quiet = quiet
+        self.waited_for = not quiet  # its next event is the first that says something: followers wait for it
         self.recent: deque[Event] = deque(maxlen=RECENT)
         self._drafts: list[_Draft] = []
         self._taken: list[Event] = []

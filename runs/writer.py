@@ -17,6 +17,7 @@ from runs.stream import MAX_PENDING, RunStream
 
 logger = logging.getLogger(__name__)
 BEAT = 0.010  # seconds between the starts of two commits, unless one is urgent
+QUIET_BEAT = 0.25  # seconds until what a quiet run says is stored
 BATCH = 128  # runs of one commit: while more of them wait, readers get what is stored sooner
 LOCKED_SECONDS = 1.0  # after a row was found locked, for which such rows are skipped
 MAX_PENDING_ALL = 32 * 1024 * 1024  # characters of all runs that are not stored
@@ -35,6 +36,7 @@ class Writer:
         self._hub = hub
         self._on_cancel = on_cancel
         self._waiting: dict[RunStream, None] = {}
+        self._quiet: dict[RunStream, asyncio.TimerHandle] = {}  # those that will wait soon
         self._streams: set[RunStream] = set()
         self._news: dict[str, set[UUID]] = {}  # for other processes, by kind
         self._urgent = asyncio.Event()
@@ -56,17 +58,30 @@ class Writer:
 
     def remove(self, stream: RunStream) -> None:
         self._streams.discard(stream)
-        self._waiting.pop(stream, None)
+        self._forget(stream)
         stream.discard()
         if not self._streams and self._beat is not None:
             self._beat.cancel()
             self._beat = None  # a run that begins before it has ended needs another
 
     def wake(self, stream: RunStream) -> None:
+        if not stream.quiet:
+            self._hurry(stream)
+        elif stream not in self._quiet and stream not in self._waiting:
+            self._quiet[stream] = asyncio.get_running_loop().call_later(QUIET_BEAT, self._hurry, stream)
+
+    def _hurry(self, stream: RunStream) -> None:
+        if (timer := self._quiet.pop(stream, None)) is not None:
+            timer.cancel()
         self._waiting[stream] = None
         if stream.waited_for:
             self._urgent.set()
         self._ensure_work()
+
+    def _forget(self, stream: RunStream) -> None:
+        self._waiting.pop(stream, None)
+        if (timer := self._quiet.pop(stream, None)) is not None:
+            timer.cancel()
 
     def _ensure_work(self) -> None:
         if self._work is None or self._work.done():
@@ -80,6 +95,8 @@ class Writer:
         self._ensure_work()
 
     async def room(self, stream: RunStream) -> None:
+        if stream in self._quiet:
+            self._hurry(stream)
         while (stream.size >= MAX_PENDING or self.is_full) and not stream.lost:
             await self._stored.wait()
 
@@ -87,10 +104,12 @@ class Writer:
         """Returns once nothing of the run is on its way to the database; what it said since then stays with it."""
         while stream.is_taken:
             await self._stored.wait()
-        self._waiting.pop(stream, None)
+        self._forget(stream)
 
     async def flushed(self, stream: RunStream) -> None:
         """Returns once all that the run said is stored, or the run is lost."""
+        if stream in self._quiet:
+            self._hurry(stream)
         while (stream in self._waiting or stream.is_taken) and not stream.lost:
             await self._stored.wait()
 

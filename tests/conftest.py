@@ -128,10 +128,7 @@ def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     if marker is not None and marker.kwargs.get("transaction"):
         return
 
-    def here(unit: Any, **_: Any) -> Any:
-        return sync_to_async(unit, thread_sensitive=True)
-
-    monkeypatch.setattr(aio, "sync_to_async", here)
+    monkeypatch.setattr(aio, "_in_thread", lambda unit: sync_to_async(unit, thread_sensitive=True)())
     monkeypatch.setattr("runs.process.Store", SharedStore)
     monkeypatch.setattr("agents.executable.thread_of", lambda *_: None)  # checkpoints have connections of their own
     monkeypatch.setattr("runs.runner.stored_checkpoints", _none_stored)

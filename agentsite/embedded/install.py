@@ -118,7 +118,7 @@ def _install(home: Home, lock: Path) -> None:
             *(["--reinstall"] if again else []),
             *options,
         ]
-        step(title, command, home.log("install"), _uv_env(home))
+        step(title, command, home.log("install"), uv_environment(home))
     except CommandError as error:
         say(f"uv cannot do it ({error}); trying pip.")
         command = [*_pip(home), "install", *(["--force-reinstall"] if again else []), *options]
@@ -139,7 +139,7 @@ def _pip(home: Home) -> list[str]:
     return [str(PYTHON), "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
 
 
-def _uv_env(home: Home) -> dict[str, str]:
+def uv_environment(home: Home) -> dict[str, str]:
     """uv's cache in the state folder, and pip's configuration, which uv does not read.
 
     pip takes the best version of all indexes; uv must, too. The hashes of the lock make that safe.

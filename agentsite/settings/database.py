@@ -30,25 +30,19 @@ def parse_url(name: str, url: str) -> dict[str, Any]:
     return config
 
 
-def reset_tenant(connection: Any) -> None:
-    """Run by the pool on a returned connection: no tenant outlives the work that set it."""
-    connection.execute("SELECT set_config('app.tenant_id', '', false)")
-    connection.commit()
-
-
 def database(role: str, name: str, *, pooled: bool) -> dict[str, Any]:
     name = name if text(name) else "DATABASE_URL"
     config = parse_url(name, text(name) or "postgresql://localhost/agentsite")
     options = dict(config.get("OPTIONS") or {})
     options["options"] = f"{options.get('options', '')} -c role=app_{role} -c lock_timeout=5s".strip()
     if pooled:
-        options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE + 2, "timeout": 10, "reset": reset_tenant}
+        options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE + 2, "timeout": 10}
     return {
         **config,
         "ENGINE": "core.db",
         "OPTIONS": options,
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,
+        "CONN_HEALTH_CHECKS": not pooled,  # core.db asks no connection that nothing speaks against
         "TENANT_MODE": TENANT_MODE,
         "DISABLE_SERVER_SIDE_CURSORS": TENANT_MODE == "local",  # they outlive their transaction, and the tenant with it
     }

@@ -1,16 +1,18 @@
 """Every statement runs under the ContextVar's tenant, or under none (docs/adr/002-tenancy.md).
 
-Mode `session` sets `app.tenant_id` once per connection, tenant change or rollback. Mode `local` sets it inside each
-transaction only, which is safe behind a transaction pooler; there a statement outside a transaction travels with its
-setting in one pipeline, which PostgreSQL runs as one transaction.
+Inside a transaction `app.tenant_id` is set for its length. For statements outside one, mode `session` sets it on the
+connection, which loses it when it goes back to the pool; mode `local`, which is safe behind a transaction pooler, sends
+each of them with its setting in one pipeline, which PostgreSQL runs as one transaction.
 A database with `SERVES_TENANTS` is asked once per process whether it keeps tenants apart.
 """
 
+import select
 from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base, operations
+from psycopg_pool import ConnectionPool
 
 from core.db.pooler import require_safe
 from core.tenant import current_tenant
@@ -46,6 +48,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self._applied_tenant: object = _UNKNOWN
         self._applying = False
+        self._keeps_tenant = False  # the connection would, beyond this use of it
         mode = self.settings_dict.get("TENANT_MODE", "session")
         if mode not in MODES:
             raise ImproperlyConfigured(f"TENANT_MODE must be one of {', '.join(MODES)}, not {mode!r}.")
@@ -62,7 +65,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.settings_dict.get("SERVES_TENANTS") and self.alias not in _safe:
             require_safe(self.alias, conn_params, session=not self._local)
             _safe.add(self.alias)
-        return super().get_new_connection(conn_params)
+        while True:
+            connection = super().get_new_connection(conn_params)
+            if not self.pool or _is_alive(connection):
+                return connection
+            self.pool.putconn(connection)  # which replaces it
 
     def connect(self) -> None:
         self._forget_tenant()
@@ -70,11 +77,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close(self) -> None:
         self._forget_tenant()
+        if self._keeps_tenant and self.pool:
+            self._leave_tenant()
+        self._keeps_tenant = False
         super()._close()
 
+    def _leave_tenant(self) -> None:
+        try:
+            self.connection.execute("SELECT set_config('app.tenant_id', '', false)")
+        except psycopg.Error:
+            self.connection.close()  # the pool replaces it
+
     def _commit(self) -> None:
-        if self._local:
-            self._forget_tenant()
+        self._forget_tenant()
         super()._commit()
 
     def _rollback(self) -> None:
@@ -96,13 +111,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self._applying or self.connection is None:
             return
         wanted = str(current_tenant() or "")
-        if wanted == self._applied_tenant or (self._local and self.get_autocommit()):
+        within = not self.get_autocommit()
+        if wanted == self._applied_tenant or (self._local and not within):
             return
         self._applying = True
         try:
             with self.connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('app.tenant_id', %s, %s)", [wanted, self._local])
+                cursor.execute("SELECT set_config('app.tenant_id', %s, %s)", [wanted, within])
             self._applied_tenant = wanted
+            self._keeps_tenant = self._keeps_tenant or (not within and bool(wanted))
         finally:
             self._applying = False
 
@@ -111,3 +128,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             self._apply_tenant()
         return super()._cursor(name)
+
+
+def _is_alive(connection: Any) -> bool:
+    """A server that has gone closed the socket, which then has something to read; usually there is nothing."""
+    try:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            ConnectionPool.check_connection(connection)
+    except (psycopg.Error, OSError):
+        connection.close()
+        return False
+    return True

@@ -77,7 +77,8 @@ class ChatCompletionsView(AsyncApiView):
         `metadata.session_id` continues a session; `metadata.user_id` names your end user.
         """
         body = parse(ChatCompletion, request.data)
-        run = await runner.begin(actor=self.actor, request=_turn_request(body, idempotency_key(request)))
+        asked = _turn_request(body, idempotency_key(request))
+        run = await runner.begin(actor=self.actor, request=asked, quiet=not body.stream)
         form = ChatFormat(
             run,
             model=body.model,

@@ -15,10 +15,11 @@ from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
+from core.rows import row_insert
 from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors import model_resolve
 from llm.wire import ChatRequest
-from runs import events
+from runs.events import make_event, run_started
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
 from runs.services.lease import event_append, lease_create
@@ -27,11 +28,15 @@ from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
 from sessions_app.models import ChatSession
 from sessions_app.services import messages_append, session_for_turn
 from templates_app.registry import registry
-from tenants.models import Tenant
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
 CLOSE_TO_LIMIT = 64  # more begins of one tenant than this are never under way at once
+_TENANT_LIMIT = """
+    SELECT coalesce(nullif(max_concurrent_runs, 0), %s),
+        (SELECT count(*) FROM run WHERE run.tenant_id = tenant.id AND run.status = 'running')
+    FROM tenant WHERE id = %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +73,40 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
         raise InvalidRequest(message, code="no_new_message", param="messages")
     request = replace(request, when_busy=request.when_busy or version.when_busy)
     interrupted = _make_way(actor, request, version, open_runs)
-    run = _run_create(actor, request, id=run_id, model=version.model, session=session, version=version)
+    run = _new_run(actor, request, id=run_id, model=version.model, session=session, version=version)
     if any(not other.is_finished for other in open_runs):  # those that waited have ended for an interrupt
+        _run_create(actor, request, run)
         lease_create(run, None)
         return Begun(run, interrupted=interrupted)
     _check_limits(actor, agent, version)
-    lease_create(run, owner)
-    return Begun(run, run_start(actor=actor, run=run, messages=new))
+    return Begun(run, _start_at_once(actor, request, run, new, owner))
 
 
-def run_start(*, actor: Principal, run: Run, messages: list[dict[str, Any]], fence: int = 1) -> Turn:
-    """A run's messages join its session, and it is told to have started; the caller holds its lease and session."""
+def _start_at_once(
+    actor: Principal, request: TurnRequest, run: Run, messages: list[dict[str, Any]], owner: UUID
+) -> Turn:
+    _join(run, messages)
+    _run_create(actor, request, run)
+    started = make_event(1, "RUN_STARTED", run_started(run.thread_id, str(run.id)))
+    lease_create(run, owner, [started])
+    return turn_of(actor=actor, run=run, fence=1, stored=1, told=[started])
+
+
+def run_start(*, actor: Principal, run: Run, messages: list[dict[str, Any]], fence: int) -> Turn:
+    """A run that waited has its turn; the caller holds its lease and session."""
+    _join(run, messages)
+    run.save(update_fields=["status", "started_at", "context_seq"])
+    fields = run_started(run.thread_id, str(run.id))
+    started = event_append(run, fence=fence, after=0, type="RUN_STARTED", fields=fields)
+    return turn_of(actor=actor, run=run, fence=fence, stored=started.seq, told=[started])
+
+
+def _join(run: Run, messages: list[dict[str, Any]]) -> None:
+    """The messages join the run's session, and it is running."""
     if run.session is not None:
         messages_append(session=run.session, messages=messages, run_id=run.id, end_user=run.end_user)
         run.context_seq = run.session.last_seq
     run.status, run.started_at = Run.Status.RUNNING, timezone.now()
-    run.save(update_fields=["status", "started_at", "context_seq"])
-    started = event_append(
-        run, fence=fence, after=0, type="RUN_STARTED", fields=events.run_started(run.thread_id, str(run.id))
-    )
-    return turn_of(actor=actor, run=run, fence=fence, stored=started.seq, told=[started])
 
 
 def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | None:
@@ -123,9 +142,8 @@ def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owne
         raise InvalidRequest(message, code="session_needs_agent", param="metadata.session_id")
     _check_model(actor, request.model, request)
     _check_limits(actor)
-    run = _run_create(actor, request, id=run_id, model=request.model)
-    lease_create(run, owner)
-    return Begun(run, run_start(actor=actor, run=run, messages=[]))
+    run = _new_run(actor, request, id=run_id, model=request.model)
+    return Begun(run, _start_at_once(actor, request, run, [], owner))
 
 
 def _check_model(actor: Principal, name: str, request: TurnRequest) -> None:
@@ -166,28 +184,35 @@ def _capabilities(version: AgentVersion) -> frozenset[str]:
 
 def _check_limits(actor: Principal, agent: Agent | None = None, version: AgentVersion | None = None) -> None:
     """Raises RateLimited when the tenant or the agent has its fill of runs."""
-    running = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.RUNNING)
-    own = Tenant.objects.values_list("max_concurrent_runs", flat=True).get(id=actor.tenant_id)
-    limit = own or settings.TENANT_CONCURRENT_RUNS
-    _check_limit(actor, running, limit, "The tenant", "the platform's site, or TENANT_CONCURRENT_RUNS, raises this")
+    with connection.cursor() as cursor:
+        cursor.execute(_TENANT_LIMIT, [settings.TENANT_CONCURRENT_RUNS, actor.tenant_id])
+        limit, count = cursor.fetchone()
+    remedy = "the platform's site, or TENANT_CONCURRENT_RUNS, raises this"
+    _check_limit(actor, count, limit, "The tenant", remedy)
     if agent is not None and version is not None and version.max_concurrent_runs:
-        of_agent = running.filter(agent_version__agent_id=agent.id)
-        _check_limit(actor, of_agent, version.max_concurrent_runs, "The agent", "its max_concurrent_runs raises this")
+        count, remedy = _running(actor, agent), "its max_concurrent_runs raises this"
+        _check_limit(actor, count, version.max_concurrent_runs, "The agent", remedy, agent)
 
 
-def _check_limit(actor: Principal, running: Any, limit: int, who: str, remedy: str) -> None:
+def _running(actor: Principal, agent: Agent | None) -> int:
+    """How many runs the agent has, or the tenant."""
+    runs = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.RUNNING)
+    return (runs.filter(agent_version__agent_id=agent.id) if agent else runs).count()
+
+
+def _check_limit(actor: Principal, count: int, limit: int, who: str, remedy: str, agent: Agent | None = None) -> None:
     """Counted again under a lock when it comes close, so that begins at the same time do not pass it together."""
-    if running.count() < limit - CLOSE_TO_LIMIT:
+    if count < limit - CLOSE_TO_LIMIT:
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of {actor.tenant_id}"])
-    if running.count() >= limit:
+    if _running(actor, agent) >= limit:
         raise RateLimited(
             f"{who} has reached its limit of {limit} runs at once; {remedy}.", code="too_many_runs", retry_after=1
         )
 
 
-def _run_create(
+def _new_run(
     actor: Principal,
     request: TurnRequest,
     *,
@@ -196,7 +221,7 @@ def _run_create(
     session: ChatSession | None = None,
     version: AgentVersion | None = None,
 ) -> Run:
-    run = Run.objects.create(
+    return Run(
         id=id,
         tenant_id=actor.tenant_id,
         session=session,
@@ -210,6 +235,10 @@ def _run_create(
         end_user=request.end_user,
         request=request.stored(),
     )
-    after = {"model": request.model, "source": request.source, "session": str(session.id) if session else None}
+
+
+def _run_create(actor: Principal, request: TurnRequest, run: Run) -> None:
+    row_insert(run)
+    session = str(run.session_id) if run.session_id else None
+    after = {"model": request.model, "source": request.source, "session": session}
     audit.record(actor=actor, action="run.create", target=run, after=after)
-    return run

@@ -1,25 +1,31 @@
 """How a run ends: once, with its last events, its messages and its status in one transaction."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from core import audit
+from core.rows import row_update
 from core.validation import storable_text
 from llm.metering import RunMeter
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
-from runs.services.lease import events_append, lease_end, lease_make_due, lease_release
+from runs.services.lease import lease_end, lease_make_due, lease_release
 from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
 from sessions_app.services import messages_append
 from tenants.principal import Principal
 from usage.services.spending import release, settle
+
+_LOCK = "SELECT status, agent_version_id FROM run WHERE tenant_id = %s AND id = %s FOR UPDATE"
+_COUNTED = ("status", "finish_reason", "prompt_tokens", "completion_tokens", "first_token_ms")
+_ENDED = (*_COUNTED, "error_code", "error_message", "finished_at", "last_seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +65,12 @@ def finish_turn(
     meanwhile with its session: then nothing is stored.
     """
     session = locked_session(run)
-    found = Run.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id, id=run.id).first()
+    found = _locked(run)
     if found is None:
         return None
-    after = events[0].seq - 1
-    watched = lease_end(found, fence=fence, after=after)
+    watched = lease_end(found, fence=fence, after=events[0].seq - 1, events=events)
     if watched is None:
         return Finished(True, None) if _is_stored(found, fence, events[-1]) else None
-    events_append(found, fence=fence, after=after, events=list(events))
     if session is not None:
         _store_messages(found, session, outcome)
     _pay(found, meter)
@@ -98,6 +102,20 @@ def _pay(run: Run, meter: RunMeter | None) -> None:
 def _of_all_attempts(run: Run, outcome: Outcome) -> Outcome:
     prompt, completion = tokens_used(run)
     return replace(outcome, prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _locked(run: Run) -> Run | None:
+    """The run, locked until the transaction ends, with what others may have changed of it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [run.tenant_id, run.id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    found = copy(run)
+    found.status, version_id = row
+    if version_id is None:
+        found.agent_version = None
+    return found
 
 
 def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
@@ -154,13 +172,13 @@ def _is_stored(run: Run, fence: int, last: Event) -> bool:
 
 
 def _store_outcome(run: Run, outcome: Outcome, last_seq: int) -> None:
-    for name in ("status", "finish_reason", "prompt_tokens", "completion_tokens", "first_token_ms"):
+    for name in _COUNTED:
         setattr(run, name, getattr(outcome, name))
     run.error_code = outcome.error_code[:64]
     run.error_message = storable_text(outcome.error_message)[:500]
     run.finished_at = timezone.now()
     run.last_seq = last_seq
-    run.save()
+    row_update(run, _ENDED)
 
 
 def _audited(run: Run) -> dict[str, Any]:

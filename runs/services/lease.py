@@ -1,10 +1,12 @@
 """The lease of a run: who runs it. A row exists as long as the run is not finished."""
 
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import connection, transaction
 
@@ -20,9 +22,18 @@ _APPEND = """
     FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS event (told, number)
 """
 _CREATE = """
-    INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
-    VALUES (%s, %s, %s, %s, %s, %s, 0,
-        CASE WHEN %s THEN clock_timestamp() + make_interval(secs => %s) ELSE '9999-12-31' END)
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM jsonb_to_record(%s::jsonb) AS asked (
+            run uuid, tenant uuid, day date, status text, owner uuid, fence int, last int, seconds float, events jsonb)
+    ), made AS (
+        INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
+        SELECT run, tenant, day, status, owner, fence, last,
+            CASE WHEN owner IS NULL THEN '9999-12-31' ELSE clock_timestamp() + make_interval(secs => seconds) END
+        FROM asked
+    )
+    INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
+    SELECT (told -> 1)::bigint, day, tenant, run, number, fence, told ->> 0, told -> 2
+    FROM asked, jsonb_array_elements(events) WITH ORDINALITY AS event (told, number)
 """
 # What another process lost may be claimed; but after a start of the database every owner gets the time to come back.
 _CLAIM = """
@@ -34,7 +45,21 @@ _CLAIM = """
         before.lease_until = 'epoch' OR pg_postmaster_start_time() + make_interval(secs => %s) < now())
     RETURNING lease.fence, lease.last_seq, lease.cancel_requested, before.lease_until > 'epoch'
 """
-_END = "DELETE FROM run_lease WHERE run_id = %s AND fence = %s AND last_seq = %s RETURNING watched_until > now()"
+_END = """
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM jsonb_to_record(%s::jsonb) AS asked (
+            run uuid, tenant uuid, day date, fence int, after int, events jsonb)
+    ), ended AS (
+        DELETE FROM run_lease lease USING asked
+        WHERE lease.run_id = run AND lease.fence = asked.fence AND last_seq = after
+        RETURNING watched_until > now() AS watched
+    ), stored AS (
+        INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
+        SELECT (told -> 1)::bigint, day, tenant, run, after + number, fence, told ->> 0, told -> 2
+        FROM ended, asked, jsonb_array_elements(events) WITH ORDINALITY AS event (told, number)
+    )
+    SELECT watched FROM ended
+"""
 _RELEASE = "UPDATE run_lease SET lease_until = 'epoch', owner = NULL WHERE run_id = %s AND fence = %s"
 _DUE = "UPDATE run_lease SET lease_until = 'epoch' WHERE run_id = %s AND status = 'queued'"
 
@@ -48,15 +73,21 @@ class Claim(NamedTuple):
     lost: bool
 
 
-def lease_create(run: Run, owner: UUID | None) -> None:
-    """With an owner the run is running and belongs to it; without, it is queued and nobody may claim it yet."""
+def lease_create(run: Run, owner: UUID | None, events: Sequence[Event] = ()) -> None:
+    """With an owner the run is running, belongs to it and has told `events`, its first.
+
+    Without one it is queued, and nobody may claim it yet.
+    """
     _ensure_day(run.day)
-    running = owner is not None
-    status = Run.Status.RUNNING if running else Run.Status.QUEUED
-    fence = 1 if running else 0
-    given: list[Any] = [run.id, run.tenant_id, run.day, status, owner, fence, running, settings.RUN_LEASE_SECONDS]
+    given = {
+        "status": Run.Status.QUEUED if owner is None else Run.Status.RUNNING,
+        "owner": owner,
+        "fence": 0 if owner is None else 1,
+        "last": len(events),
+        "seconds": settings.RUN_LEASE_SECONDS,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_CREATE, given)
+        cursor.execute(_CREATE, [_asked(run, events, **given)])
 
 
 def lease_claim(run: Run, owner: UUID) -> Claim | None:
@@ -66,9 +97,12 @@ def lease_claim(run: Run, owner: UUID) -> Claim | None:
     return Claim(*found) if found else None
 
 
-def lease_end(run: Run, *, fence: int, after: int) -> bool | None:
-    """The run is finished: do other processes follow it? None when it is not ours, or is not at the seq `after`."""
-    ended = _one(_END, [run.id, fence, after])
+def lease_end(run: Run, *, fence: int, after: int, events: Sequence[Event]) -> bool | None:
+    """The run is finished, with these last events: do other processes follow it?
+
+    None, and nothing is stored, when it is not ours, or is not at the seq `after`.
+    """
+    ended = _one(_END, [_asked(run, events, fence=fence, after=after)])
     return bool(ended[0]) if ended else None
 
 
@@ -97,6 +131,12 @@ def event_append(run: Run, *, fence: int, after: int, type: str, fields: dict[st
     event = make_event(after + 1, type, fields)
     events_append(run, fence=fence, after=after, events=[event])
     return event
+
+
+def _asked(run: Run, events: Sequence[Event], **more: Any) -> str:
+    """What `_CREATE` and `_END` are given."""
+    told = orjson.Fragment(b"[%s]" % b",".join(event.row for event in events))
+    return orjson.dumps({"run": run.id, "tenant": run.tenant_id, "day": run.day, "events": told, **more}).decode()
 
 
 def _ensure_day(day: date) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from agents.models import AgentVersion
@@ -48,8 +48,10 @@ class TurnRequest:
 
     def stored(self) -> dict[str, Any]:
         """As the run keeps it, for another attempt."""
-        elsewhere = ("source", "session", "end_user")
-        return {name: value for name, value in asdict(self).items() if name not in elsewhere}
+        return {name: getattr(self, name) for name in _STORED}
+
+
+_STORED = [kept.name for kept in fields(TurnRequest) if kept.name not in ("source", "session", "end_user")]
 
 
 def checked_key(key: str | None) -> str | None:
@@ -165,5 +167,7 @@ def without_open_calls(messages: Messages) -> Messages:
 
 def locked_session(run: Run) -> ChatSession | None:
     """The run's session, locked until the transaction ends: before the run, as whoever deletes a session does."""
+    if run.session_id is None:
+        return None
     sessions = ChatSession.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id)
-    return sessions.filter(id=run.session_id).first() if run.session_id else None
+    return sessions.filter(id=run.session_id).first()

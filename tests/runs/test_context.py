@@ -51,7 +51,7 @@ async def test_a_session_goes_on_after_a_call_that_nobody_answered(
     assert first.json()["choices"][0]["finish_reason"] == "tool_calls"
     seen: list[Any] = []
     real = runner.start
-    monkeypatch.setattr(runner, "start", lambda here, turn: seen.append(turn.context) or real(here, turn))
+    monkeypatch.setattr(runner, "start", lambda here, turn, **how: seen.append(turn.context) or real(here, turn, **how))
     second = await chat(owner, user("never mind"), metadata={"session_id": "s"})
     assert second.status_code == 200
     assert [message["role"] for message in seen[0]] == ["user", "user"]

@@ -157,3 +157,15 @@ async def test_money_is_capped_and_a_model_has_no_price(owner: Actor, cap: Cap) 
     refused = await chat(owner, user("hello"), model="mystery/model-x")
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "price_unknown"
+
+
+async def test_an_answer_in_one_piece_does_not_pass_the_cap_either(
+    owner: Actor, cap: Cap, in_acme: Tenant, settings: Any
+) -> None:
+    settings.BUDGET_ANSWER_TOKENS = 20
+    await cap(2000)
+    done = await chat(owner, script({"repeat": "word", "times": 5000}), model="scripted/default")
+    assert (done.status_code, done.json()["error"]["code"]) == (429, "budget_exceeded")
+    period = await BudgetPeriod.objects.aget()
+    assert period.reserved == 0
+    assert 0 < period.spent <= 2000

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,8 +21,8 @@ from runs.hub import Hub
 from runs.models import Run, RunEvent, RunLease, utc_today
 from runs.services.lease import _ensure_day, lease_create
 from runs.store import Store, stream_parameters
-from runs.stream import RunLost, RunStream
-from runs.writer import Writer
+from runs.stream import MAX_PENDING, RunLost, RunStream
+from runs.writer import QUIET_BEAT, Writer
 from tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
@@ -43,9 +44,10 @@ class Setup:
         self.writer = Writer(self.store, self.hub, self.cancelled.append)
         self.lost: list[UUID] = []
 
-    async def open(self, tenant: Tenant) -> RunStream:
+    async def open(self, tenant: Tenant, **how: Any) -> RunStream:
         run = await sync_to_async(make_run)(tenant)
-        stream = RunStream(run.key, fence=1, stored=0, writer=self.writer, on_lost=lambda: self.lost.append(run.id))
+        lost = partial(self.lost.append, run.id)
+        stream = RunStream(run.key, fence=1, stored=0, writer=self.writer, on_lost=lost, **how)
         self.writer.add(stream)
         return stream
 
@@ -109,6 +111,28 @@ async def test_what_is_delivered_is_stored(acme: Tenant, log: Any) -> None:
                 await mailbox.changed(5) if number % 7 == 0 else await asyncio.sleep(0.002)
                 seen = [(event.seq, event.data["delta"]) for event in mailbox.take()]
                 assert set(seen) <= set(await of(stream))
+
+
+async def test_what_a_quiet_run_says_is_stored_in_larger_pieces(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        quiet, other = await here.open(acme, quiet=True), await here.open(acme)
+        for stream in (quiet, other):
+            say(stream, "a")
+        await here.writer.flushed(other)
+        say(quiet, "b")
+        assert (await of(other), await of(quiet)) == ([(1, "a")], [])
+        await asyncio.sleep(QUIET_BEAT + 0.2)
+        assert await of(quiet) == [(1, "ab")]
+        say(quiet, "c")
+        await here.writer.flushed(quiet)  # it is to be stored at once
+        assert await of(quiet) == [(1, "ab"), (2, "c")]
+        say(quiet, "d" * MAX_PENDING)
+        await quiet.room()
+        say(quiet, "e")
+        await here.writer.settled(quiet)
+        assert [event.data["delta"] for event in quiet.rest()] == ["e"]
+        await asyncio.sleep(QUIET_BEAT + 0.1)
+        assert (len(await of(quiet)), here.writer.size) == (3, 1)
 
 
 async def test_a_value_that_the_database_refuses_stops_its_run_only(acme: Tenant, log: Any) -> None:

@@ -125,7 +125,7 @@ def test_uv_is_told_what_pip_knows(home: Home, folder: Path, monkeypatch: pytest
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     monkeypatch.setenv("UV_HTTP_TIMEOUT", "7")
-    env = install._uv_env(home)
+    env = install.uv_environment(home)
     assert env["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
     assert env["UV_INDEX"] == "https://a.example/ https://b.example/"
     assert env["UV_FIND_LINKS"] == "/wheels/a,/wheels/b"
