@@ -9,14 +9,14 @@ from django.utils.safestring import SafeString
 from usage.models import Budget, BudgetPeriod
 
 
-def dollars(value: Decimal | float | None) -> str:
-    """Whole cents from a dollar on, four digits below one."""
+def dollars(value: Decimal | float | None, digits: int = 4) -> str:
+    """Whole cents from a dollar on, so many digits below one."""
     if value is None:
         return "unknown"
     amount = Decimal(value)
     if amount == 0 or abs(amount) >= 1:
         return f"${amount:,.2f}"
-    cents, _, more = f"{Decimal(f'{amount:.4g}').normalize():f}".partition(".")
+    cents, _, more = f"{Decimal(f'{amount:.{digits}g}').normalize():f}".partition(".")
     return f"${cents}.{more.ljust(2, '0')}"
 
 

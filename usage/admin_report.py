@@ -68,7 +68,7 @@ def _figures(tenant_id: UUID, span: str) -> dict[str, Any]:
     if not total.calls:
         return {"total": None}
     groups = [_group(tenant_id, span, by, total) for by in GROUPS]
-    return {"total": _words(total), "groups": groups, **_chart(by_day)}
+    return {"total": _words(total, digits=2), "groups": groups, **_chart(by_day)}
 
 
 def _chart(report: Report) -> dict[str, Any]:
@@ -108,17 +108,17 @@ def _label(row: Totals) -> str:
     return "the model itself, no agent" if "agent" in row.dims else "the platform"
 
 
-def _words(sums: Sums) -> dict[str, Any]:
+def _words(sums: Sums, digits: int = 4) -> dict[str, Any]:
     return {
         "calls": f"{sums.calls:,}",
         "failed": sums.failed,
         "tokens": f"{sums.input_tokens + sums.output_tokens:,}",
         "input": f"{sums.input_tokens:,}",
         "output": f"{sums.output_tokens:,}",
-        "cost": dollars(sums.cost),
-        "charge": dollars(sums.charge),
+        "cost": dollars(sums.cost, digits),
+        "charge": dollars(sums.charge, digits),
         "marked_up": sums.charge != sums.cost,
-        "saved": dollars(sums.saved),
+        "saved": dollars(sums.saved, digits),
         "hits": f"{sums.hits:,}",
         "hit_percent": 100 * sums.hit_rate,
         "failed_percent": 100 * sums.failed / sums.calls if sums.calls else 0,

@@ -34,6 +34,8 @@ def _moment(value: Any) -> Any:
         raise ValueError("Give a time such as 2026-11-01T00:00:00Z, or a date.") from None
     if found.tzinfo is None:
         raise ValueError("The time needs a zone: 'Z', or an offset with its '+' written as %2B.")
+    if not 2000 <= found.year < 2100:
+        raise ValueError("The time must lie between the years 2000 and 2100.")
     return found.astimezone(UTC)
 
 

@@ -1,6 +1,6 @@
 """What budgets and prices may be; all faults of one are told at once."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -23,6 +23,7 @@ from core.ids import parse_uuid
 from core.validation import invalid, pydantic_faults
 
 MOST = Decimal(100_000_000_000)  # US dollars, or tokens; ten times that does not fit the columns
+_FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _BY_ID = ("user", "api_key", "agent", "session", "run")
 
 
@@ -81,7 +82,7 @@ class PriceFields(_Fields):
     cached: Decimal | None = Field(default=None, ge=0, le=1_000_000, max_digits=14, decimal_places=6)
     cache_write: Decimal | None = Field(default=None, ge=0, le=1_000_000, max_digits=14, decimal_places=6)
     markup_percent: Decimal = Field(default=Decimal(0), ge=-100, le=10_000, max_digits=8, decimal_places=3)
-    effective_from: AwareDatetime | None = None
+    effective_from: AwareDatetime | None = Field(default=None, ge=_FIRST, lt=_LAST)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

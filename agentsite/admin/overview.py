@@ -46,7 +46,7 @@ def cards(request: HttpRequest) -> dict[str, Any]:
     found = figures.live(actor_of(request).tenant_id)
     words = {"live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
     if may(request, "usage.view"):
-        words["live_cost"] = dollars(found.cost)
+        words["live_cost"] = dollars(found.cost, digits=2)
     return {"live": found, "failed_alarm": found.failed_share > FAILED_ALARM, **words}
 
 

@@ -30,6 +30,12 @@ PAGES = [
     "tenants/apikey/",
     "tenants/apikey/add/",
     "audit/auditevent/",
+    "usage-report/",
+    "usage/usagerecord/",
+    "usage/budget/",
+    "usage/budget/add/",
+    "usage/price/",
+    "usage/price/add/",
     "search/?s=x&extended=1",
     "password_change/",
 ]

@@ -16,7 +16,7 @@ from tenants.services import tenant_create
 from tests.admin.conftest import browser_of, make_member, page, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
-PAGES = ["", "tenants/tenant/", "runs/run/", "procrastinate/procrastinatejob/", "audit/auditevent/"]
+PAGES = ["", "tenants/tenant/", "runs/run/", "charge-back/", "procrastinate/procrastinatejob/", "audit/auditevent/"]
 
 
 @pytest.fixture

@@ -92,6 +92,8 @@ class TestUsage:
             ({"from": "2025-01-01", "to": "2026-11-01"}, "at most 366 days"),
             ({"from": "2026-09-01", "to": "2026-11-01", "bucket": "hour"}, "by the hour spans at most 31 days"),
             ({"from": "2026-11-01T00:00:00"}, "needs a zone"),
+            ({"from": "0001-01-01T00:00:00+14:00"}, "between the years 2000 and 2100"),
+            ({"to": "9999-12-31"}, "between the years 2000 and 2100"),
             ({"group_by": "colour"}, "'colour' is none of provider, model"),
             ({"group_by": "model,model"}, "each dimension once"),
             ({"format": "xml"}, "json or csv"),
@@ -145,7 +147,8 @@ class TestUsage:
         assert {line["agent"]: line["calls"] for line in found["lines"]} == {"helper": 2, "=odd": 1}
         table = rows_of(owner.get("usage/invoice", month=month, format="csv"))
         assert table[1] == [month, "openai", "gpt-4o", "helper", "2", "2000", "2000", "0", "0", "0.025", "0", "0.025"]
-        assert owner.get("usage/invoice", month="november").status_code == 400
+        for month in ("november", "9999-12", "2026-13"):
+            assert owner.get("usage/invoice", month=month).status_code == 400
 
     def test_a_report_takes_few_queries(self, owner: Actor) -> None:
         owner.get("usage")
@@ -273,6 +276,8 @@ class TestPrices:
         wanted = ["effective_from", "input", "markup_percent", "model", "provider"]
         assert sorted(fault_paths(owner.post("prices", bad))) == wanted
         assert owner.post("prices", {"model": "x", "input": 1}).status_code == 400
+        early = {**PRICE, "effective_from": "0001-01-01T00:00:00+14:00"}
+        assert fault_paths(owner.post("prices", early)) == ["effective_from"]
         with tenant_context(owner.tenant.id):
             assert not Price.objects.exists()
 

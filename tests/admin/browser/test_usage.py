@@ -18,7 +18,7 @@ from core.tenant import tenant_context
 from runs.models import Run
 from tenants.models import Tenant
 from tenants.principal import system_principal
-from usage.budgets import Payer
+from usage.budgets import Payer, forget_budgets
 from usage.prices import Tokens, quote
 from usage.records import CallRecord, call_id
 from usage.services.budgets import budget_create
@@ -55,13 +55,14 @@ with tenant_context(tenant.id):
                 who = {"actor_kind": "api_key", "actor_label": key[1], "source": "api", "finished_at": at}
                 who |= {"tenant_id": tenant.id, "model": "route/cheap", "status": "succeeded", "started_at": at}
                 runs.append(Run(id=run, **who))
-    settle(tenant_id=tenant.id, calls=calls)
     Run.objects.bulk_create(runs)
     told = {"notify_at": [80], "notify_emails": ["a@example.com"]}
     budget_create(actor=system, slug="everything", scope="tenant", amount="40", **told)
     each = {"scope": "api_key", "unit": "tokens", "period": "day", "hard": False}
     budget_create(actor=system, slug="tokens-of-each-key", amount="500000", **each)
     budget_create(actor=system, slug="spent", scope="end_user", subject="ada", amount="0.5")
+    forget_budgets(tenant.id)
+    settle(tenant_id=tenant.id, calls=calls)
     price_create(actor=system, model="*", markup_percent="15")
     price_create(actor=system, provider="vllm", model="own-*", input="0.2", output="0.4")
     print(runs[0].id)
