@@ -181,7 +181,7 @@ class RunMeter:
         return [one.record(self.payer, self.fence) for one in closed]
 
     async def keep(self) -> None:
-        """Store what ended calls used, where no end of the run does it."""
+        """Store what ended calls used, where no end of the run does it: another process has it, or it was deleted."""
         if self.closed:
             async with self._storing:
                 await in_db_thread(self._store)

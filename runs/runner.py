@@ -348,7 +348,9 @@ async def _finish(
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
         told, finished = await _store_failure(turn, stream, meter)
-    if finished is not None:
+    if finished is None:
+        await meter.keep()
+    else:
         if error is not None and not isinstance(error, RunCancelled):
             logger.warning("A run failed", extra={"run_id": str(turn.run.id), "code": error.code})
         here.live.pop(turn.run.id, None)

@@ -8,7 +8,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -19,6 +20,8 @@ from runs.models import IdempotencyKey, Run, RunLease, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
 from templates_app.checkpoints import CHECKPOINT_TABLES
+from usage.models import BudgetHold
+from usage.services.spending import release
 
 logger = logging.getLogger(__name__)
 DAYS_AHEAD = 7  # for which partitions are made
@@ -93,6 +96,17 @@ def forget_keys() -> None:
     """Idempotency-Keys are free again after IDEMPOTENCY_HOURS."""
     oldest = timezone.now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     IdempotencyKey.objects.using("ops").filter(created_at__lt=oldest).delete()
+
+
+@job("runs.release_holds", platform=True, cron="* * * * *")
+def release_holds() -> None:
+    """Free what budgets hold for runs that are not under way. Whoever ends a run does so, unless it was deleted."""
+    open_runs = RunLease.objects.using("ops").filter(run_id=OuterRef("run_id"))
+    old = BudgetHold.objects.using("ops").filter(created_at__lt=timezone.now() - timedelta(minutes=1))
+    left = old.filter(~Exists(open_runs)).values_list("tenant_id", "run_id").distinct()
+    for tenant_id, run_id in left[:MOST]:
+        with _turn_of(tenant_id, run_id), transaction.atomic():
+            release(tenant_id=tenant_id, run_id=run_id)
 
 
 @job("runs.forget_checkpoints", platform=True, cron="* * * * *")

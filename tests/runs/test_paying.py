@@ -9,7 +9,10 @@ from asgiref.sync import sync_to_async
 
 from runs import runner
 from runs.models import Run
+from runs.process import process
+from runs.services.turns import TurnRequest
 from sessions_app.models import Message
+from sessions_app.services import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, script, user
@@ -136,8 +139,6 @@ async def test_what_failed_costs_nothing_and_is_recorded(
 
 
 async def test_a_cancelled_answer_is_paid_as_far_as_it_went(owner: Actor, cap: Cap, in_acme: Tenant) -> None:
-    from runs.services.turns import TurnRequest
-
     await cap(5000)
     slow = TurnRequest("helper", script({"repeat": "word", "times": 500, "delay_ms": 5}), "api")
     run = await runner.begin(actor=owner.principal, request=slow)
@@ -169,3 +170,17 @@ async def test_an_answer_in_one_piece_does_not_pass_the_cap_either(
     period = await BudgetPeriod.objects.aget()
     assert period.reserved == 0
     assert 0 < period.spent <= 2000
+
+
+async def test_a_run_that_is_deleted_is_paid_all_the_same(owner: Actor, cap: Cap, in_acme: Tenant) -> None:
+    await cap(5000)
+    slow = TurnRequest("helper", script({"repeat": "word", "times": 500, "delay_ms": 5}), "api", session="s")
+    run = await runner.begin(actor=owner.principal, request=slow)
+    task = (await process()).tasks[run.id]
+    await sync_to_async(session_delete)(actor=owner.principal, ref="s")
+    (await process()).cancel(run.id)
+    await runner.finished(task)
+    row = await UsageRecord.objects.aget(run_id=run.id)
+    assert (row.error_code, row.certainty) == ("cancelled", "estimated")
+    period = await BudgetPeriod.objects.aget()
+    assert (period.reserved, period.spent) == (0, row.charge)

@@ -1,16 +1,24 @@
 """Periodic jobs on runs: one that cannot be worked on keeps no other from its turn."""
 
 import datetime
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from runs import tasks
 from runs.models import Run, RunEvent, RunLease, utc_today
 from runs.services.lease import lease_create
-from runs.tasks import compact, expire, recover
+from runs.tasks import compact, expire, recover, release_holds
 from tenants.models import Tenant
+from tests.conftest import Actor
+from usage.budgets import Amount, Payer
+from usage.models import BudgetHold, BudgetPeriod
+from usage.services.budgets import budget_create
+from usage.services.spending import reserve
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
 OLD = timezone.now() - datetime.timedelta(days=2)
@@ -84,3 +92,18 @@ def test_compaction_ends_with_its_minute_and_its_worker(
     monkeypatch.setattr(f"runs.{over[0]}", over[1])
     compact()
     assert Run.objects.filter(compacted_at=None).count() == 3
+
+
+def test_what_is_held_for_runs_that_are_gone_is_free_again(in_acme: Tenant, owner: Actor) -> None:
+    budget_create(actor=owner.principal, slug="cap", scope="tenant", amount=100)
+    waiting_run = waiting(in_acme)
+    for run_id in (waiting_run.id, uuid4(), uuid4()):
+        payer = Payer(in_acme.id, "api_key", owner.principal.id, "owner", run_id=run_id)
+        with transaction.atomic():
+            reserve(payer=payer, call_id=uuid4(), amount=Amount(Decimal(5), 1), model="m")
+    release_holds()
+    assert BudgetPeriod.objects.get().reserved == 15  # they may be about to begin
+    BudgetHold.objects.update(created_at=OLD)
+    release_holds()
+    assert BudgetPeriod.objects.get().reserved == 5
+    assert BudgetHold.objects.get().run_id == waiting_run.id
