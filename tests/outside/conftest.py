@@ -63,7 +63,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     name = f"outside_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     with new_database(url, name) as database_url:
         # Providers are made to fail here, and asked again at once.
-        yield new_site(tmp_path_factory.mktemp("site"), database_url, LLM_BREAKER_FAILURES="1000")
+        made = new_site(tmp_path_factory.mktemp("site"), database_url, LLM_BREAKER_FAILURES="1000")
+        yield made
+        made.verify_usage()  # whatever was cancelled, killed, paused and crashed meanwhile
 
 
 @pytest.fixture(scope="session")

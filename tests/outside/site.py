@@ -54,6 +54,12 @@ class Site:
         ]
         subprocess.run(command, env=self.env, cwd=CHECKOUT, check=True, capture_output=True)
 
+    def verify_usage(self) -> None:
+        """Every call is paid, once, and nothing is held for what is not under way."""
+        command = [sys.executable, "manage.py", "verify_usage"]
+        done = subprocess.run(command, env=self.env, cwd=CHECKOUT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def rows(self) -> dict[str, int]:
         """How many rows every table has, all tenants together."""
         with psycopg.connect(self.env["DATABASE_URL"], options="-c role=app_ops", autocommit=True) as connection:

@@ -1,8 +1,6 @@
 """A budget with room for one call, two servers, and 200 requests at once; and a server that is killed in the middle."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.outside.fleet import Fleet, fleet
-from tests.outside.site import CHECKOUT, Server, Site
+from tests.outside.site import Server, Site
 
 REQUESTS = 200
 SLOW_ANSWER = "#script " + orjson.dumps([{"say": "done", "delay_ms": 6000}]).decode()
@@ -75,11 +73,6 @@ def period(site: Site) -> tuple[Decimal, Decimal, Decimal]:
         return found
 
 
-def verified(site: Site) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "manage.py", "verify_usage"]
-    return subprocess.run(command, env=site.env, cwd=CHECKOUT, capture_output=True, text=True)
-
-
 @pytest.mark.timeout(120)
 def test_two_servers_never_spend_more_than_the_cap(pair: Fleet, cap: str) -> None:
     outcomes = asyncio.run(ask_all(pair.servers))
@@ -87,8 +80,7 @@ def test_two_servers_never_spend_more_than_the_cap(pair: Fleet, cap: str) -> Non
     spent, reserved, recorded = period(pair.servers[0].site)
     assert (reserved, spent) == (0, recorded)
     assert 0 < spent <= CAP
-    checked = verified(pair.servers[0].site)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    pair.servers[0].site.verify_usage()
 
 
 @pytest.mark.timeout(120)
@@ -103,8 +95,7 @@ def test_a_killed_server_gives_back_what_it_held(pair: Fleet, cap: str) -> None:
     spent, _, recorded = found
     assert spent == recorded
     assert before < spent <= CAP  # what the lost call may have cost is estimated
-    checked = verified(site)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    site.verify_usage()
 
 
 def rows(site: Site) -> int:
