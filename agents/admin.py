@@ -29,7 +29,7 @@ from core.admin.schema_fields import JSONValueField, TextField
 from core.admin.schema_form import split_path
 from core.errors import ApplicationError
 from llm.model_input import ModelInput
-from llm.selectors import model_names
+from llm.selectors.providers import model_names
 from templates_app.registry import registry
 from tenants.admin_base import actor_of, may
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select

@@ -11,11 +11,11 @@ from core.errors import NotFound
 from core.validation import config_faults, parse_config, slug_faults
 from llm.capabilities import capabilities_with
 from llm.catalog.matrix import Capabilities
-from llm.model_selectors import provider_of_model
 from llm.models import Provider, Route
 from llm.providers import provider_kind
 from llm.routing.routed import PREFIX as ROUTE
-from llm.selectors import listing_fault, provider_models
+from llm.selectors.models import provider_of_model
+from llm.selectors.providers import listing_fault, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal

@@ -17,8 +17,8 @@ from agents.selectors import agent_find
 from agents.services import agent_create
 from core.tenant import tenant_context
 from llm.providers import provider_kind
-from llm.selectors import provider_list
-from llm.services import provider_create
+from llm.selectors.providers import provider_list
+from llm.services.providers import provider_create
 from tenants.models import Membership, Role, Tenant, User
 from tenants.principal import Principal, system_principal
 from tenants.services import api_key_create, member_add, tenant_create

@@ -15,7 +15,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 
-from llm import settling
+from llm.door import settling
 from llm.providers import shut_down as stop_providers
 from runs import runner
 from templates_app.registry import registry

@@ -112,7 +112,7 @@ def in_tenant(actor: Any, function: Any, request: Any, owner: Any) -> Any:
 
 def tenants(count: int) -> list[Any]:
     from core.tenant import tenant_context
-    from llm.services import provider_create
+    from llm.services.providers import provider_create
     from tenants.principal import system_principal
     from tenants.services import tenant_create
 

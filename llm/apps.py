@@ -7,6 +7,6 @@ class LlmConfig(AppConfig):
 
     def ready(self) -> None:
         from core.uses import register_users
-        from llm.route_selectors import routes_of_provider
+        from llm.selectors.routes import routes_of_provider
 
         register_users("provider", routes_of_provider)

@@ -4,16 +4,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from core.errors import ApplicationError
-from llm.attempt import begin
-from llm.cache import cached
 from llm.calls import CallContext, call_context
-from llm.cleaning import Size
-from llm.clock import Clock, WholeClock
-from llm.continuing import Partial
+from llm.door.attempt import begin
+from llm.door.cache import cached
+from llm.door.cleaning import Size
+from llm.door.clock import Clock, WholeClock
+from llm.door.continuing import Partial
+from llm.door.joining import joined
+from llm.door.way import Way
 from llm.exceptions import ProviderRejected
-from llm.joining import joined
 from llm.targets import Target
-from llm.way import Way
 from llm.wire import Accumulator, ChatRequest, Completion, Delta
 
 

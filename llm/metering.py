@@ -18,9 +18,9 @@ from django.db import DatabaseError, transaction
 from core.aio import in_db_thread
 from core.tenant import tenant_context
 from llm.calls import CallOutcome
+from llm.door.settling import in_background
 from llm.exceptions import BadAnswer, ProviderError, ProviderTimeout, StreamTruncated
 from llm.pricing import quote_of
-from llm.settling import in_background
 from llm.targets import ModelTarget
 from llm.tokens import Said, asked_at_most, asked_likely, counted
 from llm.wire import ChatRequest, Delta

@@ -14,7 +14,7 @@ class Provider(TenantModel):
     `model_names` was where its models were kept before ProviderModel; servers of that release still read it.
     """
 
-    # The names of its models, and whether a test has listed any; `llm.selectors.with_models` reads them with the row.
+    # The names of its models, and whether a test has listed any; `with_models` (llm.selectors) reads them with the row.
     enabled_models: Sequence[str]
     disabled_models: Sequence[str]
     models_listed: bool
@@ -84,7 +84,7 @@ class EndpointHealth(TenantModel):
 class AnswerCache(TenantModel):
     """A finished answer, found by what was asked. `answer` is its deltas, merged to a handful, as MessagePack."""
 
-    key = models.BinaryField(max_length=32)  # SHA-256 of the request, see llm.cache
+    key = models.BinaryField(max_length=32)  # SHA-256 of the request, see llm.door.cache
     answer = models.BinaryField()
     size = models.PositiveIntegerField()  # bytes
     expires_at = models.DateTimeField()

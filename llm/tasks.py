@@ -13,7 +13,7 @@ from core.errors import NotFound
 from core.jobs import enqueue, job
 from core.tenant import current_tenant, tenant_context
 from llm.models import AnswerCache, Provider, RouteTarget
-from llm.services import provider_test
+from llm.services.providers import provider_test
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
 

@@ -21,8 +21,11 @@ from django.test.utils import setup_databases, teardown_databases
 from agents.services import agent_create
 from core import aio
 from core.tenant import tenant_context
-from llm import cache, capabilities, circuits, health, routes, selectors
-from llm.services import provider_create
+from llm import capabilities
+from llm.door import cache, circuits, health
+from llm.routing import stored
+from llm.selectors import providers as selectors
+from llm.services.providers import provider_create
 from runs.store import Store
 from tenants import authentication
 from tenants.models import Tenant
@@ -141,7 +144,7 @@ def _cold_caches() -> Iterator[None]:
     yield
     authentication._cache.clear()
     authentication._touched.clear()
-    for known in (budgets._active, prices._own, periods._known, selectors._connections, routes._routes):
+    for known in (budgets._active, prices._own, periods._known, selectors._connections, stored._routes):
         known.clear()
     for forget in (circuits.forget_all, health.forget_all, cache.forget_recent, capabilities._settings.clear):
         forget()

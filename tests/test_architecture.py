@@ -45,11 +45,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("core/errors.py", "import tenants.models", "Apps import only downwards"),
         ("tenants/services.py", "import audit.services", "Apps import only downwards"),
-        ("toolsets/services.py", "import llm.services", "Apps import only downwards"),
+        ("toolsets/services.py", "import llm.services.providers", "Apps import only downwards"),
         ("runs/runner.py", "import agentsite.demo", "Apps import only downwards"),
         ("agents/models.py", "import agents.services", "Inside an app"),
         ("templates_app/selectors.py", "import templates_app.api.views", "Inside an app"),
-        ("llm/services.py", "import rest_framework", "Services, selectors and models know no edge"),
+        ("llm/services/providers.py", "import rest_framework", "Services, selectors and models know no edge"),
         ("audit/selectors.py", "import channels.layers", "Services, selectors and models know no edge"),
     ],
 )

@@ -13,11 +13,11 @@ from agentsite.admin.overview import live
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
-from llm.admin import EndpointHealthAdmin, ProviderAdmin
-from llm.key_admin import ProviderKeyAdmin
-from llm.model_admin import ProviderModelAdmin
+from llm.admin.keys import ProviderKeyAdmin
+from llm.admin.models import ProviderModelAdmin
+from llm.admin.providers import EndpointHealthAdmin, ProviderAdmin
+from llm.admin.routes import RouteAdmin
 from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Route
-from llm.route_admin import RouteAdmin
 from runs.admin import RunAdmin
 from runs.models import Run
 from sessions_app.admin import ChatSessionAdmin

@@ -7,9 +7,9 @@ from rest_framework.response import Response
 from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
 from llm.api import route_serializers as io
-from llm.key_selectors import key_get, key_list
-from llm.key_services import key_create, key_delete, key_update
 from llm.models import ProviderKey
+from llm.selectors.keys import key_get, key_list
+from llm.services.keys import key_create, key_delete, key_update
 from tenants.api.base import ApiView
 
 

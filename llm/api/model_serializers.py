@@ -5,8 +5,8 @@ from rest_framework import serializers
 
 from core.api import JSONObject, StrictSerializer, Text
 from llm.capabilities import capabilities_with, capability_sources
-from llm.model_validation import MAX_NAME
 from llm.models import ProviderModel
+from llm.validation.models import MAX_NAME
 
 
 class Boolean(serializers.BooleanField):

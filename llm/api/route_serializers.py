@@ -5,9 +5,9 @@ from rest_framework import serializers
 
 from core.api import Integer, JSONObject, StrictSerializer, Text
 from llm.models import ProviderKey, Route
-from llm.route_report import MAX_DAYS, ReportRow
-from llm.route_selectors import target_spec
-from llm.validation import LIMITS
+from llm.selectors.route_report import MAX_DAYS, ReportRow
+from llm.selectors.routes import target_spec
+from llm.validation.providers import LIMITS
 
 _LIMIT_HELP = {"rpm": "Requests a minute.", "tpm": "Tokens a minute.", "concurrent": "Calls at once."}
 

@@ -6,16 +6,18 @@ from rest_framework.response import Response
 
 from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
-from llm import route_report, route_selectors, route_services
 from llm.api import route_serializers as io
 from llm.models import Route
 from llm.routing.cel import known_to_rules
 from llm.routing.features import Features
+from llm.selectors import routes as selectors
+from llm.selectors.route_report import MAX_DAYS, route_report
+from llm.services import routes as services
 from llm.wire import ChatRequest
 from tenants.api.base import ApiView
 
 STRATEGY = OpenApiParameter("strategy", str, description="Only routes of this strategy.")
-DAYS = OpenApiParameter("days", {"type": "integer", "minimum": 1, "maximum": route_report.MAX_DAYS, "default": 7})
+DAYS = OpenApiParameter("days", {"type": "integer", "minimum": 1, "maximum": MAX_DAYS, "default": 7})
 
 
 def route_json(route: Route) -> Any:
@@ -32,7 +34,7 @@ class RoutesView(ApiView):
     def get(self, request: Request) -> Response:
         """Routes, newest first. Each is a model name, `route/slug`."""
         q, strategy = request.GET.get("q", ""), request.GET.get("strategy", "")
-        rows = route_selectors.route_list(actor=self.actor, q=q, strategy=strategy)
+        rows = selectors.route_list(actor=self.actor, q=q, strategy=strategy)
         return paginate(request, rows, route_json)
 
     @extend_schema(
@@ -43,7 +45,7 @@ class RoutesView(ApiView):
     )
     def post(self, request: Request) -> Response:
         """A new route with its targets, in their order."""
-        route = route_services.route_create(actor=self.actor, **validated(io.RouteInput, request.data))
+        route = services.route_create(actor=self.actor, **validated(io.RouteInput, request.data))
         return Response(route_json(route), status=201)
 
 
@@ -51,7 +53,7 @@ class RouteView(ApiView):
     @extend_schema(responses={200: io.RouteOutput, **errors_of(404)}, operation_id="routes_get", tags=["routes"])
     def get(self, request: Request, ref: str) -> Response:
         """One route, by id or slug."""
-        return Response(route_json(route_selectors.route_get(actor=self.actor, ref=ref)))
+        return Response(route_json(selectors.route_get(actor=self.actor, ref=ref)))
 
     @extend_schema(
         request=io.RouteInput,
@@ -62,7 +64,7 @@ class RouteView(ApiView):
     def put(self, request: Request, ref: str) -> Response:
         """Replace a route and its targets."""
         changes = validated(io.RouteInput, request.data)
-        return Response(route_json(route_services.route_update(actor=self.actor, ref=ref, changes=changes)))
+        return Response(route_json(services.route_update(actor=self.actor, ref=ref, changes=changes)))
 
     @extend_schema(
         request=io.RoutePatch,
@@ -73,7 +75,7 @@ class RouteView(ApiView):
     def patch(self, request: Request, ref: str) -> Response:
         """Change some fields; `targets` as a whole."""
         changes = validated(io.RoutePatch, request.data)
-        return Response(route_json(route_services.route_update(actor=self.actor, ref=ref, changes=changes)))
+        return Response(route_json(services.route_update(actor=self.actor, ref=ref, changes=changes)))
 
     @extend_schema(
         responses={204: OpenApiResponse(description="Deleted."), **errors_of(404, 409)},
@@ -82,7 +84,7 @@ class RouteView(ApiView):
     )
     def delete(self, request: Request, ref: str) -> Response:
         """Delete a route; 409 while an agent uses it."""
-        route_services.route_delete(actor=self.actor, ref=ref)
+        services.route_delete(actor=self.actor, ref=ref)
         return Response(status=204)
 
 
@@ -104,14 +106,12 @@ class RoutePreviewView(ApiView):
         params = {name: value for name, value in body.items() if name not in ("messages", "metadata", "model")}
         asked = ChatRequest("", values["messages"], params)
         sticky = str(metadata.get("user_id") or metadata.get("session_id") or self.actor.id)
-        found = route_selectors.route_preview(
-            actor=self.actor, ref=ref, request=asked, sticky=sticky, metadata=metadata
-        )
+        found = selectors.route_preview(actor=self.actor, ref=ref, request=asked, sticky=sticky, metadata=metadata)
         known = known_to_rules(Features(asked, metadata=metadata))
         return Response(preview_json(found, known))
 
 
-def preview_json(preview: route_selectors.Preview, features: dict[str, Any]) -> dict[str, Any]:
+def preview_json(preview: selectors.Preview, features: dict[str, Any]) -> dict[str, Any]:
     legs = [{"model": leg.target.name, "reason": leg.reason, "variant": leg.variant} for leg in preview.legs]
     return {
         "object": "route_preview",
@@ -133,7 +133,7 @@ class RouteReportView(ApiView):
     def get(self, request: Request, ref: str) -> Response:
         """How the route's variants and models have done in the last days, side by side."""
         days = validated(io.ReportQuery, request.GET)["days"]
-        report = route_report.route_report(actor=self.actor, ref=ref, days=days)
+        report = route_report(actor=self.actor, ref=ref, days=days)
         span = {"since": report.since, "until": report.until}
         found = {"object": "route_report", "route": report.route.slug, **span, "rows": report.rows}
         return Response(io.ReportOutput(found).data)

@@ -5,7 +5,7 @@ from rest_framework import serializers
 from core.api import JSONObject, StrictSerializer, Text
 from llm.models import EndpointHealth, Provider
 from llm.providers.base import Preset, ProviderKind
-from llm.selectors import provider_models
+from llm.selectors.providers import provider_models
 
 NEEDS = ("required", "optional", "none")
 

@@ -1,16 +1,16 @@
 from django.urls import path
 
-from llm.api import keys, model_views, routes, views
+from llm.api import keys, models, providers, routes
 
 urlpatterns = [
-    path("providers", views.ProvidersView.as_view()),
-    path("providers/kinds", views.ProviderKindsView.as_view()),
-    path("providers/<str:ref>", views.ProviderView.as_view()),
-    path("providers/<str:ref>/test", views.ProviderTestView.as_view()),
-    path("providers/<str:ref>/health", views.ProviderHealthView.as_view()),
-    path("providers/<str:ref>/health/reset", views.ProviderResetView.as_view()),
-    path("providers/<str:ref>/models", model_views.ProviderModelsView.as_view()),
-    path("providers/<str:ref>/models/<path:name>", model_views.ProviderModelView.as_view()),
+    path("providers", providers.ProvidersView.as_view()),
+    path("providers/kinds", providers.ProviderKindsView.as_view()),
+    path("providers/<str:ref>", providers.ProviderView.as_view()),
+    path("providers/<str:ref>/test", providers.ProviderTestView.as_view()),
+    path("providers/<str:ref>/health", providers.ProviderHealthView.as_view()),
+    path("providers/<str:ref>/health/reset", providers.ProviderResetView.as_view()),
+    path("providers/<str:ref>/models", models.ProviderModelsView.as_view()),
+    path("providers/<str:ref>/models/<path:name>", models.ProviderModelView.as_view()),
     path("providers/<str:ref>/keys", keys.ProviderKeysView.as_view()),
     path("providers/<str:ref>/keys/<str:key>", keys.ProviderKeyView.as_view()),
     path("routes", routes.RoutesView.as_view()),

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 
-from llm import flow, health
 from llm.capabilities import capabilities_of
 from llm.catalog.matrix import Capabilities
+from llm.door import flow, health
 from llm.pricing import quote_of
 from llm.targets import Endpoint, ModelTarget
 from usage.prices import Quote, Tokens

@@ -18,7 +18,7 @@ from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
 from core.errors import ApplicationError, InvalidRequest
 from core.request_context import current_request
 from core.validation import parse
-from llm.selectors import model_names
+from llm.selectors.providers import model_names
 from runs import agui, runner, selectors, sse
 from runs.api import examples
 from runs.api.chat_request import ChatCompletion

@@ -17,7 +17,7 @@ from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
 from core.rows import row_insert
 from llm.capabilities import capabilities_of, refuse_unsupported
-from llm.selectors import model_resolve
+from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest
 from runs.events import make_event, run_started
 from runs.exceptions import SessionBusy

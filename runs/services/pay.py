@@ -11,7 +11,7 @@ from agents.models import AgentVersion
 from core.errors import ApplicationError
 from llm.metering import Held, hold
 from llm.pricing import quote_of
-from llm.selectors import model_resolve
+from llm.selectors.providers import model_resolve
 from llm.targets import Target
 from llm.tokens import BYTES_LIKELY
 from runs.events import DELTAS

@@ -8,7 +8,7 @@ from typing import Any
 from agents.models import AgentVersion
 from core.errors import InvalidRequest, NotFound
 from llm.metering import Held
-from llm.selectors import model_resolve
+from llm.selectors.providers import model_resolve
 from llm.targets import Target
 from runs.events import Event
 from runs.models import Run

@@ -9,7 +9,7 @@ from django.test import Client
 from agents.models import Agent, AgentVersion
 from audit.models import AuditEvent
 from core.tenant import tenant_context
-from llm.services import provider_create
+from llm.services.providers import provider_create
 from tenants.models import Tenant
 from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of

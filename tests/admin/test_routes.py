@@ -8,8 +8,8 @@ from django.test import Client
 from audit.models import AuditEvent
 from core.tenant import tenant_context
 from llm.models import Provider, ProviderKey, Route
-from llm.route_selectors import target_spec
-from llm.services import provider_create
+from llm.selectors.routes import target_spec
+from llm.services.providers import provider_create
 from tenants.models import Tenant
 from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from llm.models import Provider
-from llm.services import provider_create
+from llm.services.providers import provider_create
 from tests.conftest import Actor
 from tests.llm.metering import RecordingMeter, metered
 from tests.templates_app.conftest import add_template as add_template

@@ -9,7 +9,7 @@ from agents.executable import Executable, executable_for
 from agents.models import Agent
 from core.ids import uuid7
 from llm.binding import Sink
-from llm.selectors import model_resolve
+from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest, Delta
 from templates_app.events import Answer, Event
 from tests.conftest import Actor

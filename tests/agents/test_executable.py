@@ -13,7 +13,7 @@ from agents.models import Agent
 from agents.services import agent_create, agent_update
 from core.errors import ApplicationError, InvalidRequest, ProviderFailed
 from core.ids import uuid7
-from llm.selectors import model_resolve
+from llm.selectors.providers import model_resolve
 from templates_app.events import Custom, StepFinished, StepStarted
 from templates_app.registry import registry
 from tests.agents.graphs import CREATE_AGENT, STATE_GRAPH

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm import cache, circuits, health
+from llm.door import cache, circuits, health
 from llm.providers.base import ProviderConnection
 from llm.targets import ModelTarget
 from tests.llm.metering import RecordingMeter, metered
@@ -52,7 +52,7 @@ def scripted() -> ModelTarget:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.retry.BACKOFF", 0.01)
+    monkeypatch.setattr("llm.door.retry.BACKOFF", 0.01)
     settings.ALLOW_PRIVATE_PROVIDERS = True
 
 

@@ -15,10 +15,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 
 from core.errors import RateLimited
-from llm import circuits
 from llm import exceptions as ours
 from llm.binding import current_binding, use_binding
 from llm.chat_model import RoutedChatModel
+from llm.door import circuits
 from llm.langchain_messages import EXTRA, to_chunk, to_langchain_error, to_message, to_usage, to_wire
 from llm.targets import ModelTarget
 from llm.wire import Completion, Delta, ToolCall, ToolCallDelta, Usage
@@ -256,7 +256,7 @@ def test_importing_the_app_imports_no_langchain() -> None:
     """Nor aiohttp: both wait for their first use."""
     code = (
         "import django, sys; django.setup(); "
-        "import llm.services, llm.gateway, llm.binding, llm.api.views; "
+        "import llm.services.providers, llm.gateway, llm.binding, llm.api.urls; "
         "print([name for name in sys.modules if name in ('langchain_core', 'langgraph', 'aiohttp', 'xllamacpp')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from llm.circuits import breakers
-from llm.continuing import ASK
+from llm.door.circuits import breakers
+from llm.door.continuing import ASK
 from llm.exceptions import ProviderError, ProviderTimeout, StreamTruncated
 from llm.gateway import gateway
 from llm.providers.base import Adapter, ProviderConnection
@@ -184,7 +184,7 @@ async def test_half_a_tool_call_is_not_continued(upstream: Upstream) -> None:
 
 
 async def test_a_model_that_knows_prefixes_is_given_one(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.continuing.PREFIXED", {"openai"})
+    monkeypatch.setattr("llm.door.continuing.PREFIXED", {"openai"})
     await listen(Planned([at(upstream.url, "cut"), at(upstream.url, "hello", "second")], continues=True))
     assert upstream.calls[-1]["messages"][1:] == [{"role": "assistant", "content": "Grüße aus", "prefix": True}]
 
@@ -294,7 +294,7 @@ async def test_a_cancel_while_the_meter_opens_leaves_nothing_open(upstream: Upst
 
 
 async def test_a_slow_meter_s_close_is_neither_lost_nor_waited_for(upstream: Upstream, monkeypatch) -> None:
-    monkeypatch.setattr("llm.settling.LONGEST", 0.05)
+    monkeypatch.setattr("llm.door.settling.LONGEST", 0.05)
     with metered(meter=RecordingMeter(close_seconds=0.15)) as meter:
         began = time.monotonic()
         await listen(at(upstream.url, "hello"))

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from core.errors import Unavailable
-from llm import health
-from llm.breaker import Breakers, State, Transition
-from llm.circuits import breakers
+from llm.door import health
+from llm.door.breaker import Breakers, State, Transition
+from llm.door.circuits import breakers
 from llm.exceptions import ProviderAuthentication, ProviderError, ProviderRateLimited, ProviderRejected
 from llm.gateway import gateway
 from llm.targets import Endpoint, ModelTarget
@@ -103,7 +103,7 @@ def test_what_opens_at_once(circuit: Breakers, error: ProviderError, seconds: fl
 
 
 def test_its_memory_is_bounded(circuit: Breakers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.breaker.MAX_ENDPOINTS", 10)
+    monkeypatch.setattr("llm.door.breaker.MAX_ENDPOINTS", 10)
     for number in range(100):
         circuit.failed(Endpoint(None, "p", str(number), ""), FAILED, probe=False)
     assert len(list(circuit)) == 10

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from core.aio import in_db_thread
 from core.tenant import tenant_context
-from llm import cache, settling
 from llm.calls import CachePolicy
+from llm.door import cache, settling
 from llm.exceptions import ProviderError, ProviderRejected
 from llm.gateway import gateway
 from llm.models import AnswerCache
@@ -40,7 +40,7 @@ def meter(acme: Tenant) -> Iterator[RecordingMeter]:
 def forget(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """From this process's memory, and from the table."""
     if not request.param:
-        monkeypatch.setattr("llm.cache.RECENT_SIZE", -1)
+        monkeypatch.setattr("llm.door.cache.RECENT_SIZE", -1)
 
 
 def rows(tenant_id: UUID) -> list[AnswerCache]:

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from core.errors import ApplicationError
-from llm import health, joining
 from llm.calls import Priority
-from llm.circuits import breakers
-from llm.flow import current_flow
+from llm.door import health, joining
+from llm.door.circuits import breakers
+from llm.door.flow import current_flow
 from tests.llm.doors import HELLO, Planned, Told, ask, at, hello, listen, nothing_left
 from tests.llm.metering import RecordingMeter, metered
 from tests.llm.upstream import Upstream

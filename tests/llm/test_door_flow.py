@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import RateLimited
 from llm.calls import Priority
-from llm.flow import Bucket, Lane, current_flow
+from llm.door.flow import Bucket, Lane, current_flow
 from llm.providers.base import Limits
 from llm.targets import ModelTarget
 from tests.llm.doors import HELLO, Planned, at, hello, listen, nothing_left, until
@@ -229,7 +229,7 @@ async def test_a_background_call_lets_others_pass(upstream: Upstream) -> None:
 
 
 async def test_lanes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.flow.MAX_LANES", 5)
+    monkeypatch.setattr("llm.door.flow.MAX_LANES", 5)
     for number in range(50):
         target: ModelTarget = at("", "m", f"p{number}", concurrent=1)
         permit = await current_flow().admit(target, hello(target), Priority.INTERACTIVE, FAR)

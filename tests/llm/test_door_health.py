@@ -10,10 +10,10 @@ from django.utils import timezone
 from audit.models import AuditEvent
 from core.aio import in_db_thread
 from core.tenant import tenant_context
-from llm import circuits, health
+from llm.door import circuits, health
 from llm.models import EndpointHealth
-from llm.selectors import model_resolve
-from llm.services import provider_create
+from llm.selectors.providers import model_resolve
+from llm.services.providers import provider_create
 from llm.targets import ModelTarget
 from tenants.models import Tenant
 from tests.admin.conftest import olga as olga

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from core.ids import uuid7
-from llm import joining
+from llm.door import joining
 from llm.exceptions import StreamTruncated
 from llm.gateway import gateway
 from llm.wire import Usage

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm.cleaning import MAX_CALL_ID
+from llm.door.cleaning import MAX_CALL_ID
 from llm.exceptions import BadAnswer, ProviderError, ProviderRateLimited, ProviderTimeout
 from llm.gateway import gateway
 from llm.targets import ModelTarget
@@ -68,7 +68,7 @@ async def test_what_no_database_takes_is_replaced(scripted: ModelTarget, monkeyp
 async def test_the_first_token_s_deadline_spans_the_attempts(scripted: ModelTarget, settings, monkeypatch) -> None:
     settings.LLM_FIRST_TOKEN_TIMEOUT = 0.3
     settings.LLM_ATTEMPTS = 100
-    monkeypatch.setattr("llm.retry.BACKOFF", 0.05)
+    monkeypatch.setattr("llm.door.retry.BACKOFF", 0.05)
     started = time.monotonic()
     with pytest.raises(ProviderError):
         await collect(script({"fail": 500, "delay_ms": 50}), scripted)

@@ -14,10 +14,10 @@ from llm.capabilities import capabilities_of, forget_models, refuse_unsupported
 from llm.catalog.matrix import FIELDS, Capabilities
 from llm.connections import provider_connection
 from llm.exceptions import ModelNotFound
-from llm.model_services import models_found
 from llm.models import Provider, ProviderModel
 from llm.providers.base import ProviderConnection
-from llm.selectors import model_names, model_resolve, provider_list
+from llm.selectors.providers import model_names, model_resolve, provider_list
+from llm.services.models import models_found
 from llm.wire import ChatRequest
 from tenants.models import Tenant
 from tests.conftest import Actor
@@ -208,7 +208,7 @@ def test_odd_names_of_a_provider_are_left_out(owner: Actor, main: Provider, in_a
     names = ["good", "good", "", "two words", "x" * 256, "nul\0", "half\ud800"]
     assert models_found(main, names) == {"models_added": 1, "models_removed": 0}
     assert rows() == [("good", False, True)]
-    monkeypatch.setattr("llm.model_services.MOST_FOUND", 3)
+    monkeypatch.setattr("llm.services.models.MOST_FOUND", 3)
     assert models_found(main, map(str, range(9))) == {"models_added": 3, "models_removed": 1}
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from audit.models import AuditEvent
 from core.tenant import tenant_context
-from llm import selectors
 from llm.connections import provider_connection
-from llm.key_selectors import key_list
 from llm.models import Provider, ProviderKey
 from llm.providers.base import Limits
 from llm.routing.routed import KeyedTarget
-from llm.selectors import model_resolve
+from llm.selectors import providers as selectors
+from llm.selectors.keys import key_list
+from llm.selectors.providers import model_resolve
 from llm.targets import ModelTarget
 from llm.wire import ChatRequest
 from tenants.models import Tenant
@@ -104,7 +104,7 @@ def test_labels_are_unique_and_keys_are_few(owner: Actor, monkeypatch: pytest.Mo
     assert error(owner.post(KEYS, KEY)) == (409, "label_taken")
     second = create(owner, label="us")
     assert error(owner.patch(f"{KEYS}/{second['id']}", {"label": "eu"})) == (409, "label_taken")
-    monkeypatch.setattr("llm.key_services.MAX_KEYS", 2)
+    monkeypatch.setattr("llm.services.keys.MAX_KEYS", 2)
     assert error(owner.post(KEYS, {**KEY, "label": "third"})) == (400, "too_many")
 
 

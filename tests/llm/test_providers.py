@@ -11,15 +11,16 @@ from audit.models import AuditEvent
 from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from core.tenant import tenant_context
-from llm import providers, selectors
+from llm import providers
 from llm.connections import provider_connection
 from llm.exceptions import ModelNotFound, ProviderError
 from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import ProviderSettings
 from llm.providers.scripted import ScriptedKind
-from llm.selectors import model_names, model_resolve
-from llm.services import provider_create
+from llm.selectors import providers as selectors
+from llm.selectors.providers import model_names, model_resolve
+from llm.services.providers import provider_create
 from llm.targets import ModelTarget
 from tenants.models import Tenant
 from tests.conftest import Actor, make_actor
@@ -336,7 +337,7 @@ def test_resolve_asks_again_after_some_seconds(owner: Actor, in_acme: Tenant, mo
 
 
 def test_deleted_while_it_was_tested(owner: Actor, in_acme: Tenant) -> None:
-    from llm.services import ProviderTest, _end_test
+    from llm.services.providers import ProviderTest, _end_test
 
     provider = Provider(id=uuid7(), tenant_id=owner.tenant.id, slug="gone", kind="scripted")
     with pytest.raises(NotFound):

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from core.aio import in_db_thread
-from llm import health, routes, selectors
 from llm.calls import call_context
-from llm.key_services import key_create
-from llm.route_services import route_create
-from llm.selectors import model_resolve
-from llm.services import provider_create, provider_update
+from llm.door import health
+from llm.routing import stored
+from llm.selectors import providers as selectors
+from llm.selectors.providers import model_resolve
+from llm.services.keys import key_create
+from llm.services.providers import provider_create, provider_update
+from llm.services.routes import route_create
 from llm.targets import Target
 from tenants.principal import Principal
 from tests.conftest import Actor
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _forget(in_acme: Any) -> Iterator[None]:
     yield
-    routes._routes.clear()
+    stored._routes.clear()
     selectors._connections.clear()
     health._records.clear()
 

@@ -8,13 +8,14 @@ import pytest
 from audit.models import AuditEvent
 from core.ids import uuid7
 from core.tenant import tenant_context
-from llm import routes, selectors
 from llm.exceptions import ModelNotFound, RouteInactive
 from llm.models import Provider, Route, RouteTarget
-from llm.route_selectors import route_list
+from llm.routing import stored
 from llm.routing.features import Features
 from llm.routing.routed import RoutedTarget
-from llm.selectors import model_names, model_resolve
+from llm.selectors import providers as selectors
+from llm.selectors.providers import model_names, model_resolve
+from llm.selectors.routes import route_list
 from llm.wire import ChatRequest
 from tenants.models import Tenant
 from tests.conftest import Actor, make_actor
@@ -41,7 +42,7 @@ def _providers(owner: Actor) -> Iterator[None]:
         base_url = {"base_url": "http://127.0.0.1:9/v1"} if kind == "openai" else {}
         assert owner.post("providers", {"slug": slug, "kind": kind, **base_url}).status_code == 201
     yield
-    routes._routes.clear()
+    stored._routes.clear()
     selectors._connections.clear()
 
 
@@ -305,8 +306,8 @@ def test_another_process_sees_a_change_after_some_seconds(owner: Actor, in_acme:
     assert len(resolved(owner).candidates) == 2
     RouteTarget.objects.filter(model="gpt").update(enabled=False)
     assert len(resolved(owner).candidates) == 2
-    now = routes.time.monotonic()
-    monkeypatch.setattr(routes.time, "monotonic", lambda: now + 5)
+    now = stored.time.monotonic()
+    monkeypatch.setattr(stored.time, "monotonic", lambda: now + 5)
     assert len(resolved(owner).candidates) == 1
 
 

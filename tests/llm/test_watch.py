@@ -15,8 +15,8 @@ from core.ids import uuid7
 from core.tenant import tenant_context
 from llm import tasks
 from llm.models import Provider
-from llm.route_services import route_create, route_update
-from llm.services import provider_create
+from llm.services.providers import provider_create
+from llm.services.routes import route_create, route_update
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
 from tests.llm.upstream import Upstream

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from core.validation import storable, storable_text
-from llm.cleaning import MAX_CALL_ID
+from llm.door.cleaning import MAX_CALL_ID
 from runs import runner
 from runs.events import RESERVED
 from runs.hub import Hub

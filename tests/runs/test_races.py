@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from llm.selectors import _connections
+from llm.selectors.providers import _connections
 from runs import runner
 from runs.models import Run, RunLease
 from runs.process import Process, process

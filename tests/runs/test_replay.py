@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from agents.services import agent_create
 from core.tenant import current_tenant, tenant_context
 from llm import targets
-from llm.services import provider_create
+from llm.services.providers import provider_create
 from llm.wire import ChatRequest, Delta, ToolCallDelta
 from runs.events import Event, attempt_restarted, make_event
 from runs.exceptions import EventsExpired, NotReplayable

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from audit.models import AuditEvent
 from core.ids import uuid7
 from core.tenant import tenant_context
-from llm.services import provider_create
+from llm.services.providers import provider_create
 from tests.conftest import Actor, make_actor
 from tests.usage.conftest import call
 from usage.budgets import Payer

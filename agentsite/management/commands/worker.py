@@ -10,7 +10,7 @@ from procrastinate import App
 from procrastinate.contrib.django import app
 
 from core.aio import in_db_thread
-from llm import settling
+from llm.door import settling
 from runs import runner
 from runs.process import process
 from runs.tasks import recover

@@ -20,7 +20,7 @@ from core.errors import ProviderFailed
 from llm.models import EndpointHealth, Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import Preset, ProviderKind
-from llm.services import (
+from llm.services.providers import (
     ProviderChanges,
     provider_create,
     provider_delete,

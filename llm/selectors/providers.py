@@ -15,10 +15,10 @@ from llm.connections import keyed
 from llm.exceptions import ModelNotFound, model_not_found
 from llm.models import EndpointHealth, Provider, ProviderModel, Route
 from llm.providers import provider_kind
-from llm.routes import forget_routes, keys_by_provider, routed_target
 from llm.routing.base import Keyed
 from llm.routing.facts import live_facts
 from llm.routing.routed import PREFIX, KeyedTarget
+from llm.routing.stored import forget_routes, keys_by_provider, routed_target
 from llm.targets import Target
 from tenants.permissions import authorize
 from tenants.principal import Principal

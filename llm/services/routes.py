@@ -10,9 +10,9 @@ from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
 from llm.models import Route, RouteTarget
-from llm.route_selectors import route_get, target_spec
-from llm.route_validation import CheckedTarget, check_route
-from llm.routes import forget_routes
+from llm.routing.stored import forget_routes
+from llm.selectors.routes import route_get, target_spec
+from llm.validation.routes import CheckedTarget, check_route
 from tenants.permissions import authorize
 from tenants.principal import Principal
 

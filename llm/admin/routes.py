@@ -19,15 +19,15 @@ from core.admin.parts import (
 from core.admin.schema_fields import JSONValueField
 from llm.model_input import ModelInput
 from llm.models import Route
-from llm.route_report import MAX_DAYS, route_report
-from llm.route_selectors import route_preview, target_spec
-from llm.route_services import route_create, route_delete, route_update
-from llm.route_validation import TargetSpec
 from llm.routing import STRATEGIES
 from llm.routing.cel import known_to_rules
 from llm.routing.features import Features
 from llm.routing.routed import PREFIX
-from llm.selectors import model_names
+from llm.selectors.providers import model_names
+from llm.selectors.route_report import MAX_DAYS, route_report
+from llm.selectors.routes import route_preview, target_spec
+from llm.services.routes import route_create, route_delete, route_update
+from llm.validation.routes import TargetSpec
 from llm.wire import ChatRequest
 from tenants.admin_base import actor_of
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select

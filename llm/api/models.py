@@ -6,10 +6,11 @@ from rest_framework.response import Response
 
 from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
-from llm import model_selectors, model_services
 from llm.api import model_serializers as io
-from llm.model_services import ModelChanges
 from llm.models import ProviderModel
+from llm.selectors import models as selectors
+from llm.services import models as services
+from llm.services.models import ModelChanges
 from tenants.api.base import ApiView
 
 
@@ -26,7 +27,7 @@ class ProviderModelsView(ApiView):
     )
     def get(self, request: Request, ref: str) -> Response:
         """The models of a provider by name, what is known of each, and where it is known from."""
-        rows = model_selectors.model_list(actor=self.actor, ref=ref, q=request.GET.get("q", ""))
+        rows = selectors.model_list(actor=self.actor, ref=ref, q=request.GET.get("q", ""))
         return paginate(request, rows, model_json, key="name")
 
     @extend_schema(
@@ -38,7 +39,7 @@ class ProviderModelsView(ApiView):
     def post(self, request: Request, ref: str) -> Response:
         """Enter a model that the provider has and does not list. `overrides` say what it can do."""
         values = validated(io.ProviderModelInput, request.data)
-        return Response(model_json(model_services.model_create(actor=self.actor, ref=ref, **values)), status=201)
+        return Response(model_json(services.model_create(actor=self.actor, ref=ref, **values)), status=201)
 
 
 class ProviderModelView(ApiView):
@@ -49,7 +50,7 @@ class ProviderModelView(ApiView):
     )
     def get(self, request: Request, ref: str, name: str) -> Response:
         """One model; its name may have slashes and colons."""
-        return Response(model_json(model_selectors.model_get(actor=self.actor, ref=ref, name=name)))
+        return Response(model_json(selectors.model_get(actor=self.actor, ref=ref, name=name)))
 
     @extend_schema(
         request=io.ProviderModelPatch,
@@ -60,7 +61,7 @@ class ProviderModelView(ApiView):
     def patch(self, request: Request, ref: str, name: str) -> Response:
         """Switch a model on or off, or replace its `overrides`."""
         changes = cast(ModelChanges, validated(io.ProviderModelPatch, request.data))
-        return Response(model_json(model_services.model_update(actor=self.actor, ref=ref, name=name, changes=changes)))
+        return Response(model_json(services.model_update(actor=self.actor, ref=ref, name=name, changes=changes)))
 
     @extend_schema(
         responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
@@ -69,5 +70,5 @@ class ProviderModelView(ApiView):
     )
     def delete(self, request: Request, ref: str, name: str) -> Response:
         """Forget a model. One that the provider lists comes back with its next test: switch it off instead."""
-        model_services.model_delete(actor=self.actor, ref=ref, name=name)
+        services.model_delete(actor=self.actor, ref=ref, name=name)
         return Response(status=204)

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from llm.breaker import State
-from llm.circuits import breakers
+from llm.door.breaker import State
+from llm.door.circuits import breakers
 from llm.targets import Endpoint
 
 MAX_ENDPOINTS = 4096

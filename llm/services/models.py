@@ -10,10 +10,10 @@ from core import audit
 from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from llm.capabilities import forget_models
-from llm.model_selectors import model_get
-from llm.model_validation import check_model, is_model_name
 from llm.models import Provider, ProviderModel
-from llm.selectors import provider_get
+from llm.selectors.models import model_get
+from llm.selectors.providers import provider_get
+from llm.validation.models import check_model, is_model_name
 from tenants.permissions import authorize
 from tenants.principal import Principal
 

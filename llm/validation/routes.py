@@ -13,7 +13,7 @@ from llm.providers import provider_kind
 from llm.routing import STRATEGIES
 from llm.routing.base import Strategy
 from llm.routing.cel import MAX_RULE, RuleFault, check_rule
-from llm.selectors import listing_fault, with_models
+from llm.selectors.providers import listing_fault, with_models
 from tenants.principal import Principal
 
 MAX_TARGETS = 20

@@ -15,7 +15,7 @@ from django.utils import timezone
 from core.aio import detached, in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
-from llm.breaker import Breakers, State, Transition
+from llm.door.breaker import Breakers, State, Transition
 from llm.models import EndpointHealth
 from llm.providers import provider_kind
 from llm.targets import Endpoint, ModelTarget

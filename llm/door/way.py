@@ -8,13 +8,13 @@ import msgspec
 from django.conf import settings
 
 from core.errors import ApplicationError, RateLimited, Unavailable
-from llm.breaker import Refusal
 from llm.calls import CallContext
-from llm.circuits import breakers, guarded, learn
-from llm.clock import Clock
-from llm.continuing import Partial
-from llm.flow import Permit, current_flow
-from llm.retry import in_short, others_may, retry_wait, retryable
+from llm.door.breaker import Refusal
+from llm.door.circuits import breakers, guarded, learn
+from llm.door.clock import Clock
+from llm.door.continuing import Partial
+from llm.door.flow import Permit, current_flow
+from llm.door.retry import in_short, others_may, retry_wait, retryable
 from llm.targets import Leg, ModelTarget, Plan
 from llm.wire import ChatRequest
 

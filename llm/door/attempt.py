@@ -8,15 +8,15 @@ from contextlib import aclosing
 from types import TracebackType
 
 from core.errors import ApplicationError
-from llm import health
 from llm.calls import CallContext, CallOutcome, MeteredCall
-from llm.circuits import breakers
-from llm.cleaning import Size, clean, clean_completion
-from llm.clock import Clock
+from llm.door import health
+from llm.door.circuits import breakers
+from llm.door.cleaning import Size, clean, clean_completion
+from llm.door.clock import Clock
+from llm.door.settling import open_metered, settle
+from llm.door.way import Step
 from llm.exceptions import ProviderError, ProviderTimeout, StreamTruncated
 from llm.providers.base import Adapter, CompletingAdapter
-from llm.settling import open_metered, settle
-from llm.way import Step
 from llm.wire import Accumulator, Completion, Delta, ToolCallDelta, Usage
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from django.db.models import Prefetch, Q, QuerySet
 from core.errors import NotFound
 from core.ids import parse_uuid
 from llm.models import Route, RouteTarget
-from llm.routes import ready, why_left_out
 from llm.routing.features import Features
+from llm.routing.stored import ready, why_left_out
 from llm.targets import Leg
 from llm.wire import ChatRequest
 from tenants.permissions import authorize

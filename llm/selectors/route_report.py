@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from llm.models import Route
-from llm.route_selectors import route_get
+from llm.selectors.routes import route_get
 from tenants.principal import Principal
 
 MAX_DAYS = 92

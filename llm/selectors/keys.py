@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from llm.models import ProviderKey
-from llm.selectors import provider_get
+from llm.selectors.providers import provider_get
 from tenants.principal import Principal
 
 

@@ -7,11 +7,12 @@ from rest_framework.response import Response
 
 from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
-from llm import selectors, services
 from llm.api import serializers as io
 from llm.models import Provider
 from llm.providers import provider_kinds
-from llm.services import ProviderChanges
+from llm.selectors import providers as selectors
+from llm.services import providers as services
+from llm.services.providers import ProviderChanges
 from tenants.api.base import ApiView, AsyncApiView
 from tenants.permissions import authorize
 

@@ -15,10 +15,10 @@ from core.admin.parts import (
 )
 from llm.capabilities import capabilities_with
 from llm.catalog.matrix import FEATURES, Capabilities
-from llm.model_services import model_create, model_delete, model_update
-from llm.model_validation import MAX_NAME, ModelOverrides
 from llm.models import ProviderModel
-from llm.selectors import provider_list
+from llm.selectors.providers import provider_list
+from llm.services.models import model_create, model_delete, model_update
+from llm.validation.models import MAX_NAME, ModelOverrides
 from tenants.admin_base import actor_of
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 from django.conf import settings
 
 from core.errors import ApplicationError
+from llm.door.retry import retryable
 from llm.exceptions import ProviderAuthentication, ProviderRateLimited
-from llm.retry import retryable
 from llm.targets import Endpoint
 
 MAX_ENDPOINTS = 4096  # that have failed of late; those that work take no memory

@@ -6,7 +6,7 @@ from django.db.models import QuerySet, Subquery
 
 from core.errors import NotFound
 from llm.models import Provider, ProviderModel
-from llm.selectors import provider_get, with_models
+from llm.selectors.providers import provider_get, with_models
 from tenants.principal import Principal
 
 

@@ -16,14 +16,14 @@ from core.crypto import encrypt
 from core.errors import ApplicationError, Conflict, NotFound
 from core.ids import uuid7
 from core.uses import refuse_if_used
-from llm import circuits
 from llm.connections import provider_connection
-from llm.model_services import models_found
+from llm.door import circuits
 from llm.models import EndpointHealth, Provider, ProviderKey
 from llm.providers import provider_kind
 from llm.providers.base import ProviderConnection
-from llm.selectors import forget_connection, provider_get, with_models
-from llm.validation import ProviderFields, change_faults, check_provider
+from llm.selectors.providers import forget_connection, provider_get, with_models
+from llm.services.models import models_found
+from llm.validation.providers import ProviderFields, change_faults, check_provider
 from tenants.permissions import authorize
 from tenants.principal import Principal
 

@@ -22,9 +22,9 @@ from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.calls import CallContext, CallOutcome
+from llm.door.settling import in_background, logger, open_metered, settle
 from llm.exceptions import ProviderRejected
 from llm.models import AnswerCache
-from llm.settling import in_background, logger, open_metered, settle
 from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from core.errors import ApplicationError, Unavailable
-from llm.cache import request_key
 from llm.calls import CallContext, CallOutcome
+from llm.door.cache import request_key
+from llm.door.flow import QUEUE_CODES
+from llm.door.settling import LONGEST, open_metered, settle
 from llm.exceptions import ModelNotFound, ProviderError, StreamTruncated
-from llm.flow import QUEUE_CODES
-from llm.settling import LONGEST, open_metered, settle
 from llm.targets import Target
 from llm.wire import ChatRequest, Delta, Usage
 
