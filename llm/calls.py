@@ -32,7 +32,7 @@ class CallOutcome:
 
     `route` is the slug of the route that chose the target, `variant` the side of its A/B test, `reason` why it went
     there, `leg` its place in the answer (0, and more where another provider continued it), `attempt` counts from 1 over
-    all targets. `cached`: no provider was asked.
+    all targets. `cached`: no provider was asked. Not `sent`: its caller went away before the provider was asked.
     """
 
     usage: Usage | None
@@ -46,10 +46,15 @@ class CallOutcome:
     leg: int = 0
     attempt: int = 1
     cached: bool = False
+    sent: bool = True
 
 
 class MeteredCall(Protocol):
     """One call of a provider under way, from its reservation to its record."""
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The longest answer that may be paid for, which the provider is told; None for any."""
 
     def said(self, delta: Delta) -> bool:
         """Count a delta; True when what is reserved is used up, and `extend` must be awaited before more is said."""
@@ -78,6 +83,10 @@ class Unpaid:
 
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
         return self
+
+    @property
+    def most_tokens(self) -> int | None:
+        return None
 
     def said(self, delta: Delta) -> bool:
         return False

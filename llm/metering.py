@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,18 +19,24 @@ from django.db import DatabaseError, transaction
 from core.aio import in_db_thread
 from core.tenant import tenant_context
 from llm.calls import CallOutcome
+from llm.capabilities import capabilities_of
 from llm.door.settling import in_background
 from llm.exceptions import BadAnswer, ProviderError, ProviderTimeout, StreamTruncated
 from llm.pricing import quote_of
 from llm.targets import ModelTarget
-from llm.tokens import Said, asked_at_most, asked_likely, counted
+from llm.tokens import MOST, Said, asked_at_most, asked_likely, counted
 from llm.wire import ChatRequest, Delta
-from usage.budgets import Amount, Payer
+from usage.budgets import Amount, Payer, shares
+from usage.exceptions import BudgetExceeded
 from usage.prices import Quote, Tokens
 from usage.records import MOST_TOKENS, CallRecord, call_id
-from usage.services.spending import reserve, settle
+from usage.services.spending import Room, reserve, settle
 
 logger = logging.getLogger(__name__)
+LEAST_ANSWER = 16  # tokens; for fewer no call is worth being made
+KEEP_WAITS = (0, 0.2, 1, 5)  # seconds before each try to store what was used
+SILENT_ANSWER = 16_384  # tokens that a model may think and say where the caller names no limit
+THOUGHT = 100  # tokens a second, of a model that thinks in silence
 # After these a provider may have worked, and asks for it.
 _WORKED = (ProviderTimeout, StreamTruncated, BadAnswer)
 
@@ -38,18 +45,31 @@ _WORKED = (ProviderTimeout, StreamTruncated, BadAnswer)
 class Held:
     """What is held for a call: an answer of `tokens` to a request of `asked` tokens, both counted at most.
 
-    `quotes` are by the names of the models that it may go to; the dearest of known price counts.
+    `quotes` are by the names of the models that it may go to; the dearest of known price counts. `at` is the time whose
+    periods pay. `most` is the longest answer that the budgets could pay for when it was held. `silent`: the model may
+    think, and be paid for it, without saying anything.
     """
 
     asked: int
     tokens: int
     quotes: Mapping[str, Quote]
+    at: datetime
+    silent: bool = False
+    most: int | None = None
 
     @property
     def amount(self) -> Amount:
-        tokens = Tokens(input=self.asked, output=self.tokens)
+        return self.amount_of(self.asked, self.tokens)
+
+    def amount_of(self, asked: int, answered: int) -> Amount:
+        tokens = Tokens(input=asked, output=answered)
         charges = [quote.charge(quote.cost(tokens)) for quote in self.quotes.values()]
         return Amount(max((charge for charge in charges if charge is not None), default=None), tokens.total)
+
+    def answer_for(self, unit: str, left: Decimal) -> int:
+        """Tokens of an answer that so much pays for."""
+        of_million = self.amount_of(0, 1_000_000).of(unit)
+        return int(left * 1_000_000 / of_million) if of_million else MOST
 
     def covers(self, target: ModelTarget, asked: int) -> bool:
         quote = self.quotes.get(target.name)
@@ -72,21 +92,43 @@ def hold(
 ) -> Held | None:
     """Hold for one call, in the caller's transaction; None where no hard budget applies.
 
-    `targets` are the models that it may go to, and `before` is what is held for it already. Raises BudgetExceeded or
-    PriceUnknown.
+    `targets` are the models that it may go to, and `before` is what is held for it already. Where there is less left
+    than is wished, but enough for a short answer, that is held. Raises BudgetExceeded or PriceUnknown.
     """
-    now = datetime.now(UTC)
+    if not shares(payer, hard=True):
+        return None
+    now = before.at if before else datetime.now(UTC)
     quotes = {target.name: quote_of(payer.tenant_id, target, now) for target in targets}
-    held = Held(asked_at_most(messages, params), _first_answer(params), quotes)
-    amount = held.amount.beyond(before.amount) if before else held.amount
-    capped = reserve(payer=payer, call_id=call, amount=amount, model=", ".join(quotes), at=now)
-    return held if capped else None
+    silent = any(capabilities_of(target.connection, target.model).reasoning for target in targets)
+    held = Held(asked_at_most(messages, params), _first_answer(params, silent=silent), quotes, now, silent)
+    for last in (False, False, True):
+        wanted = held.amount.beyond(before.amount) if before else held.amount
+        try:
+            with transaction.atomic():
+                rooms = reserve(payer=payer, call_id=call, amount=wanted, model=", ".join(quotes), at=now)
+        except BudgetExceeded as error:
+            fewer = held.answer_for(error.unit, error.left - held.amount_of(held.asked, 0).of(error.unit))
+            if last or not LEAST_ANSWER <= fewer < held.tokens:
+                raise
+            held = replace(held, tokens=fewer)
+        else:
+            break
+    return replace(held, most=held.tokens + _left(held, rooms)) if rooms else held
 
 
-def _first_answer(params: dict[str, Any]) -> int:
-    """Tokens of an answer that are held at first; more are when it goes on."""
-    limit = params.get("max_completion_tokens") or params.get("max_tokens") or settings.BUDGET_ANSWER_TOKENS
-    return min(int(limit), settings.BUDGET_ANSWER_TOKENS)
+def _left(held: Held, rooms: Sequence[Room]) -> int:
+    return min((held.answer_for(room.unit, room.left) for room in rooms), default=MOST)
+
+
+def _first_answer(params: dict[str, Any], *, silent: bool) -> int:
+    """Tokens of an answer that are held at first; more are when it goes on.
+
+    Of a model that may think in silence all that it may use, since nothing shows how much that is.
+    """
+    limit = params.get("max_completion_tokens") or params.get("max_tokens")
+    if silent:
+        return int(limit or SILENT_ANSWER)
+    return min(int(limit or settings.BUDGET_ANSWER_TOKENS), settings.BUDGET_ANSWER_TOKENS)
 
 
 @dataclass(slots=True)
@@ -169,7 +211,7 @@ class RunMeter:
         with transaction.atomic():
             settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
             held = hold(self.payer, call.id, [call.target], request.messages, request.params, before)
-        self.closed = [one for one in self.closed if one not in closed]
+        self.settled(closed)
         self.capped = self.capped or held is not None
         return held
 
@@ -177,14 +219,20 @@ class RunMeter:
         """Tokens taken in and answered by the calls that have ended, within what the columns take."""
         return min(self.tokens.input, MOST_TOKENS), min(self.tokens.output, MOST_TOKENS)
 
+    def settled(self, closed: Sequence[Closed]) -> None:
+        """They are stored."""
+        self.closed = [one for one in self.closed if one not in closed]
+
     def records(self, closed: Sequence[Closed]) -> list[CallRecord]:
         return [one.record(self.payer, self.fence) for one in closed]
 
     async def keep(self) -> None:
         """Store what ended calls used, where no end of the run does it: another process has it, or it was deleted."""
-        if self.closed:
-            async with self._storing:
-                await in_db_thread(self._store)
+        for wait in KEEP_WAITS:
+            if self.closed:
+                await asyncio.sleep(wait)
+                async with self._storing:
+                    await in_db_thread(self._store)
 
     async def late(self) -> None:
         """A call has ended after the run."""
@@ -201,7 +249,7 @@ class RunMeter:
         except DatabaseError:
             logger.exception("What a run used could not be stored", extra={"run_id": str(self.payer.run_id)})
             return
-        self.closed = [one for one in self.closed if one not in closed]
+        self.settled(closed)
 
 
 class RunCall:
@@ -219,6 +267,11 @@ class RunCall:
         self._said = Said()
         self._room: int | None = None  # tokens of the answer that are held
 
+    @property
+    def most_tokens(self) -> int | None:
+        """The longest answer that the budgets can pay for; None where none applies."""
+        return self.held.most if self.held else None
+
     def said(self, delta: Delta) -> bool:
         self._said.add(delta)
         if self.held is None:
@@ -228,21 +281,31 @@ class RunCall:
         return self._said.at_most > self._room
 
     async def extend(self) -> None:
-        """Twice as much each time, so that a long answer asks rarely."""
+        """Twice as much each time, so that a long answer asks rarely; or what is left."""
         assert self.held is not None
-        more = max(self._said.at_most, self.held.tokens)
-        await in_db_thread(self._hold_more, more)
-        self._room = (self._room or 0) + more
+        self._room = (self._room or 0) + await in_db_thread(self._hold_more, max(self._said.at_most, self.held.tokens))
 
-    @transaction.atomic
-    def _hold_more(self, tokens: int) -> None:
+    def _hold_more(self, tokens: int) -> int:
         assert self.held is not None
-        more = replace(self.held, tokens=tokens).amount.beyond(replace(self.held, tokens=0).amount)
-        reserve(payer=self._meter.payer, call_id=self.id, amount=more, model=self.target.name)
+        payer = self._meter.payer
+        for last in (False, False, True):
+            more = self.held.amount_of(0, tokens)
+            try:
+                with transaction.atomic():
+                    reserve(payer=payer, call_id=self.id, amount=more, model=self.target.name, at=self.held.at)
+            except BudgetExceeded as error:
+                fewer = self.held.answer_for(error.unit, error.left)
+                if last or not LEAST_ANSWER <= fewer < tokens:
+                    raise
+                tokens = fewer
+            else:
+                break
+        return tokens
 
     async def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)
-        closed = Closed(self.id, self._number, self.target, self._began, tokens, certain, outcome)
+        began = self.held.at if self.held else self._began
+        closed = Closed(self.id, self._number, self.target, began, tokens, certain, outcome)
         closed.quote = self.held.quotes[self.target.name] if self.held else None
         self._meter.closed.append(closed)
         so_far = self._meter.tokens
@@ -251,10 +314,18 @@ class RunCall:
             in_background(self._meter.late())
 
     def _tokens(self, outcome: CallOutcome) -> tuple[Tokens, bool]:
-        """As the provider counted, else as we guess; nothing for what a provider refused to do."""
-        if outcome.usage is not None:
+        """As the provider counted, else as we guess; nothing for what a provider refused to do, or never got."""
+        if outcome.usage is not None and (outcome.finish_reason or outcome.usage.completion_tokens):
             return counted(outcome.usage), True
         error = outcome.error
-        if isinstance(error, ProviderError) and not isinstance(error, _WORKED) and not self._said.anything:
+        refused = isinstance(error, ProviderError) and not isinstance(error, _WORKED) and not self._said.anything
+        if refused or not outcome.sent:
             return Tokens(), True
-        return Tokens(asked_likely(self._request), self._said.likely), False
+        asked = counted(outcome.usage).input if outcome.usage else asked_likely(self._request.messages)
+        return Tokens(asked, max(self._said.likely, self._thought(outcome))), False
+
+    def _thought(self, outcome: CallOutcome) -> int:
+        """What a model may have thought in silence until it was stopped."""
+        if self.held is None or not self.held.silent or outcome.first_token_ms is not None:
+            return 0
+        return min(outcome.total_ms * THOUGHT // 1000, self.held.tokens)

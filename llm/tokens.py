@@ -4,27 +4,34 @@ from typing import Any
 
 import msgspec
 
-from llm.wire import ChatRequest, Delta, Usage
+from llm.wire import Delta, Usage
 from usage.prices import Tokens
 
-BYTES_AT_LEAST = 2  # of a token: so few that a reservation by it is rarely too small
+BYTES_ASKED = 2  # of a token: so few that a reservation by it is rarely too small
+BYTES_ANSWERED = 3
 BYTES_LIKELY = 4
 PER_MESSAGE = 8
-PER_ATTACHMENT = 2500  # tokens of an image, a sound or a document
-_ATTACHMENTS = frozenset({"image_url", "input_audio", "file", "audio", "video_url"})
+MOST = 100_000_000  # tokens of one call, whatever a provider claims
+# Tokens of what is attached, at least; and so many characters of its data for one more.
+_ATTACHMENTS = {
+    "image_url": (2500, 4096),
+    "input_audio": (2500, 256),
+    "audio": (2500, 256),
+    "video_url": (20_000, 64),
+    "file": (20_000, 4),
+}
 
 
 def asked_at_most(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
     """Tokens that a request hardly exceeds."""
     size = sum(_size(message) for message in messages)
     size += sum(len(msgspec.json.encode(params[name])) for name in ("tools", "response_format") if params.get(name))
-    attachments = sum(_attachments(message) for message in messages)
-    return size // BYTES_AT_LEAST + PER_MESSAGE * len(messages) + PER_ATTACHMENT * attachments
+    return size // BYTES_ASKED + PER_MESSAGE * len(messages) + sum(map(_attached, messages))
 
 
-def asked_likely(request: ChatRequest) -> int:
-    attachments = sum(_attachments(message) for message in request.messages)
-    return sum(_size(message) for message in request.messages) // BYTES_LIKELY + PER_ATTACHMENT * attachments
+def asked_likely(messages: list[dict[str, Any]]) -> int:
+    said = sum(-(-_size(message) // BYTES_LIKELY) + PER_MESSAGE // 2 for message in messages)
+    return said + sum(map(_attached, messages))
 
 
 def _size(message: dict[str, Any]) -> int:
@@ -37,9 +44,14 @@ def _size(message: dict[str, Any]) -> int:
     return said + (len(msgspec.json.encode(calls)) if calls else 0)
 
 
-def _attachments(message: dict[str, Any]) -> int:
-    content = message.get("content")
-    return sum(part.get("type") in _ATTACHMENTS for part in content) if isinstance(content, list) else 0
+def _attached(message: dict[str, Any]) -> int:
+    """Tokens of what is attached, by its kind and size."""
+    content, tokens = message.get("content"), 0
+    for part in content if isinstance(content, list) else ():
+        if part.get("type") in _ATTACHMENTS:
+            least, characters = _ATTACHMENTS[part["type"]]
+            tokens += max(least, len(msgspec.json.encode(part)) // characters)
+    return tokens
 
 
 class Said:
@@ -65,7 +77,7 @@ class Said:
 
     @property
     def at_most(self) -> int:
-        return max(self._pieces, self._bytes // BYTES_AT_LEAST)
+        return max(self._pieces, self._bytes // BYTES_ANSWERED)
 
     @property
     def likely(self) -> int:
@@ -78,7 +90,7 @@ def _bytes(text: str) -> int:
 
 def counted(usage: Usage) -> Tokens:
     """As a provider counted; each part within the whole, whatever it claims."""
-    asked, answered = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+    asked, answered = (min(max(count, 0), MOST) for count in (usage.prompt_tokens, usage.completion_tokens))
     cached = min(_detail(usage.prompt_tokens_details, "cached_tokens"), asked)
     written = min(_detail(usage.prompt_tokens_details, "cache_creation_tokens"), asked - cached)
     reasoning = min(_detail(usage.completion_tokens_details, "reasoning_tokens"), answered)

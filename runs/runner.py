@@ -25,7 +25,7 @@ from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
-from runs.services.finish import Finished, Outcome, finish_turn, turn_give_up
+from runs.services.finish import Bill, Finished, Outcome, finish_turn, turn_give_up
 from runs.services.pay import payer_of, run_recount
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
@@ -235,6 +235,8 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
             await asyncio.shield(work)
         finally:
             meter.ended = True
+            if meter.closed:  # a call that ended while the run's end was stored
+                here.in_background(meter.late())
             here.writer.remove(stream)
             for held in (here.live, here.tasks):
                 held.pop(run.id, None)
@@ -363,10 +365,19 @@ async def _store(turn: Turn, outcome: Outcome, told: list[events.Event], meter: 
     loop = asyncio.get_running_loop()
     end, wait, faults = loop.time() + STORE_SECONDS, 0.05, 0
     while True:
+        closed = meter.closed[:]
         try:
-            return await in_db_thread(
-                finish_turn, run=turn.run, fence=turn.fence, outcome=outcome, events=told, meter=meter
+            finished = await in_db_thread(
+                finish_turn,
+                run=turn.run,
+                fence=turn.fence,
+                outcome=outcome,
+                events=told,
+                bill=Bill(meter.records, closed, meter.capped),
             )
+            if finished is not None:
+                meter.settled(closed)
+            return finished
         except DatabaseError as error:
             faults += not isinstance(error, OperationalError | InterfaceError)
             if faults > 2 or loop.time() > end:

@@ -45,6 +45,18 @@ class Payer:
         }[Budget.Scope(scope)]
         return None if found is None else str(found)
 
+    def name_of(self, scope: str) -> str:
+        """As people know who it is in a budget's scope; "" for the tenant."""
+        names = {
+            Budget.Scope.USER: self.actor_label,
+            Budget.Scope.API_KEY: self.actor_label,
+            Budget.Scope.END_USER: self.end_user,
+            Budget.Scope.AGENT: self.agent,
+            Budget.Scope.SESSION: f"the session {self.session_id}",
+            Budget.Scope.RUN: f"the run {self.run_id}",
+        }
+        return names.get(Budget.Scope(scope), "")
+
 
 class Amount(NamedTuple):
     """What is spent, or held: US dollars, None when the price is not known, and tokens."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from core.ids import uuid7
 from usage.budgets import Share, bounds
@@ -38,7 +39,8 @@ WHAT = {
 _ADD = """
     INSERT INTO budget_period
         (id, tenant_id, created_at, budget_id, subject, starts_at, ends_at, spent, reserved, notified_at)
-    VALUES (%(id)s, %(tenant)s, now(), %(budget)s, %(subject)s, %(starts)s, %(ends)s, ({spent}), 0, 0)
+    SELECT %(id)s, %(tenant)s, now(), budget.id, %(subject)s, %(starts)s, %(ends)s, ({spent}), 0, 0
+    FROM budget WHERE budget.tenant_id = %(tenant)s AND budget.id = %(budget)s FOR KEY SHARE
     ON CONFLICT (tenant_id, budget_id, subject, starts_at) DO NOTHING
     RETURNING id
 """
@@ -62,12 +64,15 @@ def spent_sql(budget: Budget, *, tenant: str, subject: str, starts: str, ends: s
     )
 
 
-def period_ids(shares: Sequence[Share], at: datetime) -> list[UUID]:
-    """The rows of the shares' periods, in their order; those that are missing are added with what was spent already."""
+def period_ids(shares: Sequence[Share], at: datetime) -> list[UUID | None]:
+    """The rows of the shares' periods, in their order; those that are missing are added with what was spent already.
+
+    None for a budget that was deleted.
+    """
     return [_known.get(_key(share, at)) or _add(share, at) for share in shares]
 
 
-def forget_periods(ids: Sequence[UUID]) -> None:
+def forget_periods(ids: Sequence[UUID | None]) -> None:
     """Rows that are not there any more."""
     for key in [key for key, id in _known.items() if id in ids]:
         del _known[key]
@@ -78,7 +83,7 @@ def _key(share: Share, at: datetime) -> _Key:
     return _Key(share.budget.id, share.subject, starts)
 
 
-def _add(share: Share, at: datetime) -> UUID:
+def _add(share: Share, at: datetime) -> UUID | None:
     budget, key = share.budget, _key(share, at)
     _, ends = bounds(budget.period, at)
     names = {"tenant": "%(tenant)s", "subject": "%(subject)s", "starts": "%(starts)s", "ends": "%(ends)s::timestamptz"}
@@ -93,14 +98,22 @@ def _add(share: Share, at: datetime) -> UUID:
     with connection.cursor() as cursor:
         cursor.execute(_ADD.format(spent=spent_sql(budget, **names)), given)
         added = cursor.fetchone()
-    if added:  # known to nobody until it is committed: another transaction may add it again after a rollback
-        return UUID(str(added[0]))
+    if added:
+        found = UUID(str(added[0]))
+        transaction.on_commit(partial(_remember, key, found))
+        return found
     rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, budget_id=budget.id, subject=share.subject)
-    found = rows.values_list("id", flat=True).get(starts_at=key.starts_at)
+    known: UUID | None = rows.filter(starts_at=key.starts_at).values_list("id", flat=True).first()
+    if known is None:
+        return None
+    transaction.on_commit(partial(_remember, key, known))  # it may be this transaction's own, which may be rolled back
+    return known
+
+
+def _remember(key: _Key, id: UUID) -> None:
     if len(_known) >= KNOWN_SIZE:
         _known.clear()
-    _known[key] = found
-    return found
+    _known[key] = id
 
 
 def recounted(budget: Budget, period: BudgetPeriod) -> Decimal:

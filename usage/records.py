@@ -39,8 +39,8 @@ class CallRecord:
 
     @property
     def price(self) -> Decimal | None:
-        """What the provider asks for the tokens, in US dollars."""
-        return self.quote.cost(self.tokens)
+        """What the provider asks for the tokens, in US dollars; for none it asks nothing, whatever the price is."""
+        return self.quote.cost(self.tokens) if self.tokens.total else Decimal(0)
 
     @property
     def spent(self) -> Amount:

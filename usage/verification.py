@@ -35,6 +35,7 @@ _RESERVED = """
 _COSTS = """
     WITH priced AS (
         SELECT id, cost, charge, saved, cached, prices IS NULL AS unknown,
+            input_tokens::bigint + output_tokens AS tokens,
             (greatest(input_tokens::numeric - cached_tokens - cache_write_tokens, 0) * (prices ->> 'input')::numeric
                 + output_tokens * (prices ->> 'output')::numeric
                 + cached_tokens * coalesce(prices ->> 'cached', prices ->> 'input')::numeric
@@ -47,8 +48,9 @@ _COSTS = """
         FROM priced
     )
     SELECT id, cost, wanted, charge, cost * markup FROM expected
-    WHERE (unknown AND (cost IS NOT NULL OR charge IS NOT NULL))
-        OR (NOT unknown AND (cost IS NULL OR charge IS NULL OR abs(cost - wanted) > 1e-12
+    WHERE (unknown AND tokens > 0 AND (cost IS NOT NULL OR charge IS NOT NULL))
+        OR (tokens = 0 AND (cost <> 0 OR charge <> 0))
+        OR (NOT unknown AND tokens > 0 AND (cost IS NULL OR charge IS NULL OR abs(cost - wanted) > 1e-12
             OR abs(charge - cost * markup) > 1e-12 OR abs(saved - unspent) > 1e-12))
     ORDER BY id
 """

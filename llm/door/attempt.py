@@ -5,7 +5,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
+
+import msgspec
 
 from core.errors import ApplicationError
 from llm.calls import CallContext, CallOutcome, MeteredCall
@@ -17,20 +20,31 @@ from llm.door.settling import open_metered, settle
 from llm.door.way import Step
 from llm.exceptions import ProviderError, ProviderTimeout, StreamTruncated
 from llm.providers.base import Adapter, CompletingAdapter
-from llm.wire import Accumulator, Completion, Delta, ToolCallDelta, Usage
+from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCallDelta, Usage
 
 logger = logging.getLogger(__name__)
+UNBOUNDED = 100_000  # tokens; no answer is longer
 
 
 async def begin(step: Step, context: CallContext) -> "Attempt":
     """Raises what the meter raises; the step is then given back."""
     try:
-        return Attempt(step, await open_metered(context.meter, step.target, step.request))
+        metered = await open_metered(context.meter, step.target, step.request)
+        return Attempt(replace(step, request=_bounded(step.request, metered.most_tokens)), metered)
     except BaseException:
         step.permit.give_back(None)
         if step.probe:
             breakers.left(step.target.endpoint)
         raise
+
+
+def _bounded(request: ChatRequest, most: int | None) -> ChatRequest:
+    """The provider is told the longest answer that can be paid for: what a model thinks unheard counts as well."""
+    params = request.params
+    name = "max_tokens" if "max_tokens" in params else "max_completion_tokens"
+    if most is None or (params.get(name) or UNBOUNDED) <= most:
+        return request
+    return msgspec.structs.replace(request, params={**params, name: most})
 
 
 class Attempt:

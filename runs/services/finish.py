@@ -1,6 +1,6 @@
 """How a run ends: once, with its last events, its messages and its status in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from django.utils import timezone
 from core import audit
 from core.rows import row_update
 from core.validation import storable_text
-from llm.metering import RunMeter
+from llm.metering import Closed
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
 from runs.services.lease import lease_end, lease_make_due, lease_release
@@ -21,6 +21,7 @@ from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
 from sessions_app.services import messages_append
 from tenants.principal import Principal
+from usage.records import CallRecord
 from usage.services.spending import release, settle
 
 _LOCK = "SELECT status, agent_version_id FROM run WHERE tenant_id = %s AND id = %s FOR UPDATE"
@@ -43,6 +44,14 @@ class Outcome:
     first_token_ms: int | None = None
 
 
+class Bill(NamedTuple):
+    """The calls that have ended and are not stored, and how to make their records; `capped`: something was held."""
+
+    records: Callable[[Sequence[Closed]], list[CallRecord]]
+    closed: Sequence[Closed]
+    capped: bool
+
+
 class Finished(NamedTuple):
     """`watched`: another process follows the run. `next_run` is one of its session whose turn it is now.
 
@@ -56,10 +65,10 @@ class Finished(NamedTuple):
 
 @transaction.atomic
 def finish_turn(
-    *, run: Run, fence: int, outcome: Outcome, events: Sequence[Event], meter: RunMeter | None = None
+    *, run: Run, fence: int, outcome: Outcome, events: Sequence[Event], bill: Bill | None = None
 ) -> Finished | None:
     """Store what was said, the last `events`, the run's end and what it used. Safe to repeat when the commit's answer
-    was lost. `meter` is that of the process that ran it.
+    was lost. `bill` is of the process that ran it.
 
     None when the run is no longer this process's, its log does not end where `events` begin, or it was deleted
     meanwhile with its session: then nothing is stored.
@@ -73,7 +82,7 @@ def finish_turn(
         return Finished(True, None) if _is_stored(found, fence, events[-1]) else None
     if session is not None:
         _store_messages(found, session, outcome)
-    _pay(found, meter)
+    _pay(found, bill)
     if fence != 1:
         outcome = _of_all_attempts(found, outcome)
     _store_outcome(found, outcome, events[-1].seq)
@@ -93,10 +102,10 @@ def turn_give_up(*, run: Run, fence: int) -> None:
     release(tenant_id=run.tenant_id, run_id=run.id)
 
 
-def _pay(run: Run, meter: RunMeter | None) -> None:
+def _pay(run: Run, bill: Bill | None) -> None:
     """Nothing is held for the run any more."""
-    calls = meter.records(meter.closed) if meter else ()
-    settle(tenant_id=run.tenant_id, calls=calls, run_id=run.id, held=meter is None or meter.capped)
+    calls = bill.records(bill.closed) if bill else ()
+    settle(tenant_id=run.tenant_id, calls=calls, run_id=run.id, held=bill is None or bill.capped)
 
 
 def _of_all_attempts(run: Run, outcome: Outcome) -> Outcome:

@@ -13,7 +13,7 @@ from llm.metering import Held, hold
 from llm.pricing import quote_of
 from llm.selectors.providers import model_resolve
 from llm.targets import Target
-from llm.tokens import BYTES_LIKELY
+from llm.tokens import BYTES_LIKELY, asked_likely
 from runs.events import DELTAS
 from runs.models import Run, RunEvent
 from tenants.principal import Principal
@@ -57,17 +57,19 @@ def _instructions(version: AgentVersion | None) -> Messages:
     return [{"role": "system", "content": version.instructions}] if version and version.instructions else []
 
 
-def pay_for_lost(*, run: Run, fence: int, actor: Principal) -> None:
+def pay_for_lost(*, run: Run, fence: int, actor: Principal, context: Messages) -> None:
     """A process ended during the attempt `fence`: what it held is free, and what it used is estimated by what it said.
 
-    Calls that it has accounted for are not counted again.
+    `context` is what its model saw. Calls that it has accounted for are not counted again.
     """
     known = UsageRecord.objects.filter(tenant_id=run.tenant_id, run_id=run.id, fence=fence)
     before = list(known.values_list("output_tokens", flat=True))
     said = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, fence=fence, type__in=DELTAS)
     size = said.aggregate(size=Sum(Length(KeyTextTransform("delta", "data"))))["size"] or 0
     more = size // BYTES_LIKELY - sum(before)
-    calls = [_estimated(run, fence, len(before) + 1, max(more, 0), actor)] if more > 0 or not before else []
+    told = [*_instructions(run.agent_version), *context]
+    tokens = Tokens(input=asked_likely(told), output=max(more, 0))
+    calls = [_estimated(run, fence, len(before) + 1, tokens, actor)] if more > 0 or not before else []
     settle(tenant_id=run.tenant_id, calls=calls, run_id=run.id)
 
 
@@ -85,8 +87,7 @@ def run_recount(*, run: Run) -> None:
     rows.update(prompt_tokens=prompt, completion_tokens=completion)
 
 
-def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal) -> CallRecord:
-    asked = sum(len(str(message.get("content") or "")) for message in run.request["messages"]) // BYTES_LIKELY
+def _estimated(run: Run, fence: int, number: int, tokens: Tokens, actor: Principal) -> CallRecord:
     provider, model, quote = _asked(run, actor)
     return CallRecord(
         id=call_id(run.id, fence, number),
@@ -95,7 +96,7 @@ def _estimated(run: Run, fence: int, number: int, output: int, actor: Principal)
         provider=provider,
         model=model,
         quote=quote,
-        tokens=Tokens(input=asked, output=output),
+        tokens=tokens,
         tokens_certain=False,
         fence=fence,
         number=number,

@@ -20,7 +20,7 @@ from runs.services.lease import Claim, events_append, lease_claim
 from runs.services.pay import pay_for_lost
 from runs.services.steer import steering_forget
 from runs.services.stop import run_end
-from runs.services.turns import Turn, locked_session, new_messages, turn_of
+from runs.services.turns import Turn, context_of, locked_session, new_messages, turn_of
 from runs.transcript import Transcript, still_valid
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def run_take_over(
     claim = lease_claim(run, owner)
     if claim is None:
         return None
+    if claim.lost and run.status != Run.Status.QUEUED:
+        _pay(run, claim)  # whatever becomes of the run now
     try:
         with transaction.atomic():
             return _start(run, claim) if run.status == Run.Status.QUEUED else _restart(run, claim, checkpoints)
@@ -56,6 +58,16 @@ def run_take_over(
     except Exception as fault:
         error = _told(run, fault)
         return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=Run.Status.FAILED, error=error)
+
+
+def _pay(run: Run, claim: Claim) -> None:
+    try:
+        with transaction.atomic():
+            pay_for_lost(run=run, fence=claim.fence - 1, actor=principal_of(run), context=context_of(run))
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        logger.exception("What a lost run used is not known", extra={"run_id": str(run.id)})
 
 
 def _told(run: Run, fault: Exception) -> ApplicationError:
@@ -73,8 +85,6 @@ def _start(run: Run, claim: Claim) -> Turn:
 
 
 def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finished | None:
-    if claim.lost:
-        pay_for_lost(run=run, fence=claim.fence - 1, actor=principal_of(run))
     told = still_valid(_events(run))
     verdict = _verdict(run, claim)
     if verdict is not None:

@@ -28,6 +28,10 @@ class RecordedCall:
     pieces: int = 0
     extended: int = 0
 
+    @property
+    def most_tokens(self) -> int | None:
+        return self.meter.most_tokens
+
     def said(self, delta: Delta) -> bool:
         assert not self.outcomes, "something was said after the call was closed"
         self.heard.add(delta)
@@ -61,6 +65,7 @@ class RecordingMeter:
     pieces: int | None = None
     extensions: int = 0
     calls_left: int | None = None
+    most_tokens: int | None = None
     open_seconds: float = 0
     close_seconds: float = 0
     calls: list[RecordedCall] = field(default_factory=list)

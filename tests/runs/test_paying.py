@@ -184,3 +184,16 @@ async def test_a_run_that_is_deleted_is_paid_all_the_same(owner: Actor, cap: Cap
     assert (row.error_code, row.certainty) == ("cancelled", "estimated")
     period = await BudgetPeriod.objects.aget()
     assert (period.reserved, period.spent) == (0, row.charge)
+
+
+async def test_a_small_budget_pays_for_a_short_answer(owner: Actor, cap: Cap, in_acme: Tenant) -> None:
+    """Less is left than is held at first for an answer of any length: the provider is told how long it may be."""
+    await cap(60)
+    done = await chat(owner, script({"repeat": "a", "times": 5000}), model="scripted/default")
+    period = await BudgetPeriod.objects.aget()
+    assert period.reserved == 0
+    assert 10 < period.spent <= 60
+    assert done.status_code in (200, 429)
+    hopeless = await chat(owner, user("x" * 500), model="scripted/default", max_tokens=400)
+    assert "lower max_tokens" in hopeless.json()["error"]["message"]
+    assert "needed and" in hopeless.json()["error"]["message"]

@@ -30,7 +30,7 @@ NewBudget = Callable[..., Budget]
 
 def hold(payer: Payer, usd: str | None = "0.5", tokens: int = 1000, number: int = 1) -> bool:
     amount = Amount(None if usd is None else Decimal(usd), tokens)
-    return reserve(payer=payer, call_id=call(payer, number).id, amount=amount, model="gpt-4o")
+    return bool(reserve(payer=payer, call_id=call(payer, number).id, amount=amount, model="gpt-4o"))
 
 
 def period() -> BudgetPeriod:
@@ -165,7 +165,7 @@ def test_a_deleted_budget_refuses_nobody(payer: Payer, new_budget: NewBudget, ow
     hold(payer)
     hold(payer, "0")  # now the process knows the period
     budget_delete(actor=owner.principal, ref="cap")
-    assert hold(payer, "5") is False
+    assert not hold(payer, "5")
     settle(tenant_id=payer.tenant_id, calls=[call(payer)], run_id=payer.run_id)
     assert not BudgetPeriod.objects.exists()
 

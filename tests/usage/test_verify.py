@@ -56,8 +56,8 @@ def run(payer: Payer) -> Run:
             source="api",
             actor_kind="api_key",
             actor_label="x",
-            prompt_tokens=2000,
-            completion_tokens=2000,
+            prompt_tokens=2005,
+            completion_tokens=2005,
         )
 
 
@@ -70,7 +70,7 @@ def books(payer: Payer, run: Run, new_budget: NewBudget) -> None:
     calls = [
         call(payer, 1),
         call(payer, 2, cached=True),
-        call(payer, 3, quote=Quote(None, "unknown"), tokens=Tokens()),
+        call(payer, 3, quote=Quote(None, "unknown"), tokens=Tokens(input=5, output=5)),
     ]
     settle(tenant_id=payer.tenant_id, calls=calls)
     elsewhere = Payer(payer.tenant_id, "user", uuid7(), "olga", end_user="bob", run_id=uuid7())
@@ -125,12 +125,12 @@ class TestBooks:
         spoil("DELETE FROM usage_record WHERE run_id = %s AND number = 1", run.id)
         code, lines = verify("--tenant", "acme")
         assert code == 1
-        assert f"acme: run {run.id} has 2000 tokens in and 2000 out, its records 1000 and 1000" in lines
+        assert f"acme: run {run.id} has 2005 tokens in and 2005 out, its records 1005 and 1005" in lines
         assert len(lines) == 3
 
     def test_a_runs_wrong_tokens_are_found(self, run: Run) -> None:
         Run.objects.filter(id=run.id).update(completion_tokens=1)
-        assert verify() == (1, [f"acme: run {run.id} has 2000 tokens in and 1 out, its records 2000 and 2000"])
+        assert verify() == (1, [f"acme: run {run.id} has 2005 tokens in and 1 out, its records 2005 and 2005"])
 
     @pytest.mark.parametrize(("status", "hours", "code"), [("running", 2, 0), ("failed", 2, 1), ("failed", 0, 0)])
     def test_what_is_held_for_a_run_that_has_ended(

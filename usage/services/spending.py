@@ -14,7 +14,7 @@ from core import audit
 from core.jobs import enqueue
 from tenants.principal import system_principal
 from usage.budgets import Amount, Payer, Share, bounds, forget_budgets, shares
-from usage.exceptions import budget_exceeded, price_unknown
+from usage.exceptions import BudgetExceeded, budget_exceeded, price_unknown
 from usage.models import Budget, BudgetPeriod
 from usage.periods import forget_periods, period_ids
 from usage.records import MOST_TOKENS, CallRecord
@@ -35,19 +35,27 @@ _HOLD = """
         WHERE period.id = wanted.id AND locked.id = period.id AND period.tenant_id = %(tenant)s
             AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
             AND period.spent + period.reserved + wanted.amount <= budget.amount
-        RETURNING period.id, wanted.amount
+        RETURNING period.id, wanted.amount, budget.amount - period.spent - period.reserved AS room
     ),
     held AS (
         INSERT INTO budget_hold (id, tenant_id, created_at, period_id, run_id, call_id, amount)
         SELECT gen_random_uuid(), %(tenant)s, now(), id, %(run)s, %(call)s, amount FROM moved
         ON CONFLICT (tenant_id, call_id, period_id) DO UPDATE SET amount = budget_hold.amount + EXCLUDED.amount
     )
-    SELECT id FROM moved
+    SELECT id, room FROM moved
 """
 _SETTLE = """
-    WITH freed AS (
+    WITH locked AS (
+        SELECT period.id FROM budget_period period
+        WHERE period.tenant_id = %(tenant)s AND (period.id = ANY (%(periods)s::uuid[]) OR period.id IN (
+            SELECT period_id FROM budget_hold
+            WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)))
+        ORDER BY period.id FOR UPDATE OF period
+    ),
+    freed AS (
         DELETE FROM budget_hold
         WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)
+            AND (SELECT count(*) FROM locked) > 0
         RETURNING period_id, amount
     ),
     paid AS (SELECT * FROM unnest(%(periods)s::uuid[], %(amounts)s::numeric[]) AS paid (id, amount)),
@@ -56,14 +64,10 @@ _SETTLE = """
             SELECT id, amount AS spent, 0 AS freed FROM paid
             UNION ALL SELECT period_id, 0, amount FROM freed
         ) AS both_ways GROUP BY id
-    ),
-    locked AS (
-        SELECT period.id FROM budget_period period JOIN change USING (id)
-        WHERE period.tenant_id = %(tenant)s ORDER BY period.id FOR UPDATE OF period
     )
     UPDATE budget_period period SET spent = period.spent + change.spent, reserved = period.reserved - change.freed
-    FROM change, locked, budget
-    WHERE period.id = change.id AND locked.id = period.id AND period.tenant_id = %(tenant)s
+    FROM change, budget
+    WHERE period.id = change.id AND period.tenant_id = %(tenant)s
         AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
     RETURNING period.id, period.subject, period.spent, period.notified_at, budget.id, budget.slug, budget.amount, (
         SELECT coalesce(max(share::int), 0) FROM jsonb_array_elements_text(budget.notify_at) AS share
@@ -72,50 +76,77 @@ _SETTLE = """
 """
 
 
-def reserve(*, payer: Payer, call_id: UUID, amount: Amount, model: str, at: datetime | None = None) -> bool:
-    """Hold an amount, or so much more, of every hard budget that applies; False when none does.
+class Room(NamedTuple):
+    """What a hard budget has left beyond what is held."""
 
-    Call it in a transaction, which it ends by raising BudgetExceeded or PriceUnknown; `payer` has a run.
+    unit: str
+    left: Decimal
+
+
+def reserve(
+    *, payer: Payer, call_id: UUID, amount: Amount, model: str, at: datetime | None = None
+) -> list[Room] | None:
+    """Hold an amount, or so much more, of every hard budget that applies; None when none does.
+
+    `at` says for which periods. Call it in a transaction, which it ends by raising BudgetExceeded or PriceUnknown;
+    `payer` has a run.
     """
     found = shares(payer, hard=True)
     if not found:
-        return False
+        return None
     for budget, _ in found:
         if budget.unit == Budget.Unit.USD and amount.usd is None:
             raise price_unknown(budget.slug, model)
     at = at or datetime.now(UTC)
-    held = _hold(payer, call_id, found, period_ids(found, at), amount)
+    held = _hold(payer, call_id, found, amount, at)
     if len(held) < len(found) and _forget_deleted(payer.tenant_id, found, at):
         found = shares(payer, hard=True)
-        missing = [share for share in found if share not in held]
-        held += _hold(payer, call_id, missing, period_ids(missing, at), amount)
+        held |= _hold(payer, call_id, [share for share in found if share not in held], amount, at)
     for share in found:
         if share not in held:
-            raise budget_exceeded(share.budget.slug, share.subject, bounds(share.budget.period, at)[1], at)
-    return bool(found)
+            raise _refusal(payer, share, amount, at)
+    return [Room(share.budget.unit, left) for share, left in held.items()] or None
 
 
-def _hold(payer: Payer, call_id: UUID, found: Sequence[Share], ids: Sequence[UUID], amount: Amount) -> list[Share]:
-    """Those of the budgets that had room."""
-    amounts = [amount.of(share.budget.unit) for share in found]
+def _hold(payer: Payer, call_id: UUID, wanted: Sequence[Share], amount: Amount, at: datetime) -> dict[Share, Decimal]:
+    """Those of the budgets that had room, and what they have left."""
+    found = {id: share for share, id in zip(wanted, period_ids(wanted, at), strict=True) if id is not None}
     given: dict[str, Any] = {
         "tenant": payer.tenant_id,
         "run": payer.run_id,
         "call": call_id,
-        "periods": ids,
-        "amounts": amounts,
+        "periods": list(found),
+        "amounts": [amount.of(share.budget.unit) for share in found.values()],
     }
     with connection.cursor() as cursor:
         cursor.execute(_HOLD, given)
-        held = {row[0] for row in cursor.fetchall()}
-    return [share for share, id in zip(found, ids, strict=True) if id in held]
+        return {found[id]: left for id, left in cursor.fetchall()}
+
+
+def _refusal(payer: Payer, share: Share, amount: Amount, at: datetime) -> BudgetExceeded:
+    budget = share.budget
+    ids = [id for id in period_ids([share], at) if id is not None]
+    rows = BudgetPeriod.objects.filter(tenant_id=payer.tenant_id, id__in=ids)
+    found = rows.values_list("budget__amount", "spent", "reserved").first()
+    most, spent, reserved = found or (budget.amount, Decimal(0), Decimal(0))
+    return budget_exceeded(
+        budget.slug,
+        payer.name_of(budget.scope),
+        unit=budget.unit,
+        needed=amount.of(budget.unit),
+        left=most - spent - reserved,
+        amount=most,
+        resets_at=bounds(budget.period, at)[1],
+        now=datetime.now(UTC),
+    )
 
 
 def _forget_deleted(tenant_id: UUID, found: Sequence[Share], at: datetime) -> bool:
     """Was a budget deleted, or its periods counted anew, since this process has seen it?"""
     ids = period_ids(found, at)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM budget_period WHERE tenant_id = %s AND id = ANY (%s)", [tenant_id, ids])
+        sql = "SELECT count(*) FROM budget_period WHERE tenant_id = %s AND id = ANY (%s::uuid[])"
+        cursor.execute(sql, [tenant_id, [id for id in ids if id is not None]])
         if cursor.fetchone()[0] == len(ids):
             return False
     forget_periods(ids)
@@ -129,18 +160,16 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
     `run_id`: that run has ended, and whatever is still held for it is free. `held` False: nothing was. Call it in a
     transaction.
     """
-    paid = [(share, call) for call in calls for share in shares(call.payer)]
-    ids = [period_ids([share], call.began)[0] for share, call in paid]  # before the records: they are counted once
+    owed = _owed(calls)  # before the records, so that they are counted once
     stored = _store(calls) if calls else set()
-    if not paid and not held:
+    if not owed and not held:
         return
-    amounts = [call.spent.of(share.budget.unit) if call.id in stored else Decimal(0) for share, call in paid]
     given: dict[str, Any] = {
         "tenant": tenant_id,
         "run": run_id,
         "calls": [call.id for call in calls],
-        "periods": ids,
-        "amounts": amounts,
+        "periods": [id for id, _, _ in owed],
+        "amounts": [amount if call in stored else Decimal(0) for _, call, amount in owed],
     }
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE, given)
@@ -149,6 +178,13 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
         reached = _Reached(*row)
         if reached.percent > reached.notified_at:
             _notify(tenant_id, reached)
+
+
+def _owed(calls: Sequence[CallRecord]) -> list[tuple[UUID, UUID, Decimal]]:
+    """What each call has spent of each budget: the period, the call and how much."""
+    found = ((share, call) for call in calls for share in shares(call.payer))
+    periods = ((period_ids([share], call.began)[0], share, call) for share, call in found)
+    return [(id, call.id, call.spent.of(share.budget.unit)) for id, share, call in periods if id is not None]
 
 
 def release(*, tenant_id: UUID, run_id: UUID) -> None:
