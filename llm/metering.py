@@ -38,18 +38,25 @@ _WORKED = (ProviderTimeout, StreamTruncated, BadAnswer)
 class Held:
     """What is held for a call: an answer of `tokens` to a request of `asked` tokens, both counted at most.
 
-    `quotes` are by the names of the models that it may go to; the dearest of known price counts.
+    `quotes` are by the names of the models that it may go to; the dearest of known price counts. `limit` is the
+    request's own, in tokens.
     """
 
     asked: int
     tokens: int
     quotes: Mapping[str, Quote]
+    limit: int | None = None
 
     @property
     def amount(self) -> Amount:
         tokens = Tokens(input=self.asked, output=self.tokens)
         charges = [quote.charge(quote.cost(tokens)) for quote in self.quotes.values()]
         return Amount(max((charge for charge in charges if charge is not None), default=None), tokens.total)
+
+    @property
+    def covers_answer(self) -> bool:
+        """No answer can be longer than what is held for it."""
+        return self.limit is not None and self.limit <= self.tokens
 
     def covers(self, target: ModelTarget, asked: int) -> bool:
         quote = self.quotes.get(target.name)
@@ -72,21 +79,18 @@ def hold(
 ) -> Held | None:
     """Hold for one call, in the caller's transaction; None where no hard budget applies.
 
-    `targets` are the models that it may go to, and `before` is what is held for it already. Raises BudgetExceeded or
+    `targets` are the models that it may go to, and `before` is what is held for it already. Of an answer that the
+    request does not limit, BUDGET_ANSWER_TOKENS are held at first; more are when it goes on. Raises BudgetExceeded or
     PriceUnknown.
     """
     now = datetime.now(UTC)
     quotes = {target.name: quote_of(payer.tenant_id, target, now) for target in targets}
-    held = Held(asked_at_most(messages, params), _first_answer(params), quotes)
+    limit = params.get("max_completion_tokens") or params.get("max_tokens")
+    tokens = min(int(limit or settings.BUDGET_ANSWER_TOKENS), settings.BUDGET_ANSWER_TOKENS)
+    held = Held(asked_at_most(messages, params), tokens, quotes, limit and int(limit))
     amount = held.amount.beyond(before.amount) if before else held.amount
     capped = reserve(payer=payer, call_id=call, amount=amount, model=", ".join(quotes), at=now)
     return held if capped else None
-
-
-def _first_answer(params: dict[str, Any]) -> int:
-    """Tokens of an answer that are held at first; more are when it goes on."""
-    limit = params.get("max_completion_tokens") or params.get("max_tokens") or settings.BUDGET_ANSWER_TOKENS
-    return min(int(limit), settings.BUDGET_ANSWER_TOKENS)
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ class Closed:
     tokens: Tokens
     certain: bool
     outcome: CallOutcome
+    held_as: tuple[UUID, ...]  # the calls in whose names was held for it
     quote: Quote | None = None
 
     def record(self, payer: Payer, fence: int) -> CallRecord:
@@ -116,6 +121,7 @@ class Closed:
             tokens_certain=self.certain,
             fence=fence,
             number=self.number,
+            held_as=self.held_as,
             cached=outcome.cached,
             total_ms=outcome.total_ms,
             first_token_ms=outcome.first_token_ms,
@@ -134,7 +140,8 @@ class Closed:
 
 @dataclass(slots=True)
 class RunMeter:
-    """The meter of one attempt of a run. `first` is what was held for its first call when the run began.
+    """The meter of one attempt of a run. `first` is what was held for its first call when the run began; a call that
+    used nothing, such as one that its provider refused, leaves what is held to the next.
 
     A call may outlive the run, when others listen to it as well: after `ended` it is stored by itself.
     """
@@ -148,16 +155,27 @@ class RunMeter:
     recount: Callable[[], None] | None = None  # of the run, once it has ended: a call that others shared went on
     ended: bool = False
     _number: int = 0
+    _held_as: tuple[UUID, ...] = ()  # the calls before, in whose names `first` is held
+    _free: bool = True  # what the budgets said when the run began holds still: no call has used anything
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def leave(self, call: "RunCall", closed: Closed) -> None:
+        """The call used nothing: what was held for it is held for the next."""
+        self._free = not self.capped
+        if self.first is None and call.left is not None:
+            self.first, self._held_as = call.left, closed.held_as
+            closed.held_as = ()
 
     async def open(self, target: ModelTarget, request: ChatRequest) -> "RunCall":
         self._number += 1
         call = RunCall(self, self._number, target, request)
         first, self.first = self.first, None
-        if self._number == 1 and not (self.capped or self.closed):
+        call.held_as, self._held_as = (*self._held_as, call.id), ()
+        free, self._free = self._free, False
+        if free and not self.capped:
             return call
         if first is not None and first.covers(target, asked_at_most(request.messages, request.params)):
-            call.held = first.of(target)
+            call.held, call.left = first.of(target), first
             return call
         async with self._storing:
             call.held = await in_db_thread(self._next, call, request, first)
@@ -212,6 +230,8 @@ class RunCall:
         self.id = call_id(meter.payer.run_id, meter.fence, number)
         self.target = target
         self.held: Held | None = None
+        self.held_as: tuple[UUID, ...] = (self.id,)
+        self.left: Held | None = None  # to the next call, if this one uses nothing
         self._meter = meter
         self._number = number
         self._request = request
@@ -242,11 +262,13 @@ class RunCall:
 
     async def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)
-        closed = Closed(self.id, self._number, self.target, self._began, tokens, certain, outcome)
+        closed = Closed(self.id, self._number, self.target, self._began, tokens, certain, outcome, self.held_as)
         closed.quote = self.held.quotes[self.target.name] if self.held else None
         self._meter.closed.append(closed)
         so_far = self._meter.tokens
         self._meter.tokens = Tokens(so_far.input + tokens.input, so_far.output + tokens.output)
+        if certain and not tokens.total:
+            self._meter.leave(self, closed)
         if self._meter.ended:
             in_background(self._meter.late())
 

@@ -20,7 +20,10 @@ def call_id(run_id: UUID, fence: int, number: int) -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """`began` is when the call did. `tokens_certain` says that the provider counted them."""
+    """`began` is when the call did. `tokens_certain` says that the provider counted them.
+
+    What was held in the names of the calls `held_as` is free once it is stored; None is the call itself.
+    """
 
     id: UUID
     payer: Payer
@@ -32,6 +35,7 @@ class CallRecord:
     tokens_certain: bool
     fence: int = 0
     number: int = 0
+    held_as: tuple[UUID, ...] | None = None
     cached: bool = False
     total_ms: int = 0
     first_token_ms: int | None = None

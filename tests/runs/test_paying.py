@@ -3,10 +3,17 @@
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 
+from llm.calls import CallOutcome
+from llm.exceptions import ProviderRejected
+from llm.metering import RunMeter, hold
+from llm.providers.base import ProviderConnection
+from llm.targets import ModelTarget
+from llm.wire import ChatRequest, Usage
 from runs import runner
 from runs.models import Run
 from runs.process import process
@@ -16,9 +23,10 @@ from sessions_app.services import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, script, user
-from usage.budgets import forget_budgets
+from usage.budgets import Payer, forget_budgets
 from usage.models import BudgetHold, BudgetPeriod, UsageRecord
 from usage.prices import forget_prices
+from usage.records import call_id
 from usage.services.budgets import budget_create
 from usage.services.prices import price_create
 
@@ -184,3 +192,26 @@ async def test_a_run_that_is_deleted_is_paid_all_the_same(owner: Actor, cap: Cap
     assert (row.error_code, row.certainty) == ("cancelled", "estimated")
     period = await BudgetPeriod.objects.aget()
     assert (period.reserved, period.spent) == (0, row.charge)
+
+
+async def test_an_attempt_that_used_nothing_leaves_its_hold_to_the_next(
+    priced: None, cap: Cap, in_acme: Tenant
+) -> None:
+    await cap(5_000)
+    payer = Payer(in_acme.id, "api_key", None, "key", run_id=uuid4())
+    assert payer.run_id is not None
+    target = ModelTarget(ProviderConnection("scripted", "scripted", tenant_id=in_acme.id), "default")
+    request = ChatRequest("default", user("Hello"), {})
+    first = await sync_to_async(hold)(payer, call_id(payer.run_id, 1, 1), [target], request.messages, {})
+    meter = RunMeter(payer, 1, first, capped=True)
+    await (await meter.open(target, request)).close(CallOutcome(None, ProviderRejected("No.")))
+    calls = [await meter.open(target, request) for _ in range(2)]  # at once: the other one holds for itself
+    assert [call.held is not None for call in calls] == [True, True]
+    assert await BudgetHold.objects.acount() == 2
+    for call in calls:
+        await call.close(CallOutcome(Usage(1, 2), finish_reason="stop"))
+    await meter.keep()
+    assert await BudgetHold.objects.acount() == 0
+    period = await BudgetPeriod.objects.aget()
+    assert (period.spent, period.reserved) == (6, 0)
+    assert [row.error_code for row in await sync_to_async(records)()] == ["provider_rejected", "", ""]

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from psycopg.types.json import Jsonb
 
 from core import audit
 from core.jobs import enqueue
+from core.rows import as_given, insert_sql, send
 from tenants.principal import system_principal
 from usage.budgets import Amount, Payer, Share, bounds, forget_budgets, shares
 from usage.exceptions import budget_exceeded, price_unknown
-from usage.models import Budget, BudgetPeriod
+from usage.models import Budget, BudgetPeriod, UsageRecord
 from usage.periods import forget_periods, period_ids
 from usage.records import MOST_TOKENS, CallRecord
 
@@ -45,12 +45,17 @@ _HOLD = """
     SELECT id FROM moved
 """
 _SETTLE = """
-    WITH freed AS (
+    WITH stored AS ({stored}),
+    freed AS (
         DELETE FROM budget_hold
-        WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)
+        WHERE tenant_id = %s AND (call_id = ANY (%s::uuid[]) OR run_id = %s)
         RETURNING period_id, amount
     ),
-    paid AS (SELECT * FROM unnest(%(periods)s::uuid[], %(amounts)s::numeric[]) AS paid (id, amount)),
+    paid AS (
+        SELECT id, amount FROM unnest(%s::uuid[], %s::numeric[], %s::uuid[])
+            AS paid (id, amount, call)
+        WHERE call IN (SELECT id FROM stored)
+    ),
     change AS (
         SELECT id, sum(spent) AS spent, sum(freed) AS freed FROM (
             SELECT id, amount AS spent, 0 AS freed FROM paid
@@ -59,11 +64,11 @@ _SETTLE = """
     ),
     locked AS (
         SELECT period.id FROM budget_period period JOIN change USING (id)
-        WHERE period.tenant_id = %(tenant)s ORDER BY period.id FOR UPDATE OF period
+        WHERE period.tenant_id = %s ORDER BY period.id FOR UPDATE OF period
     )
     UPDATE budget_period period SET spent = period.spent + change.spent, reserved = period.reserved - change.freed
     FROM change, locked, budget
-    WHERE period.id = change.id AND locked.id = period.id AND period.tenant_id = %(tenant)s
+    WHERE period.id = change.id AND locked.id = period.id AND period.tenant_id = %s
         AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
     RETURNING period.id, period.subject, period.spent, period.notified_at, budget.id, budget.slug, budget.amount, (
         SELECT coalesce(max(share::int), 0) FROM jsonb_array_elements_text(budget.notify_at) AS share
@@ -131,19 +136,17 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
     """
     paid = [(share, call) for call in calls for share in shares(call.payer)]
     ids = [period_ids([share], call.began)[0] for share, call in paid]  # before the records: they are counted once
-    stored = _store(calls) if calls else set()
+    store, records = _store(calls)
     if not paid and not held:
+        if calls:
+            send(store, records)
         return
-    amounts = [call.spent.of(share.budget.unit) if call.id in stored else Decimal(0) for share, call in paid]
-    given: dict[str, Any] = {
-        "tenant": tenant_id,
-        "run": run_id,
-        "calls": [call.id for call in calls],
-        "periods": ids,
-        "amounts": amounts,
-    }
+    freed = [id for call in calls for id in ((call.id,) if call.held_as is None else call.held_as)]
+    given = [*records, tenant_id, freed, run_id]
+    given += [ids, [call.spent.of(share.budget.unit) for share, call in paid], [call.id for _, call in paid]]
+    given += [tenant_id, tenant_id]
     with connection.cursor() as cursor:
-        cursor.execute(_SETTLE, given)
+        cursor.execute(_SETTLE.format(stored=store), given)
         changed = cursor.fetchall()
     for row in changed:
         reached = _Reached(*row)
@@ -156,26 +159,18 @@ def release(*, tenant_id: UUID, run_id: UUID) -> None:
     settle(tenant_id=tenant_id, calls=(), run_id=run_id)
 
 
-def _store(calls: Sequence[CallRecord]) -> set[UUID]:
-    """The ids of those that were not there yet."""
-    rows = [call.row() for call in calls]
-    columns = list(rows[0])
-    one = f"({', '.join(['%s'] * len(columns))})"
-    sql = (
-        f"INSERT INTO usage_record ({', '.join(columns)}) VALUES {', '.join([one] * len(rows))} "  # noqa: S608
-        "ON CONFLICT (id) DO NOTHING RETURNING id"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [_value(value) for row in rows for value in row.values()])
-        return {row[0] for row in cursor.fetchall()}
+def _store(calls: Sequence[CallRecord]) -> tuple[str, list[Any]]:
+    """A statement with its parameters, which answers the ids of those that were not there yet."""
+    rows = [{name: _within(value) for name, value in call.row().items()} for call in calls]
+    if not rows:
+        return "SELECT NULL::uuid AS id WHERE false", []
+    insert = insert_sql(UsageRecord._meta.db_table, tuple(rows[0]))
+    return f"{insert} ON CONFLICT (id) DO NOTHING RETURNING id", [as_given(rows)]
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return Jsonb(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return min(max(value, 0), MOST_TOKENS)
-    return value
+def _within(value: Any) -> Any:
+    """What the column takes."""
+    return min(max(value, 0), MOST_TOKENS) if type(value) is int else value
 
 
 class _Reached(NamedTuple):
