@@ -69,7 +69,7 @@ class Meter(Protocol):
         """Reserve for one attempt. Raises `usage.exceptions.BudgetExceeded`; then nothing is reserved.
 
         Opened as well for an answer from the cache, or from an identical call under way: such a call hears of no delta,
-        and its outcome says `cached`. It runs in a task of its own, with the caller's context.
+        and its outcome says `cached`. It runs with the caller's context, and from its first wait in a task of its own.
         """
 
 

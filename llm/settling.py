@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from llm.calls import CallOutcome, Meter, MeteredCall
@@ -12,12 +14,14 @@ from llm.wire import ChatRequest
 logger = logging.getLogger(__name__)
 
 LONGEST = 1.0  # seconds that a caller waits for the end of its call to be kept
-_under_way: set[asyncio.Task[Any]] = set()
+_under_way: set[asyncio.Future[Any]] = set()
 
 
 async def open_metered(meter: Meter, target: ModelTarget, request: ChatRequest) -> MeteredCall:
     """Raises what the meter raises. For a caller that is cancelled meanwhile, what is opened is closed."""
     opening = _kept(meter.open(target, request))
+    if opening.done():
+        return opening.result()  # type: ignore[no-any-return]
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -27,7 +31,9 @@ async def open_metered(meter: Meter, target: ModelTarget, request: ChatRequest) 
 
 async def settle(work: Coroutine[Any, Any, None]) -> None:
     """Do it to its end; wait for it for a moment only. What it raises is logged: the answer has been said."""
-    await asyncio.wait({_kept(_logged(work))}, timeout=LONGEST)
+    settling = _kept(_logged(work))
+    if not settling.done():
+        await asyncio.wait({settling}, timeout=LONGEST)
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> None:
@@ -42,14 +48,41 @@ async def drain(seconds: float) -> None:
         await asyncio.wait(left, timeout=seconds)
 
 
-def _kept(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    task = asyncio.create_task(work)
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
-    return task
+def _kept(work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+    """Its first steps are taken at once: most work never waits, and needs no task."""
+    ended = asyncio.get_running_loop().create_future()
+    try:
+        waits_for = work.send(None)
+    except StopIteration as end:
+        ended.set_result(end.value)
+    except Exception as error:
+        ended.set_exception(error)
+    else:
+        ended = asyncio.create_task(_rest(work, waits_for))
+        _under_way.add(ended)
+        ended.add_done_callback(_under_way.discard)
+    return ended
 
 
-async def _close_unused(opening: asyncio.Task[MeteredCall]) -> None:
+async def _rest(work: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
+    return await _steps(work, waits_for)
+
+
+@types.coroutine
+def _steps(work: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """`yield from`, of a coroutine whose first step is taken."""
+    while True:
+        try:
+            step = partial(work.send, (yield waits_for))
+        except BaseException as error:
+            step = partial(work.throw, error)
+        try:
+            waits_for = step()
+        except StopIteration as end:
+            return end.value
+
+
+async def _close_unused(opening: asyncio.Future[MeteredCall]) -> None:
     await asyncio.wait({opening})
     if not opening.cancelled() and opening.exception() is None:
         await _logged(opening.result().close(CallOutcome(None)))
