@@ -54,10 +54,12 @@ class Workload(NamedTuple):
     say: str = "go"
     streamed: bool = True
     at_once: int = 1
+    most: int | None = None  # tokens of the answer, as the request limits it
 
 
 WORKLOADS = (
     Workload("whole answer", streamed=False),
+    Workload("whole answer of 100 at most", streamed=False, most=100),
     Workload("50-token stream"),
     Workload("50 tokens in 0.5 s", "go slowly", at_once=TURNS),
 )
@@ -129,6 +131,8 @@ async def cost(http: aiohttp.ClientSession, target: Target, work: Workload) -> C
 async def ask(http: aiohttp.ClientSession, target: Target, work: Workload) -> float:
     """Seconds until the first words came; an answer that is not the provider's is an error."""
     body = {"model": target.model, "messages": [{"role": "user", "content": work.say}], "stream": work.streamed}
+    if work.most is not None:
+        body["max_tokens"] = work.most
     headers = {"Authorization": f"Bearer {target.key}"}
     began, first, said = time.perf_counter(), 0.0, ""
     async with http.post(f"{target.base_url}/chat/completions", json=body, headers=headers) as response:
