@@ -19,6 +19,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in _tasks(pid) for child in _words(task / "children")]
 
 
+def environment(pid: int) -> dict[str, str]:
+    variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
+    return dict(variable.split("=", 1) for variable in variables)
+
+
 def tree(pid: int) -> list[int]:
     """The process, and all below it."""
     return [pid, *(each for child in children(pid) for each in tree(child))]

@@ -1,6 +1,7 @@
 """The mock provider that turns are measured against: answers whole or in TOKENS chunks, at once.
 
-Asked to go `slowly`, it pauses before each chunk, as a model does. python -m bench.provider PORT
+Asked to go `slowly`, it pauses before each chunk, as a model does; below /failing it fails at once.
+python -m bench.provider PORT
 """
 
 import asyncio
@@ -47,9 +48,15 @@ async def chat(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def fail(request: web.Request) -> web.Response:
+    await request.read()
+    return web.json_response({"error": {"message": "down", "type": "server_error"}}, status=500)
+
+
 def main() -> None:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/failing/v1/chat/completions", fail)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=lambda *_: None)
 
 

@@ -16,6 +16,8 @@ from agentsite.embedded.postgres import read_postmaster
 from bench.processes import children, free_port
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+# A target of a route that always fails is tried by every call, and once.
+SETTINGS = {"LLM_ATTEMPTS": "1", "LLM_BREAKER_FAILURES": "1000000000", "LLM_WATCH_PROVIDERS": "false"}
 
 
 class Site(NamedTuple):
@@ -32,7 +34,7 @@ class Site(NamedTuple):
 def site(home: Path, checkout: Path = CHECKOUT) -> Iterator[Site]:
     """A started site, whose server has one process."""
     command = [sys.executable, "start.py", "--no-local-model", "--port", str(free_port())]
-    env = {**os.environ, "AGENTSITE_HOME": str(home)}
+    env = {**os.environ, **SETTINGS, "AGENTSITE_HOME": str(home)}
     with subprocess.Popen(command, cwd=checkout, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -59,9 +61,40 @@ def _postmaster(home: Path) -> int:
 
 def prepare(where: Site, upstream: str, slug: str = "bench") -> None:
     """An active agent of this slug, with a provider of its own."""
-    headers = {"Authorization": f"Bearer {where.token}"}
-    agent = {"slug": slug, "name": "Bench", "template": "conversation", "model": f"{slug}/m"}
-    with httpx.Client(base_url=f"{where.base_url}/v1/", headers=headers, trust_env=False, timeout=30) as http:
+    with api(where) as http:
         http.post("providers", json={"slug": slug, "kind": "openai", "base_url": upstream}).raise_for_status()
-        http.post("agents", json=agent).raise_for_status()
-        http.patch(f"agents/{slug}/status", json={"status": "active"}).raise_for_status()
+        _agent(http, slug, f"{slug}/m")
+
+
+def budgeted(where: Site) -> None:
+    """Every call has a price and counts against a hard budget of the tenant's, which is never reached."""
+    with api(where) as http:
+        http.post("prices", json={"model": "*", "input": "0.15", "output": "0.60"}).raise_for_status()
+        budget = {"slug": "bench", "scope": "tenant", "amount": "100000000", "period": "month", "hard": True}
+        http.post("budgets", json=budget).raise_for_status()
+
+
+def cached_agent(where: Site, slug: str, model: str) -> None:
+    """An agent whose answers are cached for an hour."""
+    with api(where) as http:
+        _agent(http, slug, model, cache_seconds=3600)
+
+
+def failing_first(where: Site, upstream: str, slug: str, second: str) -> None:
+    """A route to a provider that always fails, and then to `second`."""
+    failing = f"{upstream.removesuffix('/v1')}/failing/v1"
+    targets = [{"model": f"{slug}/m"}, {"model": second}]
+    with api(where) as http:
+        http.post("providers", json={"slug": slug, "kind": "openai", "base_url": failing}).raise_for_status()
+        http.post("routes", json={"slug": slug, "strategy": "fallback", "targets": targets}).raise_for_status()
+
+
+def api(where: Site) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {where.token}"}
+    return httpx.Client(base_url=f"{where.base_url}/v1/", headers=headers, trust_env=False, timeout=30)
+
+
+def _agent(http: httpx.Client, slug: str, model: str, **more: object) -> None:
+    agent = {"slug": slug, "name": "Bench", "template": "conversation", "model": model, **more}
+    http.post("agents", json=agent).raise_for_status()
+    http.patch(f"agents/{slug}/status", json={"status": "active"}).raise_for_status()

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.processes import cpu_of_tree, free_port, proportional_set_size, spent, tree
+from bench.processes import cpu_of_tree, environment, free_port, proportional_set_size, spent, tree
 from bench.results import Results
 from bench.site import Site
 from bench.targets import LITELLM, Target, litellm_proxy, served
@@ -60,11 +60,10 @@ def cost(start: Callable[[], AbstractContextManager[int]]) -> Cost:
 @contextmanager
 def server(where: Site) -> Iterator[int]:
     """The site's server once more, on a port of its own."""
-    command, environment = (Path(f"/proc/{where.server}/{name}").read_text() for name in ("cmdline", "environ"))
+    command = Path(f"/proc/{where.server}/cmdline").read_text()
     words, port = command.rstrip("\0").split("\0"), free_port()
     words[words.index("--port") + 1] = str(port)
-    env = dict(variable.split("=", 1) for variable in environment.rstrip("\0").split("\0"))
-    with served(words, port, env=env, output=subprocess.DEVNULL) as pid:
+    with served(words, port, env=environment(where.server), output=subprocess.DEVNULL) as pid:
         yield pid
 
 

@@ -15,11 +15,12 @@ from agentsite.embedded.console import CommandError
 from agentsite.embedded.home import open_home
 from bench import litellm
 from bench.processes import free_port
-from bench.site import CHECKOUT, Site, prepare
+from bench.site import CHECKOUT, Site, budgeted, cached_agent, failing_first, prepare
 
 START_SECONDS = 120.0
 PROVIDER, BARE, LITELLM = "provider", "bare proxy", "LiteLLM"
 PASS_THROUGH, AGENT, BESIDE = "pass-through", "agent", "pass-through beside"
+SWITCH, HIT = "switch", "agent's cache hit"
 
 
 class Target(NamedTuple):
@@ -97,10 +98,14 @@ def references(upstream: Target) -> Iterator[list[Target]]:
 
 
 def of_site(where: Site, upstream: Target) -> list[Target]:
-    """The provider's model by its name, and an agent with it."""
+    """The provider's model by its name, an agent with it, one that caches its answers, and a route that fails first.
+
+    All of them count against a hard budget of the tenant's.
+    """
     prepare(where, upstream.base_url)
+    budgeted(where)
+    cached_agent(where, "bench-cached", "bench/m")
+    failing_first(where, upstream.base_url, "bench-failing", "bench/m")
+    models = {PASS_THROUGH: "bench/m", AGENT: "bench", HIT: "bench-cached", SWITCH: "route/bench-failing"}
     api = f"{where.base_url}/v1"
-    return [
-        Target(name, api, model, where.token, where.server, where.database)
-        for name, model in ((PASS_THROUGH, "bench/m"), (AGENT, "bench"))
-    ]
+    return [Target(name, api, model, where.token, where.server, where.database) for name, model in models.items()]

@@ -3,7 +3,8 @@
 Each round asks every target for every workload, TURNS times each, in a shuffled order; a ratio is of two targets in the
 same round. Processor time is of the server's process tree, by the scheduler's count, until SETTLE seconds after the
 last answer; PostgreSQL's is a figure of its own (LiteLLM has no database). What a target adds to the first token's time
-is beyond the provider's own, by the medians of a round. `--beside CHECKOUT` measures another checkout's site as well.
+is beyond the provider's own, by the medians of a round; what a switch adds is beyond a call of its second target. Every
+turn of ours is recorded, and held of a hard budget. `--beside CHECKOUT` measures another checkout's site as well.
 """
 
 import argparse
@@ -21,11 +22,25 @@ from typing import NamedTuple
 import aiohttp
 import orjson
 
+from bench import hits
 from bench.processes import cpu_of_tree, spent
 from bench.provider import TOKEN, TOKENS
 from bench.results import Results
 from bench.site import CHECKOUT, Site, site
-from bench.targets import AGENT, BARE, BESIDE, LITELLM, PASS_THROUGH, PROVIDER, Target, of_site, provider, references
+from bench.targets import (
+    AGENT,
+    BARE,
+    BESIDE,
+    HIT,
+    LITELLM,
+    PASS_THROUGH,
+    PROVIDER,
+    SWITCH,
+    Target,
+    of_site,
+    provider,
+    references,
+)
 
 ROUNDS, TURNS = 24, 10
 SETTLE = 0.1
@@ -39,10 +54,12 @@ class Workload(NamedTuple):
     say: str = "go"
     streamed: bool = True
     at_once: int = 1
+    most: int | None = None  # tokens of the answer, as the request limits it
 
 
 WORKLOADS = (
     Workload("whole answer", streamed=False),
+    Workload("whole answer of 100 at most", streamed=False, most=100),
     Workload("50-token stream"),
     Workload("50 tokens in 0.5 s", "go slowly", at_once=TURNS),
 )
@@ -76,11 +93,21 @@ def measures(work: Workload) -> dict[str, Callable[[Round, str, str], float]]:
     return {"CPU": cpu, "CPU with PostgreSQL": cpu_with_database, first: added_time}
 
 
-GOALS = {(PASS_THROUGH, LITELLM, "CPU"): 1 / 4, (PASS_THROUGH, LITELLM, "added first token"): 1 / 4}
+GOALS = {
+    (PASS_THROUGH, LITELLM, "CPU"): 1 / 4,
+    (PASS_THROUGH, LITELLM, "added first token"): 1 / 4,
+    (SWITCH, PASS_THROUGH, "added time"): 5.0,  # ms beyond it
+    (HIT, "call", "CPU of the gateway"): 1 / 10,
+}
+
+
+def workloads(target: str) -> Sequence[Workload]:
+    """A switch and a hit are measured by whole answers."""
+    return WORKLOADS[:1] if target in (SWITCH, HIT) else WORKLOADS
 
 
 async def measure(targets: Sequence[Target], rounds: int) -> list[Round]:
-    slots = list(product(targets, WORKLOADS))
+    slots = [(target, work) for target in targets for work in workloads(target.name)]
     made: list[Round] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
         for _ in range(1 + rounds):  # the first one warms up
@@ -104,6 +131,8 @@ async def cost(http: aiohttp.ClientSession, target: Target, work: Workload) -> C
 async def ask(http: aiohttp.ClientSession, target: Target, work: Workload) -> float:
     """Seconds until the first words came; an answer that is not the provider's is an error."""
     body = {"model": target.model, "messages": [{"role": "user", "content": work.say}], "stream": work.streamed}
+    if work.most is not None:
+        body["max_tokens"] = work.most
     headers = {"Authorization": f"Bearer {target.key}"}
     began, first, said = time.perf_counter(), 0.0, ""
     async with http.post(f"{target.base_url}/chat/completions", json=body, headers=headers) as response:
@@ -131,8 +160,9 @@ async def streamed(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
 def report(results: Results, targets: Sequence[Target], rounds: Sequence[Round]) -> None:
     names = [target.name for target in targets]
     for work, target in product(WORKLOADS, names):
-        for name, of in measures(work).items():
-            results.add(f"{work.name}, {target}: {name}", [of(costs, target, work.name) for costs in rounds], "ms")
+        if work in workloads(target):
+            for name, of in measures(work).items():
+                results.add(f"{work.name}, {target}: {name}", [of(costs, target, work.name) for costs in rounds], "ms")
     for work, target, reference in product(WORKLOADS, OWN, [name for name in REFERENCES if name in names]):
         for name, of in measures(work).items():
             ratios = [of(costs, target, work.name) / of(costs, reference, work.name) for costs in rounds]
@@ -140,9 +170,30 @@ def report(results: Results, targets: Sequence[Target], rounds: Sequence[Round])
             results.add(f"{work.name}, {target} to {reference}: {name}", ratios, "ratio", goal=goal)
 
 
+def report_switch(results: Results, rounds: Sequence[Round]) -> None:
+    work = WORKLOADS[0]
+    for name, of in measures(work).items():
+        more = [of(costs, SWITCH, work.name) - of(costs, PASS_THROUGH, work.name) for costs in rounds]
+        goal = GOALS.get((SWITCH, PASS_THROUGH, name))
+        results.add(f"{work.name}, {SWITCH} beyond {PASS_THROUGH}: {name}", more, "ms", goal=goal)
+
+
+def report_hit(results: Results, where: Site, upstream: Target, rounds: Sequence[Round]) -> None:
+    work = WORKLOADS[0]
+    for name, of in measures(work).items():
+        ratios = [of(costs, HIT, work.name) / of(costs, AGENT, work.name) for costs in rounds]
+        results.add(f"{work.name}, {HIT} to {AGENT}: {name}", ratios, "ratio")
+    name = "CPU of the gateway"
+    goal = GOALS[HIT, "call", name]
+    results.add(f"{work.name}, {HIT} to call: {name}", hits.ratios(where, upstream.base_url), "ratio", goal=goal)
+
+
 def main(results: Results, mine: Site, upstream: Target, others: Sequence[Target], *, rounds: int = ROUNDS) -> None:
     targets = [upstream, *others, *of_site(mine, upstream)]
-    report(results, targets, asyncio.run(measure(targets, rounds)))
+    made = asyncio.run(measure(targets, rounds))
+    report(results, targets, made)
+    report_switch(results, made)
+    report_hit(results, mine, upstream, made)
 
 
 def arguments() -> argparse.Namespace:

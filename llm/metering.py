@@ -47,7 +47,7 @@ class Held:
 
     `quotes` are by the names of the models that it may go to; the dearest of known price counts. `at` is the time whose
     periods pay. `most` is the longest answer that the budgets could pay for when it was held. `silent`: the model may
-    think, and be paid for it, without saying anything.
+    think, and be paid for it, without saying anything. `limit` is the request's own, in tokens.
     """
 
     asked: int
@@ -56,6 +56,12 @@ class Held:
     at: datetime
     silent: bool = False
     most: int | None = None
+    limit: int | None = None
+
+    @property
+    def covers_answer(self) -> bool:
+        """No answer can be longer than what is held for it."""
+        return self.limit is not None and self.limit <= self.tokens
 
     @property
     def amount(self) -> Amount:
@@ -100,7 +106,9 @@ def hold(
     now = before.at if before else datetime.now(UTC)
     quotes = {target.name: quote_of(payer.tenant_id, target, now) for target in targets}
     silent = any(capabilities_of(target.connection, target.model).reasoning for target in targets)
-    held = Held(asked_at_most(messages, params), _first_answer(params, silent=silent), quotes, now, silent)
+    limit = params.get("max_completion_tokens") or params.get("max_tokens")
+    answer = _first_answer(limit, silent=silent)
+    held = Held(asked_at_most(messages, params), answer, quotes, now, silent, limit=limit)
     for last in (False, False, True):
         wanted = held.amount.beyond(before.amount) if before else held.amount
         try:
@@ -120,12 +128,11 @@ def _left(held: Held, rooms: Sequence[Room]) -> int:
     return min((held.answer_for(room.unit, room.left) for room in rooms), default=MOST)
 
 
-def _first_answer(params: dict[str, Any], *, silent: bool) -> int:
+def _first_answer(limit: int | None, *, silent: bool) -> int:
     """Tokens of an answer that are held at first; more are when it goes on.
 
     Of a model that may think in silence all that it may use, since nothing shows how much that is.
     """
-    limit = params.get("max_completion_tokens") or params.get("max_tokens")
     if silent:
         return int(limit or SILENT_ANSWER)
     return min(int(limit or settings.BUDGET_ANSWER_TOKENS), settings.BUDGET_ANSWER_TOKENS)

@@ -112,6 +112,7 @@ def start(here: Process, turn: Turn, *, quiet: bool = False) -> asyncio.Task[Non
         writer=here.writer,
         on_lost=lambda: here.interrupt(run.id),
         quiet=quiet,
+        early=not (quiet or run.outlives_caller),
     )
     stream.recent += turn.told
     here.live[run.id] = stream
@@ -290,7 +291,8 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
 async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
     if turn.version is None:
         params = _model_params(turn)
-        whole = sink.stream.quiet and turn.held is None  # an answer that a budget may cut comes piece by piece
+        cut = turn.held is not None and not turn.held.covers_answer  # an answer that a budget may cut comes in pieces
+        whole = sink.stream.quiet and not cut
         await run_model(target=turn.target, messages=turn.context, params=params, report=sink, whole=whole)
         return
     executable = executable_for(turn.version)

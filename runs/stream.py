@@ -60,9 +60,10 @@ class _Draft:
 
 
 class RunStream:
-    """`stored` is the seq of the last event in the log. Followers never see an event that is not stored.
+    """`stored` is the seq of the last event in the log. Followers never see an event that is not stored, but of a run
+    that is shown `early`, since it ends with its caller: those in this process see it before.
 
-    `quiet`: nobody waits for its single words, so that they may be stored later than those of others.
+    `quiet`: nobody waits for its single words. These and those of an early run may be stored later than others.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RunStream:
         writer: Log,
         on_lost: Callable[[], None],
         quiet: bool = False,
+        early: bool = False,
     ) -> None:
         self.key = key
         self.run = str(key.run_id)
@@ -82,13 +84,20 @@ class RunStream:
         self.lost = False
         self.size = 0  # characters that are not stored
         self.quiet = quiet
-        self.waited_for = not quiet  # its next event is the first that says something: followers wait for it
+        self.early = early
+        self.waited_for = not self.unhurried  # its next event is the first that says something: followers wait for it
         self.recent: deque[Event] = deque(maxlen=RECENT)
         self._drafts: list[_Draft] = []
+        self._shown: list[Event] = []
         self._taken: list[Event] = []
         self._taken_size = 0
         self._writer = writer
         self._on_lost = on_lost
+
+    @property
+    def unhurried(self) -> bool:
+        """Nobody waits for its events to be stored."""
+        return self.quiet or self.early
 
     def publish(self, type: str, **fields: Any) -> None:
         """Hand an event to the writer. Await `room` between many of them."""
@@ -112,11 +121,19 @@ class RunStream:
         if self.lost:
             raise RunLost
 
+    def show(self) -> list[Event]:
+        """What was published since the last call of this or of `take`, numbered, before it is stored."""
+        first = self.stored + len(self._taken) + len(self._shown) + 1
+        events = [draft.event(first + place) for place, draft in enumerate(self._drafts)]
+        self._drafts = []
+        self._shown += events
+        return events
+
     def take(self) -> list[Event]:
         """What is not stored yet, numbered; taken again until `landed` or `lose` is called."""
-        first = self.stored + len(self._taken) + 1
-        self._taken += [draft.event(first + place) for place, draft in enumerate(self._drafts)]
-        self._drafts = []
+        self.show()
+        self._taken += self._shown
+        self._shown = []
         self._taken_size = self.size
         return self._taken
 
@@ -150,7 +167,7 @@ class RunStream:
     def discard(self) -> None:
         """Nothing more of this run comes from here."""
         self.lost = True
-        self._drafts, self._taken = [], []
+        self._drafts, self._shown, self._taken = [], [], []
         self._shrink_to(0)
 
     def _grow(self, characters: int) -> None:

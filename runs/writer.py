@@ -1,4 +1,7 @@
-"""The one writer of this process: the events of all its runs share commits, and are shown once they are stored."""
+"""The one writer of this process: the events of all its runs share commits, and are shown once they are stored.
+
+Those of a run that ends with its caller are shown before, and stored soon.
+"""
 
 import asyncio
 import logging
@@ -17,7 +20,7 @@ from runs.stream import MAX_PENDING, RunStream
 
 logger = logging.getLogger(__name__)
 BEAT = 0.010  # seconds between the starts of two commits, unless one is urgent
-QUIET_BEAT = 0.25  # seconds until what a quiet run says is stored
+QUIET_BEAT = 0.25  # seconds until what an unhurried run says is stored
 BATCH = 128  # runs of one commit: while more of them wait, readers get what is stored sooner
 LOCKED_SECONDS = 1.0  # after a row was found locked, for which such rows are skipped
 MAX_PENDING_ALL = 32 * 1024 * 1024  # characters of all runs that are not stored
@@ -37,6 +40,7 @@ class Writer:
         self._on_cancel = on_cancel
         self._waiting: dict[RunStream, None] = {}
         self._quiet: dict[RunStream, asyncio.TimerHandle] = {}  # those that will wait soon
+        self._showing: set[RunStream] = set()  # those that will be shown early
         self._streams: set[RunStream] = set()
         self._news: dict[str, set[UUID]] = {}  # for other processes, by kind
         self._urgent = asyncio.Event()
@@ -65,10 +69,24 @@ class Writer:
             self._beat = None  # a run that begins before it has ended needs another
 
     def wake(self, stream: RunStream) -> None:
-        if not stream.quiet:
+        if stream.early and stream not in self._showing:
+            self._showing.add(stream)
+            asyncio.get_running_loop().call_soon(self._show, stream)
+        if not stream.unhurried:
             self._hurry(stream)
         elif stream not in self._quiet and stream not in self._waiting:
             self._quiet[stream] = asyncio.get_running_loop().call_later(QUIET_BEAT, self._hurry, stream)
+
+    def _show(self, stream: RunStream) -> None:
+        """Shown once more when it is stored, to those who have come meanwhile."""
+        self._showing.discard(stream)
+        try:
+            events = stream.show()
+        except Exception as fault:
+            _lose(stream, fault)
+        else:
+            if events:
+                self._hub.deliver(stream.key.run_id, events)
 
     def _hurry(self, stream: RunStream) -> None:
         if (timer := self._quiet.pop(stream, None)) is not None:
@@ -154,6 +172,8 @@ class Writer:
         self._started = loop.time()
 
     async def _write(self, streams: Sequence[RunStream]) -> None:
+        for stream in self._showing.intersection(streams):
+            self._show(stream)
         writes = {stream: write for stream in streams if (write := _write_of(stream)) is not None}
         if not writes:
             return

@@ -68,9 +68,11 @@ class Attempt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._step.permit.give_back(self._usage)
         self._tell_breaker(error)
-        await settle(self._metered.close(self._outcome(error)))
+        try:
+            await settle(self._metered.close(self._outcome(error)))
+        finally:
+            self._step.permit.give_back(self._usage)
 
     async def deltas(self, clock: Clock, size: Size) -> AsyncGenerator[Delta, None]:
         """Raises ProviderError, ModelNotFound, Unavailable, or what the meter raises when it has no more to give."""

@@ -15,7 +15,7 @@ from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
-from core.rows import row_insert
+from core.rows import row_insert, send, together
 from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest
@@ -37,6 +37,9 @@ _TENANT_LIMIT = """
         (SELECT count(*) FROM run WHERE run.tenant_id = tenant.id AND run.status = 'running')
     FROM tenant WHERE id = %s
 """
+# A crash of the database may undo the begin of a call that ends with its caller: what was held for it goes with it, and
+# the commit of its end is waited for.
+_SOON = "SET LOCAL synchronous_commit = off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,12 @@ def _start_at_once(
     actor: Principal, request: TurnRequest, run: Run, messages: list[dict[str, Any]], owner: UUID
 ) -> Turn:
     _join(run, messages)
-    _run_create(actor, request, run)
     started = make_event(1, "RUN_STARTED", run_started(run.thread_id, str(run.id)))
-    lease_create(run, owner, [started])
+    with together():
+        if not run.outlives_caller:
+            send(_SOON, [])
+        _run_create(actor, request, run)
+        lease_create(run, owner, [started])
     return turn_of(actor=actor, run=run, fence=1, stored=1, told=[started])
 
 

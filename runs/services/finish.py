@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from core import audit
-from core.rows import row_update
+from core.rows import row_update, together
 from core.validation import storable_text
 from llm.metering import Closed
 from runs.events import Event, make_event, run_started
@@ -85,8 +85,9 @@ def finish_turn(
     _pay(found, bill)
     if fence != 1:
         outcome = _of_all_attempts(found, outcome)
-    _store_outcome(found, outcome, events[-1].seq)
-    audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
+    with together():
+        _store_outcome(found, outcome, events[-1].seq)
+        audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
     others = _open_in_session(found)
     heard = _heard(found, others)
     for other in heard:

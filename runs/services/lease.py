@@ -10,6 +10,7 @@ import orjson
 from django.conf import settings
 from django.db import connection, transaction
 
+from core.rows import send
 from runs.events import Event, make_event
 from runs.models import Run
 
@@ -86,8 +87,7 @@ def lease_create(run: Run, owner: UUID | None, events: Sequence[Event] = ()) -> 
         "last": len(events),
         "seconds": settings.RUN_LEASE_SECONDS,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_CREATE, [_asked(run, events, **given)])
+    send(_CREATE, [_asked(run, events, **given)])
 
 
 def lease_claim(run: Run, owner: UUID) -> Claim | None:

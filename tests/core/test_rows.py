@@ -4,11 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit.models import AuditEvent
-from core.rows import row_insert, row_update
+from core.rows import row_insert, row_update, together
 from core.tenant import tenant_context
 from runs.models import Run
 from tenants.models import Tenant
@@ -72,3 +73,21 @@ def test_what_the_table_refuses_is_raised_as_the_orm_raises_it(in_acme: Tenant) 
     row_insert(event)
     found = AuditEvent.objects.get(id=event.id)
     assert (found.before, found.after, found.ip) == (None, {"number": 1}, None)
+
+
+def test_what_is_sent_together_arrives_in_one_message_and_in_its_order(in_acme: Tenant) -> None:
+    row = run_of(in_acme)
+    with CaptureQueriesContext(connection) as captured, together():
+        row_insert(row)
+        row.status = "failed"
+        row_update(row, ("status",))
+        assert len(captured) == 0
+    assert len(captured) == 1
+    assert Run.objects.get().status == "failed"
+    with pytest.raises(IntegrityError), transaction.atomic(), together():
+        row_update(row, ("status",))
+        row_insert(row)
+    with pytest.raises(ValueError, match="changed my mind"), together():
+        row_insert(run_of(in_acme))
+        raise ValueError("changed my mind")
+    assert Run.objects.count() == 1

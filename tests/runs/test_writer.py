@@ -135,6 +135,29 @@ async def test_what_a_quiet_run_says_is_stored_in_larger_pieces(acme: Tenant, lo
         assert (len(await of(quiet)), here.writer.size) == (3, 1)
 
 
+async def test_a_run_that_ends_with_its_caller_is_shown_before_it_is_stored(acme: Tenant, log: Any) -> None:
+    async with log() as here:
+        stream = await here.open(acme, early=True)
+        with here.hub.mailbox(stream.key) as mailbox:
+            say(stream, "a")
+            say(stream, "b")
+            assert await mailbox.changed(5)
+            assert [(event.seq, event.data["delta"]) for event in mailbox.take()] == [(1, "ab")]
+            assert await of(stream) == []
+            say(stream, "c")
+            await here.writer.flushed(stream)
+            assert {(event.seq, event.data["delta"]) for event in mailbox.take()} == {(1, "ab"), (2, "c")}
+        assert await of(stream) == [(1, "ab"), (2, "c")]
+        say(stream, "d")
+        await asyncio.sleep(QUIET_BEAT + 0.2)
+        assert await of(stream) == [(1, "ab"), (2, "c"), (3, "d")]
+        say(stream, "e")
+        await asyncio.sleep(0.01)
+        say(stream, "f")
+        await here.writer.settled(stream)
+        assert [(event.seq, event.data["delta"]) for event in stream.rest()] == [(4, "e"), (5, "f")]
+
+
 async def test_a_value_that_the_database_refuses_stops_its_run_only(acme: Tenant, log: Any) -> None:
     async with log() as here:
         streams = [await here.open(acme) for _ in range(9)]

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from psycopg.types.json import Jsonb
 
 from core import audit
 from core.jobs import enqueue
+from core.rows import as_given, insert_sql
 from tenants.principal import system_principal
 from usage.budgets import Amount, Payer, Share, bounds, forget_budgets, shares
 from usage.exceptions import BudgetExceeded, budget_exceeded, price_unknown
-from usage.models import Budget, BudgetPeriod
+from usage.models import Budget, BudgetPeriod, UsageRecord
 from usage.periods import forget_periods, period_ids
 from usage.records import MOST_TOKENS, CallRecord
 
@@ -194,24 +194,16 @@ def release(*, tenant_id: UUID, run_id: UUID) -> None:
 
 def _store(calls: Sequence[CallRecord]) -> set[UUID]:
     """The ids of those that were not there yet."""
-    rows = [call.row() for call in calls]
-    columns = list(rows[0])
-    one = f"({', '.join(['%s'] * len(columns))})"
-    sql = (
-        f"INSERT INTO usage_record ({', '.join(columns)}) VALUES {', '.join([one] * len(rows))} "  # noqa: S608
-        "ON CONFLICT (id) DO NOTHING RETURNING id"
-    )
+    rows = [{name: _within(value) for name, value in call.row().items()} for call in calls]
+    sql = f"{insert_sql(UsageRecord._meta.db_table, tuple(rows[0]))} ON CONFLICT (id) DO NOTHING RETURNING id"
     with connection.cursor() as cursor:
-        cursor.execute(sql, [_value(value) for row in rows for value in row.values()])
+        cursor.execute(sql, [as_given(rows)])
         return {row[0] for row in cursor.fetchall()}
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return Jsonb(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return min(max(value, 0), MOST_TOKENS)
-    return value
+def _within(value: Any) -> Any:
+    """What the columns take."""
+    return min(max(value, 0), MOST_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class _Reached(NamedTuple):
