@@ -1,6 +1,6 @@
 from agentsite.settings.env import at_least, count, flag
 
-LLM_ATTEMPTS = count("LLM_ATTEMPTS", default=3)  # tries of one target of a model call, before its first token only
+LLM_ATTEMPTS = count("LLM_ATTEMPTS", default=3)  # tries of a model, over all its keys, before the first token only
 LLM_MAX_ANSWER = count("LLM_MAX_ANSWER", default=16_000_000)  # characters of one answer
 LLM_MAX_DELTAS = count("LLM_MAX_DELTAS", default=250_000)  # pieces of one streamed answer; each is kept until it ends
 # Seconds.
