@@ -349,9 +349,11 @@ class AnthropicReader:
             self._counts |= {name: value for name, value in msgspec.structs.asdict(counts).items() if value is not None}
 
     def _counted(self) -> Delta | None:
-        """The request is counted before there is an answer, which may be cut short."""
+        """Of the request, exactly, before there is an answer: that may be cut short, and is counted at its end."""
         usage = self._usage()
-        return Delta(usage=usage) if usage else None
+        if usage is None:
+            return None
+        return Delta(usage=msgspec.structs.replace(usage, completion_tokens=0, total_tokens=usage.prompt_tokens))
 
     def _usage(self) -> Usage | None:
         """Anthropic counts cached tokens apart; here they are part of the prompt, as OpenAI has it."""

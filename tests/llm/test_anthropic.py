@@ -282,7 +282,7 @@ async def test_what_was_counted_first_is_known_of_an_answer_cut_short(
     player.says(START, *TEXT[:2])
     with pytest.raises(StreamTruncated):
         await ask(target)
-    assert meter.calls[-1].outcome.usage == Usage(28, 1, 29, {"cached_tokens": 20, "cache_creation_tokens": 3})
+    assert meter.calls[-1].outcome.usage == Usage(28, 0, 28, {"cached_tokens": 20, "cache_creation_tokens": 3})
 
 
 async def test_counts_alone_begin_no_answer(
