@@ -32,7 +32,7 @@ class CallOutcome:
 
     `route` is the slug of the route that chose the target, `variant` the side of its A/B test, `reason` why it went
     there, `leg` its place in the answer (0, and more where another provider continued it), `attempt` counts from 1 over
-    all targets. `cached`: no provider was asked. Not `sent`: its caller went away before the provider was asked.
+    all targets. `cached`: no provider was asked. `sent` is False where nothing was asked for and nothing saved either.
     """
 
     usage: Usage | None

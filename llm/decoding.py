@@ -208,6 +208,7 @@ class StreamReader:
     """Turns the chunks of one answer into deltas, and knows whether the answer was finished."""
 
     __slots__ = ("_calls", "finished")
+    to_the_end = False
 
     def __init__(self) -> None:
         self._calls = ToolCallSlots()

@@ -38,6 +38,11 @@ class Delta(msgspec.Struct, omit_defaults=True):
     refusal: str | None = None
     model: str | None = None  # what the provider calls the model that answered; with the finish reason
 
+    @property
+    def says(self) -> bool:
+        """More than token counts."""
+        return bool(self.text or self.reasoning or self.tool_calls or self.finish_reason or self.refusal)
+
 
 class ChatRequest(msgspec.Struct):
     """`messages` and `params` (tools, stop, …) in OpenAI's shape; `model` is the provider's own name for it."""

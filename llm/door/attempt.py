@@ -82,7 +82,8 @@ class Attempt:
                     await self._extend()
                 size.add(delta)
                 self._count(clean(delta))
-                yield delta
+                if self._first_token_ms is not None:  # counts alone begin nothing: another target may still be asked
+                    yield delta
         self._refuse_unfinished()
 
     async def whole(self, clock: Clock, size: Size) -> Completion:
@@ -145,8 +146,9 @@ class Attempt:
             raise StreamTruncated("The provider's answer broke off before its end.")
 
     def _count(self, delta: Delta) -> None:
-        if self._first_token_ms is None:
+        if self._first_token_ms is None and delta.says:
             self._first_token()
+            delta.usage = delta.usage or self._usage
         if delta.finish_reason:
             self._finish = delta.finish_reason
         if delta.usage is not None:

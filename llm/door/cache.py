@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -25,6 +26,7 @@ from llm.calls import CallContext, CallOutcome
 from llm.door.settling import in_background, logger, open_metered, settle
 from llm.exceptions import ProviderRejected
 from llm.models import AnswerCache
+from llm.providers.base import ProviderConnection
 from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 
@@ -45,11 +47,17 @@ _decode = msgspec.msgpack.Decoder(list[Delta]).decode
 
 def request_key(request: ChatRequest, target: Target, scope: str = "") -> bytes:
     """SHA-256 of all that an answer depends on, whatever the order of keys."""
+    where = {model.name: _where(model.connection) for model in target.models()}
     try:
-        asked = [scope, target.name, request.model, request.messages, request.params]
+        asked = [scope, target.name, where, request.model, request.messages, request.params]
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
     except TypeError:
         raise ProviderRejected("The request holds a value that JSON cannot express.") from None
+
+
+def _where(connection: ProviderConnection) -> list[Any]:
+    """What a provider's name stands for now; it may be led elsewhere."""
+    return [connection.kind, connection.base_url, connection.settings]
 
 
 async def cached(request: ChatRequest, target: Target, context: CallContext, ask: Ask) -> AsyncGenerator[Delta, None]:

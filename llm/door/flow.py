@@ -7,11 +7,12 @@ import asyncio
 import math
 import time
 from bisect import insort
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
@@ -25,6 +26,7 @@ from llm.wire import ChatRequest, Usage
 
 MAX_LANES = 4096
 MINUTE = 60.0
+SHARE = 0.75  # of the calls at once to a host that one tenant may have: there is room for others at once
 UNLIMITED = Limits()
 QUEUE_CODES = ("provider_queue_full", "provider_queue_timeout")
 LimitName = Literal["requests_per_minute", "tokens_per_minute", "concurrent_calls", "LLM_CALLS_PER_HOST"]
@@ -64,18 +66,23 @@ class _Waiter:
 
     turn: float
     number: int
+    tenant: UUID | None = field(compare=False)
     tokens: int = field(compare=False)
     entered: asyncio.Future[None] = field(compare=False)
 
 
 class Lane:
-    """The room of one key, or of one host, and who waits for it."""
+    """The room of one key, or of one host, and who waits for it.
+
+    A host's is shared by all tenants: of those that wait, the one goes first that has fewest calls under way, and none
+    has more than its SHARE.
+    """
 
     def __init__(self, name: str, limits: Limits, setting: LimitName = "concurrent_calls") -> None:
         self._name = name
         self._setting = setting  # that bounds the calls at once
-        self._calls = 0
-        self._waiting: list[_Waiter] = []
+        self._calls: Counter[UUID | None] = Counter()  # under way, of each tenant
+        self._waiting: dict[UUID | None, list[_Waiter]] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._requests: Bucket | None = None
@@ -96,38 +103,41 @@ class Lane:
             self._tokens = Bucket(limits.tpm, now) if limits.tpm else None
             self._serve()
 
-    def has_room(self, tokens: int) -> bool:
-        return not self._waiting and not self._lack(tokens)[0]
+    def has_room(self, tokens: int, tenant: UUID | None = None) -> bool:
+        return self._next() is None and not self._lack(tokens, tenant)[0]
 
     def room_left(self) -> float:
         """The share from 0 to 1 of its scarcest limit."""
         now, most = time.monotonic(), self.limits.concurrent
         shares = [bucket.share(now) for bucket in (self._requests, self._tokens) if bucket is not None]
-        shares += [max(0.0, 1 - self._calls / most)] if most else []
+        shares += [max(0.0, 1 - self._calls.total() / most)] if most else []
         return min(shares, default=1.0)
 
-    async def enter(self, tokens: int, priority: Priority, deadline: float) -> bool:
-        """True when it had to wait. Raises RateLimited when too many wait, or `deadline` comes first."""
-        if self.has_room(tokens):
-            self._take(tokens)
+    async def enter(self, tokens: int, priority: Priority, deadline: float, tenant: UUID | None = None) -> bool:
+        """True when it had to wait. Raises RateLimited when too many of the tenant wait, or `deadline` comes first."""
+        if self.has_room(tokens, tenant):
+            self._take(tokens, tenant)
             return False
-        await self._queued(tokens, priority, deadline)
+        await self._queued(tokens, priority, deadline, tenant)
         return True
 
-    def leave(self, tokens: int, used: int) -> None:
+    def leave(self, tokens: int, used: int, tenant: UUID | None = None) -> None:
         """The call is over. `tokens` were guessed, `used` were needed."""
-        self._calls -= 1
+        self._calls[tenant] -= 1
+        if not self._calls[tenant]:
+            del self._calls[tenant]
         if self._tokens is not None:
             self._tokens.take(used - tokens, time.monotonic())
         if self._waiting:
             self._serve()
 
-    async def _queued(self, tokens: int, priority: Priority, deadline: float) -> None:
-        if len(self._waiting) >= settings.LLM_QUEUE:
-            raise self._full(tokens)
+    async def _queued(self, tokens: int, priority: Priority, deadline: float, tenant: UUID | None) -> None:
+        if len(self._waiting.get(tenant, ())) >= settings.LLM_QUEUE:
+            raise self._full(tokens, tenant)
         self._number += 1
-        waiter = _Waiter(time.monotonic() + priority, self._number, tokens, asyncio.get_running_loop().create_future())
-        insort(self._waiting, waiter)
+        entered = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(time.monotonic() + priority, self._number, tenant, tokens, entered)
+        insort(self._waiting.setdefault(tenant, []), waiter)
         self._serve()
         try:
             async with asyncio.timeout_at(deadline):
@@ -135,63 +145,78 @@ class Lane:
         except BaseException as error:
             self._forget(waiter)
             if isinstance(error, TimeoutError):
-                raise self._late(tokens) from None
+                raise self._late(tokens, tenant) from None
             raise
 
     def _forget(self, waiter: _Waiter) -> None:
         """It waits no more; what it was given meanwhile goes to the next."""
         if waiter.entered.done() and not waiter.entered.cancelled():
-            self.leave(waiter.tokens, 0)
-        elif waiter in self._waiting:  # else it was passed over already
-            self._waiting.remove(waiter)
+            self.leave(waiter.tokens, 0, waiter.tenant)
+        elif waiter in self._waiting.get(waiter.tenant, ()):  # else it was passed over already
+            self._unqueue(waiter)
             self._serve()
+
+    def _unqueue(self, waiter: _Waiter) -> None:
+        queue = self._waiting[waiter.tenant]
+        queue.remove(waiter)
+        if not queue:
+            del self._waiting[waiter.tenant]
+
+    def _next(self) -> _Waiter | None:
+        """Of the tenants that may have more, who waits first of the one that has least."""
+        first = [queue[0] for tenant, queue in self._waiting.items() if not self._has_share(tenant)]
+        return min(first, key=lambda waiter: (self._calls[waiter.tenant], waiter), default=None)
+
+    def _has_share(self, tenant: UUID | None) -> bool:
+        most = self.limits.concurrent if self._setting == "LLM_CALLS_PER_HOST" else None
+        return most is not None and self._calls[tenant] >= math.ceil(most * SHARE)
 
     def _serve(self) -> None:
         """Let in whoever is next, as long as there is room; then wait for what the minute brings."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting:
-            waiter = self._waiting[0]
-            wait, _ = self._lack(waiter.tokens)
+        while (waiter := self._next()) is not None:
+            wait, _ = self._lack(waiter.tokens, waiter.tenant)
             if wait:
                 if wait < math.inf:
                     self._timer = asyncio.get_running_loop().call_later(wait, self._serve)
                 return
-            del self._waiting[0]
+            self._unqueue(waiter)
             if not waiter.entered.done():
-                self._take(waiter.tokens)
+                self._take(waiter.tokens, waiter.tenant)
                 waiter.entered.set_result(None)
 
-    def _take(self, tokens: int) -> None:
+    def _take(self, tokens: int, tenant: UUID | None) -> None:
         now = time.monotonic()
-        self._calls += 1
+        self._calls[tenant] += 1
         if self._requests is not None:
             self._requests.take(1, now)
         if self._tokens is not None:
             self._tokens.take(tokens, now)
 
-    def _lack(self, tokens: int) -> tuple[float, LimitName]:
+    def _lack(self, tokens: int, tenant: UUID | None) -> tuple[float, LimitName]:
         """Seconds until there may be room and the limit that says so; 0 when there is, infinity until a call ends."""
-        if self.limits.concurrent is not None and self._calls >= self.limits.concurrent:
+        most = self.limits.concurrent
+        if most is not None and (self._calls.total() >= most or self._has_share(tenant)):
             return math.inf, self._setting
         now = time.monotonic()
         requests = self._requests.wait(1, now) if self._requests else 0.0
         needed = self._tokens.wait(tokens, now) if self._tokens else 0.0
         return (needed, "tokens_per_minute") if needed > requests else (requests, "requests_per_minute")
 
-    def _full(self, tokens: int) -> RateLimited:
-        message = f"{self._told(tokens)} {len(self._waiting)} calls wait already, as many as LLM_QUEUE allows."
-        return RateLimited(message, code=QUEUE_CODES[0], retry_after=self._retry_after(tokens))
+    def _full(self, tokens: int, tenant: UUID | None) -> RateLimited:
+        message = f"{self._told(tokens, tenant)} As many of your calls wait already as LLM_QUEUE allows."
+        return RateLimited(message, code=QUEUE_CODES[0], retry_after=self._retry_after(tokens, tenant))
 
-    def _late(self, tokens: int) -> RateLimited:
-        message = f"{self._told(tokens)} The call waited as long as LLM_FIRST_TOKEN_TIMEOUT allows."
-        return RateLimited(message, code=QUEUE_CODES[1], retry_after=self._retry_after(tokens))
+    def _late(self, tokens: int, tenant: UUID | None) -> RateLimited:
+        message = f"{self._told(tokens, tenant)} The call waited as long as LLM_FIRST_TOKEN_TIMEOUT allows."
+        return RateLimited(message, code=QUEUE_CODES[1], retry_after=self._retry_after(tokens, tenant))
 
-    def _told(self, tokens: int) -> str:
-        _, name = self._lack(tokens)
-        if name == "LLM_CALLS_PER_HOST":
-            return f"The server has {self.limits.concurrent} calls to {self._name} under way ({name})."
+    def _told(self, tokens: int, tenant: UUID | None) -> str:
+        _, name = self._lack(tokens, tenant)
+        if name == "LLM_CALLS_PER_HOST":  # how many others have under way is not theirs to know
+            return f"The server has no room for one more call to {self._name} at once ({name})."
         given = {
             "requests_per_minute": f"{self.limits.rpm} requests a minute",
             "tokens_per_minute": f"{self.limits.tpm} tokens a minute",
@@ -199,8 +224,8 @@ class Lane:
         }
         return f"The provider '{self._name}' is limited to {given[name]} (its setting limits.{LIMIT_FIELDS[name]})."
 
-    def _retry_after(self, tokens: int) -> float:
-        wait, _ = self._lack(tokens)
+    def _retry_after(self, tokens: int, tenant: UUID | None) -> float:
+        wait, _ = self._lack(tokens, tenant)
         return min(max(wait, 1.0), MINUTE) if wait < math.inf else 1.0
 
 
@@ -213,13 +238,14 @@ class Permit:
 
     lanes: list[Lane]
     tokens: int = 0
+    tenant: UUID | None = None
     waited: bool = False
 
     def give_back(self, usage: Usage | None) -> None:
         lanes, self.lanes = self.lanes, []
         used = usage.prompt_tokens + usage.completion_tokens if usage else self.tokens
         for lane in lanes:
-            lane.leave(self.tokens, used)
+            lane.leave(self.tokens, used, self.tenant)
 
 
 def _give_back(wait: asyncio.Task[Permit]) -> None:
@@ -235,18 +261,18 @@ class Flow:
 
     def has_room(self, target: ModelTarget, request: ChatRequest) -> bool:
         tokens = _tokens(target, request)
-        return all(lane.has_room(tokens) for lane in self._lanes_of(target))
+        return all(lane.has_room(tokens, target.connection.tenant_id) for lane in self._lanes_of(target))
 
     async def admit(self, target: ModelTarget, request: ChatRequest, priority: Priority, deadline: float) -> Permit:
         """Raises RateLimited, which says which limit it was and what raises it."""
-        permit = Permit([], _tokens(target, request))
+        permit = Permit([], _tokens(target, request), target.connection.tenant_id)
         try:
             for lane in self._lanes_of(target):
-                permit.waited |= await lane.enter(permit.tokens, priority, deadline)
+                permit.waited |= await lane.enter(permit.tokens, priority, deadline, permit.tenant)
                 permit.lanes.append(lane)
         except BaseException:
             for lane in permit.lanes:
-                lane.leave(permit.tokens, 0)
+                lane.leave(permit.tokens, 0, permit.tenant)
             raise
         return permit
 

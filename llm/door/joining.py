@@ -36,6 +36,11 @@ class SharedCall:
         """Nobody joins it any more."""
         return self._ended or not self._listeners
 
+    @property
+    def whole(self) -> bool:
+        """Its answer has come to its end."""
+        return self._ended and self.error is None and bool(self.finish_reason)
+
     def join(self) -> None:
         """At once after `over` was asked or the call was made; then `listen`, and in the end `leave`."""
         self._listeners += 1
@@ -133,15 +138,18 @@ async def _free(
 
 
 def _outcome(shared: SharedCall, first_token_ms: int | None, total_ms: int) -> CallOutcome:
+    """An answer that was not heard to its end has saved nothing."""
     error = shared.error if isinstance(shared.error, ApplicationError) and _told_to_all(shared.error) else None
+    whole = shared.whole
     return CallOutcome(
-        shared.usage,
+        shared.usage if whole else None,
         error=error,
-        finish_reason=shared.finish_reason,
+        finish_reason=shared.finish_reason if whole else "",
         first_token_ms=first_token_ms,
         total_ms=total_ms,
         reason=JOINED,
         cached=True,
+        sent=whole,
     )
 
 

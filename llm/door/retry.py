@@ -6,7 +6,7 @@ import random
 from django.conf import settings
 
 from core.errors import ApplicationError
-from llm.exceptions import ProviderRejected
+from llm.exceptions import ProviderAuthentication, ProviderRateLimited, ProviderRejected
 
 BACKOFF = 0.2  # seconds, doubled with every attempt, times 0.5 to 1.5
 
@@ -30,6 +30,11 @@ def retry_wait(error: ApplicationError, attempt: int, deadline: float) -> float 
 def others_may(error: ApplicationError) -> bool:
     """May another target give what this one did not? Not when the request itself is wrong; a context may be larger."""
     return not isinstance(error, ProviderRejected) or error.code == "context_length_exceeded"
+
+
+def of_the_key(error: ApplicationError) -> bool:
+    """Another key of the same provider may do."""
+    return isinstance(error, ProviderAuthentication | ProviderRateLimited) or error.code == "provider_quota_exhausted"
 
 
 def in_short(error: ApplicationError) -> str:

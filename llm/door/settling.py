@@ -52,7 +52,7 @@ def _kept(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 async def _close_unused(opening: asyncio.Task[MeteredCall]) -> None:
     await asyncio.wait({opening})
     if not opening.cancelled() and opening.exception() is None:
-        await _logged(opening.result().close(CallOutcome(None)))
+        await _logged(opening.result().close(CallOutcome(None, sent=False)))
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

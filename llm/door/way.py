@@ -14,7 +14,7 @@ from llm.door.circuits import breakers, guarded, learn
 from llm.door.clock import Clock
 from llm.door.continuing import Partial
 from llm.door.flow import Permit, current_flow
-from llm.door.retry import in_short, others_may, retry_wait, retryable
+from llm.door.retry import in_short, of_the_key, others_may, retry_wait, retryable
 from llm.targets import Leg, ModelTarget, Plan
 from llm.wire import ChatRequest
 
@@ -46,16 +46,21 @@ class Way:
         self._told = told
         self._left = list(plan.legs)
         self._current: Leg | None = None
-        self._tries: Counter[int] = Counter()  # of each leg
+        self._tries: Counter[str] = Counter()  # of each model, over all its keys
         self._attempt = 0
         self._place = 0
         self._wait = 0.0
         self._cause = ""  # why not the same target again
         self._error: ApplicationError | None = None  # of the last attempt
         clock.begin(len(self._left))
+        soon = asyncio.get_running_loop().time() + settings.LLM_FIRST_TOKEN_TIMEOUT
+        self._patience = min(soon, clock.first_token)  # until when the call waits for room
 
     async def next(self) -> Step:
-        """Waits for the backoff, and for room. Raises ApplicationError when there is nothing to try."""
+        """Waits for the backoff, and for room where nothing has failed yet.
+
+        Raises ApplicationError when there is nothing to try.
+        """
         for leg in self._left:
             if guarded(leg.target):
                 await learn(leg.target.endpoint.tenant_id)
@@ -73,27 +78,32 @@ class Way:
         assert self._current is not None
         leg, self._wait, self._error = self._current, 0.0, error
         self._cause = f"{leg.target.name} {in_short(error)}"
-        if self._told.began:
-            self._go_on(leg, error)
+        same = [other for other in self._left if other.target.name == leg.target.name]
+        if of_the_key(error) and len(same) > 1 and not self._told.began:
+            self._give_up([leg], error)
             return
-        wait = retry_wait(error, self._tries[id(leg)], self._clock.first_token)
+        self._tries[leg.target.name] += 1
+        wait = retry_wait(error, self._tries[leg.target.name], self._clock.first_token)
         opened = _refusal(leg) is not None
-        if wait is not None and not (opened and len(self._left) > 1):
+        lost = [leg] if of_the_key(error) or wait is not None else same
+        if self._told.began:
+            self._go_on(lost, error)
+        elif wait is not None and not (opened and len(self._left) > 1):
             self._wait = wait
         elif not others_may(error):
             raise error
         else:
-            self._give_up(leg, error)
+            self._give_up(lost, error)
 
-    def _go_on(self, leg: Leg, error: ApplicationError) -> None:
+    def _go_on(self, lost: list[Leg], error: ApplicationError) -> None:
         """With the rest of an answer that has begun, where the route wants it."""
         if not (self._plan.continues and retryable(error) and self._told.can_go_on(self._request)):
             raise error
-        self._give_up(leg, error)
+        self._give_up(lost, error)
         self._place += 1
 
-    def _give_up(self, leg: Leg, error: ApplicationError) -> None:
-        self._left = [other for other in self._left if other is not leg]
+    def _give_up(self, lost: list[Leg], error: ApplicationError) -> None:
+        self._left = [leg for leg in self._left if not any(leg is other for other in lost)]
         if not self._left or asyncio.get_running_loop().time() >= self._clock.total:
             raise error
         self._clock.begin(len(self._left))
@@ -117,9 +127,12 @@ class Way:
         await asyncio.sleep(soonest.retry_after)
 
     async def _admitted(self, usable: list[Leg]) -> tuple[Leg, Permit]:
-        """The first in order that has room now; where none has, whichever has room first."""
-        flow, priority, deadline = current_flow(), self._context.priority, self._patience()
-        roomy = usable if len(usable) == 1 else [leg for leg in usable if flow.has_room(leg.target, self._request)]
+        """The first in order that has room now; where none has and none has failed, whichever has room first."""
+        flow, priority, deadline = current_flow(), self._context.priority, self._patience
+        known = len(usable) > 1 or self._error
+        roomy = [leg for leg in usable if flow.has_room(leg.target, self._request)] if known else usable
+        if self._error and not roomy:
+            raise self._error
         try:
             if roomy:
                 leg, permit = roomy[0], await flow.admit(roomy[0].target, self._request, priority, deadline)
@@ -135,15 +148,9 @@ class Way:
             self._clock.begin(len(self._left))
         return leg, permit
 
-    def _patience(self) -> float:
-        """Until when the call waits for room."""
-        soon = asyncio.get_running_loop().time() + settings.LLM_FIRST_TOKEN_TIMEOUT
-        return min(soon, self._clock.first_token)
-
     def _step(self, leg: Leg, permit: Permit, watched: bool) -> Step:
         reason = self._reason(leg)
         self._current, self._cause = leg, ""
-        self._tries[id(leg)] += 1
         self._attempt += 1
         target = leg.target
         request = self._request

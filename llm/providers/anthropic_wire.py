@@ -249,6 +249,8 @@ class Event(msgspec.Struct):
 
 
 class AnthropicReader:
+    to_the_end = False
+
     def __init__(self) -> None:
         self.finished = self.done = False
         self._model: str | None = None
@@ -268,6 +270,7 @@ class AnthropicReader:
             case "message_start" if event.message:
                 self._model = event.message.model
                 self._count(event.message.usage)
+                return self._counted()
             case "content_block_start" if event.content_block:
                 return self._begin(event.index, event.content_block)
             case "content_block_delta" if event.delta:
@@ -344,6 +347,13 @@ class AnthropicReader:
         """The counts are cumulative, and a later event may leave out what an earlier one said."""
         if counts is not None:
             self._counts |= {name: value for name, value in msgspec.structs.asdict(counts).items() if value is not None}
+
+    def _counted(self) -> Delta | None:
+        """Of the request, exactly, before there is an answer: that may be cut short, and is counted at its end."""
+        usage = self._usage()
+        if usage is None:
+            return None
+        return Delta(usage=msgspec.structs.replace(usage, completion_tokens=0, total_tokens=usage.prompt_tokens))
 
     def _usage(self) -> Usage | None:
         """Anthropic counts cached tokens apart; here they are part of the prompt, as OpenAI has it."""

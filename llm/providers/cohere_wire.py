@@ -157,6 +157,8 @@ class Event(msgspec.Struct):
 
 
 class CohereReader:
+    to_the_end = False
+
     def __init__(self) -> None:
         self.finished = self.done = False
         self._calls = ToolCallSlots()

@@ -242,6 +242,8 @@ class Chunk(Struct):
 class GoogleReader:
     """The finish is said at the end of the stream: some models repeat it in every chunk."""
 
+    to_the_end = True
+
     def __init__(self) -> None:
         self.finished = self.done = False
         self._reason: str | None = None
@@ -260,23 +262,24 @@ class GoogleReader:
         self._counts = chunk.usage_metadata or self._counts
         self._model = chunk.model_version or self._model
         candidate = chunk.candidates[0] if chunk.candidates else None
+        counted = self._usage() if chunk.usage_metadata else None
         if candidate is None or candidate.index:
-            return None
+            return Delta(usage=counted) if counted else None
         if candidate.finish_reason and candidate.finish_reason != "FINISH_REASON_UNSPECIFIED":
             self._reason, self.finished = _finish(candidate.finish_reason), True
-        return self._said(candidate.content.parts if candidate.content else None)
+        return self._said(candidate.content.parts if candidate.content else None, counted)
 
     def end(self) -> Delta | None:
         called = len(self._calls) > 0 and self._reason == "stop"
         return Delta(finish_reason="tool_calls" if called else self._reason, usage=self._usage(), model=self._model)
 
-    def _said(self, parts: list[AnswerPart] | None) -> Delta | None:
+    def _said(self, parts: list[AnswerPart] | None, counted: Usage | None) -> Delta | None:
         text = "".join(part.text for part in parts or () if part.text and not part.thought)
         reasoning = "".join(part.text for part in parts or () if part.text and part.thought)
         calls = [self._call(part.function_call, part.thought_signature) for part in parts or () if part.function_call]
-        if not (text or reasoning or calls):
+        if not (text or reasoning or calls or counted):
             return None
-        return Delta(text or None, reasoning or None, calls or None)
+        return Delta(text or None, reasoning or None, calls or None, usage=counted)
 
     def _call(self, call: Call, signature: str | None) -> ToolCallDelta:
         extra = {"google": {"thought_signature": signature}} if signature else None

@@ -46,8 +46,9 @@ class ErrorEvent(Exception):
 class Reader(Protocol):
     """Turns the events of one answer into deltas."""
 
-    finished: bool  # the finish reason was read: only token counts can follow
+    finished: bool  # the finish reason was read
     done: bool  # nothing can follow
+    to_the_end: bool  # more can follow the finish reason: only the end of the body is the answer's
 
     def event(self, name: bytes, data: bytes) -> Delta | None:
         """Raises ErrorEvent, or one of `llm.exceptions`; None for an event that says nothing."""
@@ -78,7 +79,7 @@ class Upstream:
         silence = max(settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT)
         async with self.answer(path, body, request, silence=silence) as response:
             source = _EventSource(response)
-            while not reader.done and (events := await source.next(finished=reader.finished)) is not None:
+            while not reader.done and (events := await source.next(last=_last_word(reader))) is not None:
                 for name, data in events:
                     delta = self.read(reader, name, data, request)
                     if delta is not None:
@@ -163,6 +164,11 @@ async def json_body(response: aiohttp.ClientResponse) -> bytes:
     return await _read_body(response)
 
 
+def _last_word(reader: Reader) -> bool:
+    """Only token counts can follow."""
+    return reader.finished and not reader.to_the_end
+
+
 class _EventSource:
     """The events of an answer. A server that cannot stream gives its whole JSON answer as the one event."""
 
@@ -173,14 +179,14 @@ class _EventSource:
         self._whole = "json" in response.content_type
         self._ended = False
 
-    async def next(self, *, finished: bool) -> list[Event] | None:
-        """What arrived, which may be no whole event; None after the end. `finished`: only token counts can follow."""
+    async def next(self, *, last: bool) -> list[Event] | None:
+        """What arrived, which may be no whole event; None after the end. `last`: only token counts can follow."""
         if self._ended:
             return None
         if self._whole:
             self._ended = True
             return [(b"", await json_body(self._response))]
-        chunk = await (self._last_word() if finished else self._read())
+        chunk = await (self._last_word() if last else self._read())
         self._ended = not chunk
         return self._parser.feed(chunk) if chunk else self._parser.close()
 

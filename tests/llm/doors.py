@@ -26,12 +26,20 @@ class Planned:
     name: str = "route/test"
     model: str = "test"
 
+    def models(self) -> Sequence[ModelTarget]:
+        return self.targets
+
     def plan(self, request: ChatRequest, context: CallContext) -> Plan:
         return Plan([Leg(target, "first of the plan") for target in self.targets], "test", self.continues)
 
 
-def at(url: str, model: str, slug: str = "mock", *, tenant_id: UUID | None = None, **limits: int) -> ModelTarget:
-    connection = ProviderConnection(slug, "openai", url, "sk-test-key", tenant_id=tenant_id, limits=Limits(**limits))
+def at(
+    url: str, model: str, slug: str = "mock", *, tenant_id: UUID | None = None, key_id: str = "", **limits: int
+) -> ModelTarget:
+    known = Limits(**limits)
+    connection = ProviderConnection(
+        slug, "openai", url, "sk-test-key", tenant_id=tenant_id, key_id=key_id, limits=known
+    )
     return ModelTarget(connection, model)
 
 

@@ -30,6 +30,8 @@ class Player:
         self.connections: set[Any] = set()
         self.closed_at = 0.0
         self.parts: list[bytes] = []
+        self.pause = 0.0  # seconds after each part
+        self.cut = False  # the connection ends with the last part, the body does not
         self.endless = False  # the last part again and again
         self.whole: web.Response | None = None
 
@@ -55,6 +57,11 @@ class Player:
         try:
             for part in self.parts:
                 await response.write(part)
+                await asyncio.sleep(self.pause)
+            if self.cut:
+                await asyncio.sleep(0.02)
+                assert request.transport is not None
+                request.transport.abort()
             while self.endless:
                 await response.write(self.parts[-1])
                 await asyncio.sleep(0.01)

@@ -6,6 +6,8 @@ import pytest
 
 from llm.exceptions import BadAnswer, ProviderError, ProviderRateLimited, ProviderRejected, StreamTruncated
 from llm.targets import ModelTarget
+from llm.wire import Usage
+from tests.llm.metering import RecordingMeter
 from tests.llm.playing import Player, ask, target_of
 
 START = {
@@ -272,3 +274,24 @@ async def test_audio_and_logprobs_are_refused(player: Player, target: ModelTarge
     with pytest.raises(ProviderRejected, match="logprobs"):
         await ask(target, logprobs=True)
     assert player.bodies == []
+
+
+async def test_what_was_counted_first_is_known_of_an_answer_cut_short(
+    player: Player, target: ModelTarget, meter: RecordingMeter
+) -> None:
+    player.says(START, *TEXT[:2])
+    with pytest.raises(StreamTruncated):
+        await ask(target)
+    assert meter.calls[-1].outcome.usage == Usage(28, 0, 28, {"cached_tokens": 20, "cache_creation_tokens": 3})
+
+
+async def test_counts_alone_begin_no_answer(
+    player: Player, target: ModelTarget, meter: RecordingMeter, settings
+) -> None:
+    """The call is tried again, and its caller hears nothing of the first try."""
+    settings.LLM_ATTEMPTS = 2
+    player.says(START)
+    with pytest.raises(StreamTruncated):
+        await ask(target)
+    assert [call.outcome.first_token_ms for call in meter.calls] == [None, None]
+    assert all(call.outcome.usage for call in meter.calls)

@@ -291,6 +291,7 @@ async def test_a_cancel_while_the_meter_opens_leaves_nothing_open(upstream: Upst
         await nothing_left()
         meter.check()
     assert (len(meter.calls), len(upstream.calls)) == (1, 0)
+    assert not meter.calls[0].outcome.sent
 
 
 async def test_a_slow_meter_s_close_is_neither_lost_nor_waited_for(upstream: Upstream, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from llm.targets import Target
 from llm.tasks import trim_cache
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta, Usage
 from tenants.models import Tenant
-from tests.llm.doors import HELLO, Told, ask, at, hello, listen
+from tests.llm.doors import HELLO, Planned, Told, ask, at, hello, listen
 from tests.llm.metering import NoBudget, RecordingMeter, metered
 from tests.llm.upstream import Upstream
 
@@ -108,6 +109,18 @@ async def test_only_the_very_same_is_found(upstream: Upstream, acme: Tenant, glo
         await kept(target, hello(target, temperature=0, top_p=1))
     assert len(upstream.calls) == 7
     assert (len(await stored(acme)), len(await stored(globex))) == (5, 1)
+
+
+@pytest.mark.parametrize("changed", [{"kind": "mistral"}, {"base_url": "{}/"}, {"settings": {"headers": {"a": "b"}}}])
+@pytest.mark.parametrize("routed", [True, False])
+async def test_a_provider_led_elsewhere_is_asked_again(upstream: Upstream, changed: Any, routed: bool) -> None:
+    target = at(upstream.url, "hello")
+    fields = {name: value.format(upstream.url) if name == "base_url" else value for name, value in changed.items()}
+    other = replace(target, connection=replace(target.connection, **fields))
+    rekeyed = replace(target, connection=replace(target.connection, api_key="sk-another", key_id="second"))
+    for each in (target, rekeyed, other, other):
+        await kept(Planned([each]) if routed else each, hello(target))
+    assert len(upstream.calls) == 2
 
 
 @pytest.mark.parametrize("model", ["cut", "error-event", "status:400", "garbage"])

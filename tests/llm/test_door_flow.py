@@ -3,12 +3,14 @@
 import asyncio
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from core.errors import RateLimited
+from core.ids import uuid7
 from llm.calls import Priority
-from llm.door.flow import Bucket, Lane, current_flow
+from llm.door.flow import Bucket, Flow, Lane, Permit, current_flow
 from llm.providers.base import Limits
 from llm.targets import ModelTarget
 from tests.llm.doors import HELLO, Planned, at, hello, listen, nothing_left, until
@@ -48,8 +50,8 @@ async def test_the_urgent_go_first_and_none_is_left_for_good() -> None:
     for name, priority in (("b1", 10), ("b2", 10), ("i1", 0), ("i2", 0)):
         waiting.append(asyncio.create_task(wait(name, Priority(priority))))
         await asyncio.sleep(0)
-    lane._waiting[-1].turn -= 20  # the second background call has waited for longer than the priority weighs
-    lane._waiting.sort()
+    lane._waiting[None][-1].turn -= 20  # the second background call has waited for longer than the priority weighs
+    lane._waiting[None].sort()
     lane.leave(0, 0)
     await asyncio.gather(*waiting)
     assert order == ["b2", "i1", "i2", "b1"]
@@ -91,7 +93,7 @@ async def test_cancelled_waiters_leave_the_queue() -> None:
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    assert len(lane._waiting) == 1
+    assert len(lane._waiting[None]) == 1
     lane.leave(0, 0)
     await stays
     given = asyncio.create_task(enter(lane))
@@ -162,6 +164,41 @@ async def test_the_calls_to_a_host_are_limited_over_all_its_providers(upstream: 
     await asyncio.gather(slow, return_exceptions=True)
     assert (await listen(at(upstream.url, "hello", "two"))).text == HELLO
     await nothing_left()
+
+
+async def test_one_tenant_leaves_room_for_the_others(settings) -> None:
+    """Whatever it has under way and waiting, and without a word to it or of it to others."""
+    settings.LLM_CALLS_PER_HOST, settings.LLM_QUEUE = 8, 2
+    many, one, flow, soon = uuid7(), uuid7(), Flow(), asyncio.get_running_loop().time() + 5
+
+    async def call(tenant_id: UUID, priority: Priority = Priority.INTERACTIVE) -> Permit:
+        target = at("http://host/v1", "hello", tenant_id=tenant_id)
+        return await flow.admit(target, hello(target), priority, soon)
+
+    held = [await call(many) for _ in range(6)]
+    waiting = [asyncio.create_task(call(many, priority)) for priority in (Priority.BACKGROUND, Priority.INTERACTIVE)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited, match="LLM_CALLS_PER_HOST") as full:
+        await call(many)
+    assert not any(character.isdigit() for character in full.value.message)
+    others = [await call(one) for _ in range(2)]  # at once
+    assert not any(permit.waited for permit in others)
+    behind = [asyncio.create_task(call(one)) for _ in range(2)]
+    await asyncio.sleep(0)
+    order = []
+    for _ in range(4):  # who has least goes first, then what is urgent
+        held.pop(0).give_back(None)
+        (entered,) = (await asyncio.wait({*waiting, *behind}, return_when=asyncio.FIRST_COMPLETED))[0]
+        order.append("many" if entered in waiting else "one")
+        if entered in waiting:
+            assert entered is waiting.pop()
+        else:
+            behind.remove(entered)
+        others.append(entered.result())
+    assert order == ["one", "one", "many", "many"]
+    for permit in (*held, *others):
+        permit.give_back(None)
+    assert all(lane.idle for lane in flow._lanes.values())
 
 
 async def test_who_has_no_room_is_passed_over(upstream: Upstream, meter: RecordingMeter) -> None:

@@ -13,6 +13,7 @@ from llm.gateway import gateway
 from llm.wire import Usage
 from tests.llm.doors import HELLO, Planned, Told, at, hello, listen, nothing_left, until
 from tests.llm.metering import NoBudget, RecordingMeter, metered
+from tests.llm.playing import Player, target_of
 from tests.llm.upstream import Upstream
 
 
@@ -96,6 +97,22 @@ async def test_all_hear_of_its_failure(upstream: Upstream, meter: RecordingMeter
     assert {each.text for each in told} == {"Grüße aus"}
     assert {call.outcome.error.code for call in meter.calls} == {"provider_stream_truncated"}
     assert len(upstream.calls) == 1
+    paid, *free = sorted((call.outcome for call in meter.calls), key=lambda outcome: outcome.cached)
+    assert (paid.sent, len(free)) == (True, 4)
+    assert {(outcome.cached, outcome.sent, outcome.usage) for outcome in free} == {(True, False, None)}
+
+
+async def test_what_was_counted_before_it_failed_is_no_saving(player: Player, meter: RecordingMeter) -> None:
+    counted = {"promptTokenCount": 5, "candidatesTokenCount": 1}
+    said = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}], "usageMetadata": counted}
+    player.says(said)
+    player.cut = True
+    target = target_of("google", player.url)
+    results = await asyncio.gather(*(listen(target) for _ in range(2)), return_exceptions=True)
+    assert {type(result) for result in results} == {StreamTruncated}
+    paid, free = sorted((call.outcome for call in meter.calls), key=lambda outcome: outcome.cached)
+    assert paid.usage is not None
+    assert (free.usage, free.finish_reason, free.sent) == (None, "", False)
 
 
 async def test_only_what_is_the_same_is_joined(upstream: Upstream) -> None:

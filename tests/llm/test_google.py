@@ -6,6 +6,7 @@ import pytest
 
 from llm.exceptions import BadAnswer, ProviderError, ProviderRateLimited, ProviderRejected, StreamTruncated
 from llm.targets import ModelTarget
+from tests.llm.metering import RecordingMeter
 from tests.llm.playing import Player, ask, target_of
 
 COUNTS = {
@@ -67,6 +68,21 @@ async def test_finish_in_every_chunk_ends_nothing(player: Player, target: ModelT
     player.says(*[chunk({"text": word}, finish="STOP") for word in ("a", "b", "c")])
     answer = await ask(target)
     assert (answer.text, answer.finish_reason) == ("abc", "stop")
+
+
+async def test_only_the_end_of_the_stream_is_the_end(
+    player: Player, target: ModelTarget, meter: RecordingMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a pause after a finish is, nor a connection that breaks."""
+    monkeypatch.setattr("llm.providers.http.LAST_WORD_SECONDS", 0.05)
+    player.says(*[chunk({"text": word}, finish="STOP", usageMetadata=COUNTS) for word in ("a", "b", "c")])
+    player.pause = 0.1
+    assert (await ask(target)).text == "abc"
+    player.pause, player.cut = 0.0, True
+    with pytest.raises(StreamTruncated):
+        await ask(target)
+    cut = meter.calls[-1].outcome
+    assert (cut.finish_reason, cut.usage and cut.usage.prompt_tokens) == ("", 5)
 
 
 async def test_conversation_in_its_words(player: Player, target: ModelTarget) -> None:
