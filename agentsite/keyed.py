@@ -15,7 +15,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.exception import convert_exception_to_response
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
@@ -46,9 +46,13 @@ class KeyedRequests:
             await self._django(scope, receive, send)
         elif (body := await _body(receive)) is not None:
             set_script_prefix(get_script_prefix(scope))
-            request = ASGIRequest(scope, BytesIO(body))
-            request.resolver_match = match
-            await _unless_gone(receive, self._serve(request, send))
+            try:
+                request = ASGIRequest(scope, BytesIO(body))
+            except UnicodeDecodeError:  # the query is no UTF-8
+                await _send(HttpResponseBadRequest(), send)
+            else:
+                request.resolver_match = match
+                await _unless_gone(receive, self._serve(request, send))
 
     async def _serve(self, request: HttpRequest, send: Any) -> None:
         await _send(await self._answer(request), send)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -12,10 +13,14 @@ from core.aio import in_db_thread
 
 ROWS_A_PIECE = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"-\d+(\.\d+)?")
 
 
 class CsvResponse(StreamingHttpResponse):
-    """`rows` may read the database while they are sent. Text that a spreadsheet would calculate gets a `'` first."""
+    """`rows` may read the database while they are sent.
+
+    Text that a spreadsheet would calculate gets a `'` first; a negative number stays one.
+    """
 
     def __init__(self, filename: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         self._pieces = _pieces(chain([header], rows))
@@ -37,4 +42,6 @@ def _pieces(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
 
 
 def _safe(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell

@@ -23,7 +23,7 @@ def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, 
         {
             "path": ".".join(filter(None, [prefix, *map(str, fault["loc"])])),
             "code": fault["type"],
-            "message": fault["msg"],
+            "message": fault["msg"].removeprefix("Value error, "),  # pydantic's, of a validator's ValueError
         }
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]

@@ -83,7 +83,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._close()
 
     def _leave_tenant(self) -> None:
+        """Outside of a transaction, whose rollback by the pool would bring the tenant back."""
         try:
+            self.connection.rollback()
+            self.connection.autocommit = True
             self.connection.execute("SELECT set_config('app.tenant_id', '', false)")
         except psycopg.Error:
             self.connection.close()  # the pool replaces it

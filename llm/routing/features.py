@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
+from core.validation import storable_text
 from llm.wire import ChatRequest
 
+MAX_PAIRS, MAX_NAME, MAX_VALUE = 16, 64, 512  # OpenAI's limits of metadata
 _PARTS = {
     "image_url": "images",
     "input_image": "images",
@@ -17,6 +20,16 @@ _PARTS = {
     "input_file": "documents",
     "document": "documents",
 }
+
+
+def text_pairs(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Of what a caller sent, the first MAX_PAIRS pairs of text within the limits; others are left out."""
+    kept = (
+        (storable_text(name), storable_text(value))
+        for name, value in metadata.items()
+        if isinstance(value, str) and len(name) <= MAX_NAME and len(value) <= MAX_VALUE
+    )
+    return dict(islice(kept, MAX_PAIRS))
 
 
 class Features:

@@ -13,6 +13,7 @@ from llm.providers import provider_kind
 from llm.routing import STRATEGIES
 from llm.routing.base import Strategy
 from llm.routing.cel import MAX_RULE, RuleFault, check_rule
+from llm.routing.routed import PREFIX
 from llm.selectors.providers import listing_fault, with_models
 from tenants.principal import Principal
 
@@ -107,6 +108,8 @@ def _specs(targets: Sequence[Any]) -> tuple[dict[int, TargetSpec], list[Fault]]:
 def _model_faults(path: str, slug: str, model: str, provider: Provider | None) -> list[Fault]:
     if not (slug and model) or not model.isprintable() or " " in model:
         return [fault(path, "invalid", "Write the model as provider/model, without blanks.")]
+    if provider is None and slug == PREFIX:
+        return [fault(path, "invalid", "A route cannot hold a route: list the models of that one.")]
     if provider is None:
         return [fault(path, "unknown_provider", f"There is no provider '{slug}'.")]
     if provider_kind(provider.kind) is None:

@@ -15,7 +15,8 @@ from pydantic import (
 )
 
 from agents.models import AgentVersion
-from core.validation import has_large_number, storable_text
+from core.validation import has_large_number
+from llm.routing.features import text_pairs
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient
 
 Number = StrictFloat | StrictInt
@@ -35,14 +36,9 @@ class ChatMetadata(BaseModel):
         None, description="What happens while the session has another run; without it the agent's own setting counts."
     )
 
-    def own(self) -> dict[str, Any]:
-        """The caller's own within OpenAI's limits (16 pairs of text, of 64 and 512 characters), without the others."""
-        pairs = {
-            storable_text(name): storable_text(value)
-            for name, value in (self.model_extra or {}).items()
-            if isinstance(value, str) and len(name) <= 64 and len(value) <= 512
-        }
-        return dict(list(pairs.items())[:16])
+    def own(self) -> dict[str, str]:
+        """The caller's own pairs, within OpenAI's limits."""
+        return text_pairs(self.model_extra or {})
 
 
 class ResponseFormat(BaseModel):

@@ -243,7 +243,10 @@ def test_a_prices_life(olga: Client, acme: Tenant) -> None:
     assert re.search(r'name="input"[^>]*disabled', text_of(page(olga, f"usage/price/{price.id}/change/")))
     assert post(olga, f"usage/price/{price.id}/delete/", {"post": "yes"}).status_code == 302
     bad = post(olga, "usage/price/add/", {**PRICE, "output": "", "provider": "Open AI"})
-    assert "Enter" in text_of(bad) or "String should match" in text_of(bad)
+    assert "Give the slug of a provider" in text_of(bad)
+    assert "Give both input and output" in text_of(bad)
+    bad = post(olga, "usage/price/add/", {**PRICE, "provider": "nobody"})
+    assert "There is no provider &#x27;nobody&#x27;." in text_of(bad)
     with tenant_context(acme.id):
         assert not Price.objects.exists()
 

@@ -107,6 +107,15 @@ async def test_a_host_that_is_not_served_is_refused(owner: Actor, scripted: str,
     assert (status, headers["x-content-type-options"]) == (400, "nosniff")
 
 
+async def test_a_query_that_is_no_utf_8_is_refused(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    asked = communicator(KeyedRequests(unreachable), owner, "POST", CHAT)
+    asked.scope["query_string"] = b"a=\xff"
+    await asked.send_input({"type": "http.request", "body": body_of("helper")})
+    assert (await asked.receive_output(5))["status"] == 400
+    await asked.wait()
+    assert not await Run.objects.aexists()
+
+
 async def test_what_needs_django_goes_to_django(owner: Actor, scripted: str) -> None:
     passed: list[str] = []
 

@@ -1,10 +1,11 @@
 """Pooled connections: none that ended is used, and none keeps a tenant."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, connection, connections, transaction
 
 from core.tenant import tenant_context
 from tenants.models import Tenant
@@ -39,6 +40,27 @@ def test_a_connection_goes_back_without_its_tenant(acme: Tenant, pooled: None, w
     connection.close()
     left = returned.execute("SELECT current_setting('app.tenant_id', true)").fetchone()  # as the server has it
     assert left[0] in (None, "")
+
+
+def test_a_connection_that_is_closed_in_a_transaction_keeps_no_tenant(acme: Tenant, pooled: None) -> None:
+    """After a statement outside, whose tenant the connection has."""
+    with tenant_context(acme.id):
+        assert Tenant.objects.get() == acme
+        returned = connection.connection
+        with suppress(InterfaceError), transaction.atomic():
+            assert Tenant.objects.get() == acme
+            connection.close()
+    pool = connection.pool
+    assert pool
+    for held in [pool.getconn() for _ in range(pool.get_stats()["pool_available"])]:
+        if held is returned:
+            left = held.execute("SELECT current_setting('app.tenant_id', true)").fetchone()
+            assert left[0] in (None, "")
+            held.rollback()
+            pool.putconn(held)
+            return
+        pool.putconn(held)
+    raise AssertionError("The connection did not go back.")
 
 
 def test_connections_that_the_server_ended_are_replaced(acme: Tenant, pooled: None) -> None:

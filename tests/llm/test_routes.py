@@ -81,6 +81,12 @@ def test_create_stores_the_targets_in_their_order(owner: Actor, in_acme: Tenant)
     ]
 
 
+def test_a_route_holds_no_route(owner: Actor) -> None:
+    create(owner)
+    answer = owner.post("routes", {"slug": "other", "strategy": "fallback", "targets": [{"model": "route/best"}]})
+    assert "A route cannot hold a route" in answer.json()["error"]["message"]
+
+
 def test_every_fault_at_once(owner: Actor, in_acme: Tenant) -> None:
     body = {
         "slug": "Not Good",
@@ -119,7 +125,7 @@ def test_every_fault_at_once(owner: Actor, in_acme: Tenant) -> None:
         ({"targets": TARGETS * 11}, {"targets": "invalid"}),
         ({"targets": [{"model": "robot/other"}]}, {"targets.0.model": "unknown_model"}),
         ({"targets": [{"model": "main/a b"}]}, {"targets.0.model": "invalid"}),
-        ({"targets": [{"model": "route/best"}]}, {"targets.0.model": "unknown_provider"}),
+        ({"targets": [{"model": "route/best"}]}, {"targets.0.model": "invalid"}),
         ({"targets": [{"model": "robot/default", "colour": 1}]}, {"targets.0.colour": "unknown_field"}),
         ({"strategy": "weighted", "targets": [{"model": "robot/default", "weight": 0}]}, {"targets": "no_weight"}),
         ({"strategy": "ab_test"}, {"targets.0.variant": "required", "targets.1.variant": "required"}),

@@ -42,6 +42,11 @@ def calls(payer: Payer) -> None:
         settle(tenant_id=payer.tenant_id, calls=found)
 
 
+@pytest.fixture
+def openai(owner: Actor, in_acme: Any) -> None:
+    provider_create(actor=owner.principal, slug="openai", kind="openai", api_key="sk-1")
+
+
 def fault_paths(response: Any) -> list[str]:
     assert response.status_code == 400
     return [fault["path"] for fault in response.json()["error"]["details"]]
@@ -200,6 +205,23 @@ class TestBudgets:
         with tenant_context(owner.tenant.id):
             assert not Budget.objects.exists()
 
+    @pytest.mark.parametrize(
+        ("given", "path", "said"),
+        [
+            ({"subject": "ada"}, "subject", "A budget of the tenant has no subject"),
+            ({"scope": "user", "subject": "ada"}, "subject", "The subject must be the id of the user"),
+            ({"unit": "tokens", "amount": "1.5"}, "amount", "A number of tokens is whole."),
+            ({"notify_emails": ["x"]}, "notify_emails.0", "This is no e-mail address."),
+            ({"slug": "A b"}, "slug", "Use 1 to 63 of a-z"),
+        ],
+    )
+    def test_faults_are_told_in_words_and_with_their_field(
+        self, owner: Actor, given: dict[str, Any], path: str, said: str
+    ) -> None:
+        (fault,) = owner.post("budgets", {**BUDGET, **given}).json()["error"]["details"]
+        assert fault["path"] == path
+        assert fault["message"].startswith(said)
+
     def test_what_is_fixed_stays(self, owner: Actor) -> None:
         owner.post("budgets", BUDGET)
         answer = owner.patch("budgets/team", {"unit": "tokens"})
@@ -247,7 +269,7 @@ class TestBudgets:
 
 
 class TestPrices:
-    def test_its_life(self, owner: Actor) -> None:
+    def test_its_life(self, owner: Actor, openai: None) -> None:
         made = owner.post("prices", PRICE)
         assert made.status_code == 201
         price = made.json()
@@ -262,7 +284,7 @@ class TestPrices:
         assert told == ["price.create", "price.delete"]
 
     def test_who_may_do_what(self, owner: Actor, viewer: Actor, operator: Actor, stranger: Actor) -> None:
-        ref = owner.post("prices", PRICE).json()["id"]
+        ref = owner.post("prices", {**PRICE, "provider": ""}).json()["id"]
         assert viewer.get("prices").status_code == 403
         assert operator.get(f"prices/{ref}").status_code == 200
         assert operator.post("prices", PRICE).status_code == 403
@@ -275,14 +297,34 @@ class TestPrices:
         bad = {"provider": "Open AI", "model": "", "input": -1, "markup_percent": "much", "effective_from": "now"}
         wanted = ["effective_from", "input", "markup_percent", "model", "provider"]
         assert sorted(fault_paths(owner.post("prices", bad))) == wanted
-        assert owner.post("prices", {"model": "x", "input": 1}).status_code == 400
         early = {**PRICE, "effective_from": "0001-01-01T00:00:00+14:00"}
         assert fault_paths(owner.post("prices", early)) == ["effective_from"]
         with tenant_context(owner.tenant.id):
             assert not Price.objects.exists()
 
-    def test_a_quote_says_whose_price_counts(self, owner: Actor, in_acme: Any) -> None:
-        provider_create(actor=owner.principal, slug="openai", kind="openai", api_key="sk-1")
+    @pytest.mark.parametrize(
+        ("given", "path", "said"),
+        [
+            ({"model": "x", "input": 1}, "output", "Give both input and output"),
+            ({"model": "x", "cached": 1}, "cached", "A price of cached tokens needs"),
+            ({"model": "a*b"}, "model", "Give a model's name, the beginning of names followed by '*'"),
+            ({"model": "*", "provider": "Open AI"}, "provider", "Give the slug of a provider"),
+        ],
+    )
+    def test_faults_are_told_in_words_and_with_their_field(
+        self, owner: Actor, given: dict[str, Any], path: str, said: str
+    ) -> None:
+        (fault,) = owner.post("prices", given).json()["error"]["details"]
+        assert fault["path"] == path
+        assert fault["message"].startswith(said)
+
+    def test_a_provider_of_another_tenant_has_no_price(self, owner: Actor, stranger: Actor, openai: None) -> None:
+        answer = stranger.post("prices", PRICE)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_provider")
+        assert answer.json()["error"]["param"] == "provider"
+        assert stranger.get("prices").json()["data"] == []
+
+    def test_a_quote_says_whose_price_counts(self, owner: Actor, openai: None) -> None:
         provider_create(actor=owner.principal, slug="local", kind="scripted")
         asked = {"provider": "openai", "model": "gpt-4o"}
         listed = owner.get("prices/quote", **asked).json()

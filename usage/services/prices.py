@@ -14,6 +14,7 @@ from usage.models import Price
 from usage.prices import forget_prices
 from usage.selectors import price_get
 from usage.validation import PriceFields, as_json, checked
+from usage.vendors import vendor_of
 
 FIELDS = tuple(PriceFields.model_fields)
 
@@ -22,10 +23,13 @@ FIELDS = tuple(PriceFields.model_fields)
 def price_create(*, actor: Principal, **values: Any) -> Price:
     """`values` as `usage.validation.PriceFields`; in force at once unless `effective_from` says otherwise.
 
-    Raises InvalidRequest with every fault, Conflict for a second price of the same models from the same time on.
+    Raises InvalidRequest with every fault, or for a provider that the tenant does not have, and Conflict for a second
+    price of the same models from the same time on.
     """
     authorize(actor, "price.edit")
     fields = checked(PriceFields, values)
+    if fields["provider"]:
+        vendor_of(actor.tenant_id, fields["provider"])
     fields["effective_from"] = fields["effective_from"] or timezone.now()
     price = Price(tenant_id=actor.tenant_id, **fields)
     try:

@@ -22,6 +22,7 @@ from usage.budgets import Payer, forget_budgets
 from usage.prices import Tokens, quote
 from usage.records import CallRecord, call_id
 from usage.services.budgets import budget_create
+from llm.services.providers import provider_create
 from usage.services.prices import price_create
 from usage.services.spending import settle
 
@@ -64,6 +65,7 @@ with tenant_context(tenant.id):
     forget_budgets(tenant.id)
     settle(tenant_id=tenant.id, calls=calls)
     price_create(actor=system, model="*", markup_percent="15")
+    provider_create(actor=system, slug="vllm", kind="scripted")
     price_create(actor=system, provider="vllm", model="own-*", input="0.2", output="0.4")
     print(runs[0].id)
 """
