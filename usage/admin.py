@@ -26,14 +26,23 @@ from core.admin.parts import (
 )
 from tenants.admin_base import EventAdmin, ServiceAdmin, ServiceForm, actor_of, may
 from tenants.models import ApiKey, Membership
-from usage.admin_parts import amount, bar, dollars
+from usage.admin_parts import amount, bar, dollars, dollars_of
 from usage.models import Budget, Price, UsageRecord
 from usage.outlook import budget_outlook
 from usage.selectors import current_periods, with_current_periods
 from usage.services.budgets import FIXED, budget_create, budget_delete, budget_update
 from usage.services.prices import price_create, price_delete
+from usage.tables import plain
+from usage.totals import Sums
 
 CERTAINTY_LABELS = {"exact": "success", "estimated": "info", "unknown": "warning"}
+TOKENS = {
+    "Input": "input_tokens",
+    "of it cached": "cached_tokens",
+    "of it written to a cache": "cache_write_tokens",
+    "Output": "output_tokens",
+    "of it reasoning": "reasoning_tokens",
+}
 MOST_CALLS = 100  # of one run, on its page
 NAMES_SECONDS = 60
 
@@ -74,7 +83,7 @@ class UsageRecordAdmin(EventAdmin):
 
     @display(description="Outcome")
     def outcome(self, record: UsageRecord) -> str:
-        return record.error_code or ("from the cache" if record.cached else record.finish_reason) or "—"
+        return _outcome(record)
 
     @display(description="Tokens")
     def tokens(self, record: UsageRecord) -> str:
@@ -100,20 +109,48 @@ class UsageRecordAdmin(EventAdmin):
             "title": "Call",
             "record": record,
             "certainty_variant": CERTAINTY_LABELS[record.certainty],
+            "outcome": _outcome(record),
+            "took": f"{record.total_ms:,} ms",
+            "first_token": None if record.first_token_ms is None else f"{record.first_token_ms:,} ms",
+            "tokens": {name: f"{getattr(record, column):,}" for name, column in TOKENS.items()},
             "cost": dollars(record.cost),
             "charge": dollars(record.charge),
             "saved": dollars(record.saved),
+            "saved_by": "" if not record.cached else "sharing the answer" if _is_shared(record) else "the cache",
             "source": prices.pop("source", ""),
-            "markup": prices.pop("markup percent", "0"),
-            "prices": prices,
+            "markup": _percent(Decimal(prices.pop("markup percent", None) or 0)),
+            "prices": {name: dollars(Decimal(price)) for name, price in prices.items()},
             "may_see_run": may(request, "run.view"),
             "calls": _calls(legs),
         }
 
 
+def _is_shared(record: UsageRecord) -> bool:
+    return record.cached and record.reason.startswith(UsageRecord.JOINED)
+
+
+def _outcome(record: UsageRecord) -> str:
+    free = "shared answer" if _is_shared(record) else "from the cache"
+    return record.error_code or (free if record.cached else record.finish_reason) or "—"
+
+
+def _percent(value: Decimal) -> str:
+    return f"{value.normalize():f} %" if value else ""
+
+
 def _calls(records: QuerySet[UsageRecord]) -> list[dict[str, Any]]:
     found = records.order_by("created_at", "fence", "number", "attempt")[:MOST_CALLS]
-    return [{"record": record, "cost": dollars(record.cost), "saved": dollars(record.saved)} for record in found]
+    return [
+        {
+            "record": record,
+            "outcome": _outcome(record),
+            "tokens": f"{record.input_tokens:,} in, {record.output_tokens:,} out",
+            "took": f"{record.total_ms:,} ms",
+            "cost": dollars(record.cost),
+            "saved": dollars(record.saved),
+        }
+        for record in found
+    ]
 
 
 def run_calls(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
@@ -122,7 +159,9 @@ def run_calls(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
         return {}
     rows = UsageRecord.objects.filter(tenant_id=actor_of(request).tenant_id, run_id=run_id)
     calls = _calls(rows)
-    return {"calls": calls, "calls_cost": dollars(sum((call["record"].cost or 0 for call in calls), Decimal(0)))}
+    costs = [call["record"].cost for call in calls]
+    sums = Sums(cost=sum((cost for cost in costs if cost is not None), Decimal(0)), unknown=costs.count(None))
+    return {"calls": calls, "calls_cost": dollars_of(sums, sums.cost)}
 
 
 class BudgetForm(ServiceForm):
@@ -318,7 +357,8 @@ class PriceForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance:
-            self.initial = {name: getattr(self.instance, name) for name in self.fields}
+            found = {name: getattr(self.instance, name) for name in self.fields}
+            self.initial = {name: plain(it) if isinstance(it, Decimal) else it for name, it in found.items()}
 
     def save(self) -> Price:
         return price_create(actor=self.actor, **self.cleaned_data)
@@ -352,7 +392,7 @@ class PriceAdmin(ServiceAdmin):
 
     @display(description="Mark-up")
     def markup(self, price: Price) -> str:
-        return f"{price.markup_percent.normalize():f} %" if price.markup_percent else "—"
+        return _percent(price.markup_percent) or "—"
 
     @display(description="Status", label={"now": "success", "later": "info"})
     def state(self, price: Price) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def spent(payer: Payer) -> None:
 def test_amounts_as_people_write_them() -> None:
     shown = [dollars(Decimal(value)) for value in ("0", "1234.567", "0.012500000000", "0.5", "0.00000123456")]
     assert shown == ["$0.00", "$1,234.57", "$0.0125", "$0.50", "$0.000001235"]
-    assert dollars(None) == "unknown"
+    assert dollars(None) == "not known"
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -110,6 +110,64 @@ def test_the_report_as_csv(oscar: Client, vera: Client, spent: None) -> None:
     assert [row[1] for row in table[1:]] == ["gpt-4o", "new-model"]
     assert page(oscar, "usage-report/", csv="day").headers["Content-Type"].startswith("text/csv")
     assert page(vera, "usage-report/", csv="model").status_code == 403
+    name = f"usage-by-provider-model-{datetime.now(UTC):%Y-%m}-01.csv"
+    assert name in answer.headers["Content-Disposition"]
+
+
+def test_what_is_not_known_is_no_zero(oscar: Client, payer: Payer) -> None:
+    unknown = call(payer, 1, quote=Quote(None, "unknown"), model="new-model")
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=[unknown])
+    content = text_of(page(oscar, "usage-report/"))
+    assert content.count('data-label="Charge">not known<') >= 3
+    assert 'card-figure">not known<' in content
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=[call(payer, 2)])
+    cache.clear()
+    assert 'data-label="Charge">$0.0125 + 1 unknown<' in text_of(page(oscar, "usage-report/"))
+
+
+def test_the_report_of_own_dates(oscar: Client, spent: None) -> None:
+    today = datetime.now(UTC).date()
+    before = today.replace(day=1) - timedelta(days=3)
+    content = text_of(page(oscar, "usage-report/", **{"from": f"{before}", "to": f"{before}"}))
+    assert "old-model" in content
+    assert "new-model" not in content
+    assert f"?from={before}&amp;to={before}&amp;csv=model" in content
+    both = text_of(page(oscar, "usage-report/", **{"from": f"{before}"}))
+    assert "old-model" in both
+    assert "new-model" in both
+    backwards = {"from": f"{today}", "to": f"{before}"}
+    for bad in ({"from": "soon"}, backwards, {"from": "1990-01-01"}, {"to": "9999-12-31"}):
+        content = text_of(page(oscar, "usage-report/", **bad))
+        assert "Give two dates" in content
+        assert "new-model" in content  # of this month
+
+
+def test_the_report_by_provider_route_and_end_user(oscar: Client, spent: None, payer: Payer) -> None:
+    content = text_of(page(oscar, "usage-report/"))
+    for words in ("By provider", "By route", "cheap", "no route", "By end user", "ada"):
+        assert words in content, words
+    old = text_of(page(oscar, "usage-report/", span="last"))
+    assert "By route" not in old  # nobody went by one
+    assert "By provider" in old
+
+
+def test_a_shared_answer_is_none_from_the_cache(oscar: Client, payer: Payer) -> None:
+    told = {"reason": "joined: an identical call was under way"}
+    calls = [call(payer, 1), call(payer, 2, cached=True, told=told)]
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=calls)
+    content = text_of(page(oscar, "usage-report/"))
+    assert '<p class="card-note">0 answers</p>' in content
+    assert '<p class="card-figure">$0.00</p><p class="card-note">by the cache</p>' in content
+    listed = text_of(page(oscar, "usage/usagerecord/"))
+    assert "shared answer" in listed
+    assert "from the cache" not in listed
+    with tenant_context(payer.tenant_id):
+        record = UsageRecord.objects.get(cached=True)
+    detail = text_of(page(oscar, f"usage/usagerecord/{record.id}/change/"))
+    assert "Saved by sharing the answer" in detail
 
 
 def test_a_report_is_added_up_once_a_minute(oscar: Client, spent: None) -> None:
@@ -140,7 +198,8 @@ def test_a_run_shows_its_calls(oscar: Client, vera: Client, spent: None, payer: 
         Run.objects.create(id=payer.run_id, tenant_id=payer.tenant_id, model="m", status="succeeded", **who)
     path = f"runs/run/{payer.run_id}/change/"
     content = text_of(page(oscar, path))
-    for words in ("Model calls", "route cheap: lowest cost of 2", "$0.0125 saved", "4 calls, $0.025 in all"):
+    in_all = "4 calls, $0.025 + 1 unknown in all"
+    for words in ("Model calls", "route cheap: lowest cost of 2", "$0.0125 saved", in_all, "1,000 in, "):
         assert words in content, words
     assert "Model calls" not in text_of(page(vera, path))
 
@@ -149,7 +208,7 @@ def test_the_overview_shows_the_cost(oscar: Client, vera: Client, spent: None, p
     with tenant_context(payer.tenant_id):
         who = {"actor_kind": "api_key", "actor_label": "x", "source": "api"}
         Run.objects.create(tenant_id=payer.tenant_id, model="m", status="succeeded", **who)
-    assert ">$0.012<" in text_of(page(oscar, "live/"))
+    assert ">$0.012</a> <small>+ 1 unknown<" in text_of(page(oscar, "live/"))
     assert "$0.01" not in text_of(page(vera, "live/"))
     assert ">$0.012<" in text_of(page(oscar, ""))
 
@@ -252,7 +311,7 @@ def test_a_prices_life(olga: Client, acme: Tenant) -> None:
 def test_the_charge_back_of_all_tenants(acme: Tenant, globex: Tenant, spent: None) -> None:
     staff = browser_of(User.objects.create_superuser("root"))
     content = text_of(staff.get("/platform/charge-back/"))
-    for words in ("Acme", "Globex", "$0.0125", "1 without a price"):
+    for words in ("Acme", "Globex", "$0.0125 + 1 unknown"):
         assert words in content, words
     answer = staff.get("/platform/charge-back/", {"format": "csv", "month": f"{datetime.now(UTC):%Y-%m}"})
     table = list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))
