@@ -1,15 +1,21 @@
 """Words and bars for money, on the pages."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from usage.models import Budget, BudgetPeriod
-from usage.totals import Sums
 
 NOT_KNOWN = "not known"
+
+
+class Unpriced(Protocol):
+    """Sums of calls, of which so many have no known price."""
+
+    @property
+    def unknown(self) -> int: ...
 
 
 def dollars(value: Decimal | float | None, digits: int = 4) -> str:
@@ -23,7 +29,12 @@ def dollars(value: Decimal | float | None, digits: int = 4) -> str:
     return f"${cents}.{more.ljust(2, '0')}"
 
 
-def dollars_of(sums: Sums, value: Decimal, digits: int = 4) -> str:
+def dollars_known(sums: Unpriced, value: Decimal, digits: int = 4) -> str:
+    """As `dollars_of`, without the number of those that are not known."""
+    return dollars(value, digits) if value or not sums.unknown else NOT_KNOWN
+
+
+def dollars_of(sums: Unpriced, value: Decimal, digits: int = 4) -> str:
     """A sum of calls' money, and of how many the price is not known."""
     if not sums.unknown:
         return dollars(value, digits)

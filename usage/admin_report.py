@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,7 +15,7 @@ from django.template.response import TemplateResponse
 
 from core.csv_response import CsvResponse
 from tenants.admin_base import actor_of, may
-from usage.admin_parts import chart_options, dollars, dollars_of
+from usage.admin_parts import chart_options, dollars, dollars_known, dollars_of
 from usage.daily import midnight
 from usage.invoices import month_of
 from usage.reports import MOST_CSV_ROWS, MOST_DAYS, Report, ReportParameters
@@ -100,7 +99,8 @@ def _figures(tenant_id: UUID, time: Time) -> dict[str, Any]:
     if not total.calls:
         return {"total": None}
     groups = [group for by in GROUPS if (group := _group(tenant_id, time, by, total))]
-    return {"total": _words(total, digits=2), "groups": groups, **_chart(by_day)}
+    shown = {**_words(total, digits=2), "known_cost": dollars_known(total, total.cost, digits=2)}
+    return {"total": shown, "groups": groups, **_chart(by_day)}
 
 
 def _chart(report: Report) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def _group(tenant_id: UUID, time: Time, by: str, total: Sums) -> dict[str, Any] 
     if by in ONLY_WITH_DATA and not any(any(row.dims.values()) for row in found):
         return None
     rows = sorted(found, key=lambda row: (row.sums.charge, row.sums.calls), reverse=True)
-    shown = [(_label(row, by), _words(row.sums), _share(row.sums.charge, total.charge)) for row in rows[:SHOWN]]
+    shown = [(_label(row, by), _words(row.sums), _share(row.sums, total)) for row in rows[:SHOWN]]
     rest = rows[SHOWN:]
     if rest:
         sums = summed(rest)
-        shown.append((f"{len(rest)} others", _words(sums), _share(sums.charge, total.charge)))
+        shown.append((f"{len(rest)} others", _words(sums), _share(sums, total)))
     return {"title": GROUPS[by][0], "by": by, "rows": shown}
 
 
@@ -159,5 +159,8 @@ def _words(sums: Sums, digits: int = 4) -> dict[str, Any]:
     }
 
 
-def _share(part: Decimal, whole: Decimal) -> float:
-    return float(100 * part / whole) if whole else 0.0
+def _share(part: Sums, whole: Sums) -> float | None:
+    """In percent of what is charged; None where nothing is known of it."""
+    if not whole.charge or (part.unknown and not part.charge):
+        return None
+    return float(100 * part.charge / whole.charge)
