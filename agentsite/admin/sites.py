@@ -26,9 +26,13 @@ from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
 from toolsets.models import Toolset
-from usage.admin import BudgetAdmin, PriceAdmin, UsageRecordAdmin
+from usage.admin import PriceAdmin, UsageRecordAdmin
+from usage.admin_budgets import BudgetAdmin
 from usage.admin_report import report_page
+from usage.admin_subjects import SUBJECTS, Subjects
 from usage.models import Budget, Price, UsageRecord
+
+SUBJECTS[Budget.Scope.AGENT] = Subjects("agent", ("slug",), Agent.objects.all)
 
 
 class OperatorSite(UnfoldAdminSite):

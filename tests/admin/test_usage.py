@@ -18,6 +18,7 @@ from core.tenant import tenant_context
 from runs.models import Run
 from tenants.models import Tenant, User
 from tests.admin.conftest import browser_of, make_member, page, post, text_of
+from tests.conftest import Actor
 from tests.usage.conftest import call
 from usage.admin_parts import dollars
 from usage.budgets import Payer
@@ -254,10 +255,48 @@ def test_faults_are_shown_at_their_fields(olga: Client, acme: Tenant) -> None:
         assert not Budget.objects.exists()
 
 
-def test_ids_of_subjects_are_offered(olga: Client, spent: None, payer: Payer) -> None:
+def test_a_budget_is_of_whom_people_name(olga: Client, owner: Actor, acme: Tenant) -> None:
+    owner.post("providers", {"slug": "robot", "kind": "scripted"})
+    body = {"slug": "helper", "name": "Helper", "template": "simple", "model": "robot/default"}
+    helper = owner.post("agents", body).json()
+    shop = owner.post("api-keys", {"name": "web shop", "role": "viewer"}).json()
+    ada = make_member(acme, "ada", "viewer")
+    User.objects.filter(id=ada.id).update(email="ada@example.com")
     content = text_of(page(olga, "usage/budget/add/"))
-    assert f'<option value="{payer.agent_id}">agent helper</option>' in content
-    assert "member olga" in content
+    for name, noun in (("helper", "agent"), ("web shop", "API key"), ("ada", "member")):
+        assert f'<option value="{name}">{noun}</option>' in content
+    named = [("agent", "helper", helper["id"]), ("user", "ada", ada.id), ("user", "Ada@example.com", ada.id)]
+    named += [("api_key", "web shop", shop["id"]), ("api_key", f"ask_{shop['prefix']}", shop["id"])]
+    for number, (scope, subject, id) in enumerate(named):
+        given = {**BUDGET, "slug": f"b-{number}", "scope": scope, "subject": subject}
+        assert post(olga, "usage/budget/add/", given).status_code == 302
+        with tenant_context(acme.id):
+            budget = Budget.objects.get(slug=f"b-{number}")
+        assert budget.subject == str(id)
+    assert 'value="API key web shop"' in text_of(page(olga, f"usage/budget/{budget.id}/change/"))
+    owner.post("api-keys", {"name": "web shop", "role": "viewer"})
+    for scope, subject, words in (
+        ("api_key", "web shop", "More than one API key is called &#x27;web shop&#x27;: give the id."),
+        ("user", "stan", "There is no member &#x27;stan&#x27;."),
+        ("run", "soon", "Give the id of the run"),
+        ("tenant", "acme", "leave this empty"),
+    ):
+        answer = text_of(post(olga, "usage/budget/add/", {**BUDGET, "scope": scope, "subject": subject}))
+        at_field = answer[answer.index('name="subject"') : answer.index('name="period"')]
+        assert words in at_field, words
+
+
+def test_a_budget_tells_what_is_left_and_who_was_told(olga: Client, acme: Tenant, spent: None) -> None:
+    post(olga, "usage/budget/add/", BUDGET)
+    path = f"usage/budget/{budget_of(acme).id}/change/"
+    content = text_of(page(olga, path))
+    assert "$2.49 left" in content
+    assert "no notice sent yet" in content
+    with tenant_context(acme.id):
+        BudgetPeriod.objects.update(spent=Decimal(2), notified_at=80)
+    content = text_of(page(olga, path))
+    assert "$0.50 left" in content
+    assert "told at 50 %" in content
 
 
 def test_an_operator_changes_nothing(oscar: Client, olga: Client, acme: Tenant) -> None:
