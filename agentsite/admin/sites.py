@@ -13,9 +13,10 @@ from agentsite.admin.overview import live
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
+from llm.admin.health import EndpointHealthAdmin
 from llm.admin.keys import ProviderKeyAdmin
 from llm.admin.models import ProviderModelAdmin
-from llm.admin.providers import EndpointHealthAdmin, ProviderAdmin
+from llm.admin.providers import ProviderAdmin
 from llm.admin.routes import RouteAdmin
 from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Route
 from runs.admin import RunAdmin
