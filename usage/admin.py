@@ -108,7 +108,7 @@ class UsageRecordAdmin(EventAdmin):
             "saved_by": "" if not record.cached else "sharing the answer" if _is_shared(record) else "the cache",
             "source": prices.pop("source", ""),
             "markup": _percent(Decimal(prices.pop("markup percent", None) or 0)),
-            "prices": {name: dollars(Decimal(price)) for name, price in prices.items()},
+            "prices": {name: f"${plain(Decimal(price))}" for name, price in prices.items()},
             "may_see_run": may(request, "run.view"),
             "calls": _calls(legs),
         }
@@ -219,7 +219,7 @@ class PriceAdmin(ServiceAdmin):
     def unit_prices(self, price: Price) -> str:
         if price.input is None or price.output is None:
             return "list price"
-        return f"{dollars(price.input)} / {dollars(price.output)}"
+        return f"${plain(price.input)} / ${plain(price.output)}"
 
     @display(description="Mark-up")
     def markup(self, price: Price) -> str:

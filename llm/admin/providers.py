@@ -185,7 +185,7 @@ class ProviderAdmin(SchemaServiceAdmin):
             result = async_to_sync(provider_test)(actor=actor_of(request), ref=object_id)
             if not result.healthy:
                 raise ProviderFailed(result.message)
-            return f"{result.message} ({result.latency_ms} ms)"
+            return f"{result.message} ({result.latency_ms:,} ms)"
 
         return run_dialog(request, self.url("change", object_id), work)
 
