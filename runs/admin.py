@@ -89,7 +89,7 @@ class RunAdmin(EventAdmin):
 
     @display(description="First token")
     def first_token(self, run: Run) -> str:
-        return "—" if run.first_token_ms is None else f"{run.first_token_ms} ms"
+        return "—" if run.first_token_ms is None else f"{run.first_token_ms:,} ms"
 
     @display(description="Tokens")
     def tokens(self, run: Run) -> str:

@@ -155,7 +155,9 @@ def _sections(form: SchemaForm, admin: Any) -> Any:
 
 
 def _row(form: SchemaForm, admin: Any) -> dict[str, Any]:
-    return {"prefix": form.prefix, "sections": list(_sections(form, admin))}
+    """The page numbers the rows by their place, so that the title is its own and not the fieldset's."""
+    title, form.title = form.title, ""
+    return {"prefix": form.prefix, "title": title, "sections": list(_sections(form, admin))}
 
 
 def select(choices: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calls and what they cost, budgets and prices."""
+"""Calls and what they cost, and prices."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -6,36 +6,34 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.core.cache import cache
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from core.admin.lists import SinceFilter
 from core.admin.parts import (
     MultipleChoicesDropdownFilter,
     TextFilter,
     UnfoldAdminDecimalFieldWidget,
-    UnfoldAdminSelectWidget,
     UnfoldAdminSplitDateTimeWidget,
-    UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
-    UnfoldBooleanSwitchWidget,
     display,
 )
 from tenants.admin_base import EventAdmin, ServiceAdmin, ServiceForm, actor_of, may
-from tenants.models import ApiKey, Membership
-from usage.admin_parts import amount, bar, dollars
-from usage.models import Budget, Price, UsageRecord
-from usage.outlook import budget_outlook
-from usage.selectors import current_periods, with_current_periods
-from usage.services.budgets import FIXED, budget_create, budget_delete, budget_update
+from usage.admin_parts import dollars, dollars_of
+from usage.models import Price, UsageRecord
 from usage.services.prices import price_create, price_delete
+from usage.tables import plain
+from usage.totals import Sums
 
 CERTAINTY_LABELS = {"exact": "success", "estimated": "info", "unknown": "warning"}
+TOKENS = {
+    "Input": "input_tokens",
+    "of it cached": "cached_tokens",
+    "of it written to a cache": "cache_write_tokens",
+    "Output": "output_tokens",
+    "of it reasoning": "reasoning_tokens",
+}
 MOST_CALLS = 100  # of one run, on its page
-NAMES_SECONDS = 60
 
 
 class ModelFilter(TextFilter):
@@ -74,7 +72,7 @@ class UsageRecordAdmin(EventAdmin):
 
     @display(description="Outcome")
     def outcome(self, record: UsageRecord) -> str:
-        return record.error_code or ("from the cache" if record.cached else record.finish_reason) or "—"
+        return _outcome(record)
 
     @display(description="Tokens")
     def tokens(self, record: UsageRecord) -> str:
@@ -100,20 +98,48 @@ class UsageRecordAdmin(EventAdmin):
             "title": "Call",
             "record": record,
             "certainty_variant": CERTAINTY_LABELS[record.certainty],
+            "outcome": _outcome(record),
+            "took": f"{record.total_ms:,} ms",
+            "first_token": None if record.first_token_ms is None else f"{record.first_token_ms:,} ms",
+            "tokens": {name: f"{getattr(record, column):,}" for name, column in TOKENS.items()},
             "cost": dollars(record.cost),
             "charge": dollars(record.charge),
             "saved": dollars(record.saved),
+            "saved_by": "" if not record.cached else "sharing the answer" if _is_shared(record) else "the cache",
             "source": prices.pop("source", ""),
-            "markup": prices.pop("markup percent", "0"),
-            "prices": prices,
+            "markup": _percent(Decimal(prices.pop("markup percent", None) or 0)),
+            "prices": {name: f"${plain(Decimal(price))}" for name, price in prices.items()},
             "may_see_run": may(request, "run.view"),
             "calls": _calls(legs),
         }
 
 
+def _is_shared(record: UsageRecord) -> bool:
+    return record.cached and record.reason.startswith(UsageRecord.JOINED)
+
+
+def _outcome(record: UsageRecord) -> str:
+    free = "shared answer" if _is_shared(record) else "from the cache"
+    return record.error_code or (free if record.cached else record.finish_reason) or "—"
+
+
+def _percent(value: Decimal) -> str:
+    return f"{value.normalize():f} %" if value else ""
+
+
 def _calls(records: QuerySet[UsageRecord]) -> list[dict[str, Any]]:
     found = records.order_by("created_at", "fence", "number", "attempt")[:MOST_CALLS]
-    return [{"record": record, "cost": dollars(record.cost), "saved": dollars(record.saved)} for record in found]
+    return [
+        {
+            "record": record,
+            "outcome": _outcome(record),
+            "tokens": f"{record.input_tokens:,} in, {record.output_tokens:,} out",
+            "took": f"{record.total_ms:,} ms",
+            "cost": dollars(record.cost),
+            "saved": dollars(record.saved),
+        }
+        for record in found
+    ]
 
 
 def run_calls(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
@@ -122,165 +148,9 @@ def run_calls(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
         return {}
     rows = UsageRecord.objects.filter(tenant_id=actor_of(request).tenant_id, run_id=run_id)
     calls = _calls(rows)
-    return {"calls": calls, "calls_cost": dollars(sum((call["record"].cost or 0 for call in calls), Decimal(0)))}
-
-
-class BudgetForm(ServiceForm):
-    fieldsets = [
-        (None, ["slug", "scope", "subject", "period", "unit", "amount", "hard", "is_active"]),
-        ("Notices", ["notify_at", "notify_emails"]),
-    ]
-
-    slug = forms.SlugField(max_length=63, widget=UnfoldAdminTextInputWidget())
-    scope = forms.ChoiceField(
-        choices=Budget.Scope.choices, widget=UnfoldAdminSelectWidget(), help_text="Whose spending counts."
-    )
-    subject = forms.CharField(
-        required=False,
-        max_length=200,
-        label="Of which one",
-        widget=UnfoldAdminTextInputWidget(attrs={"list": "budget-subjects", "autocomplete": "off"}),
-        help_text="The id of a member, key, agent, session or run, or an end user's name. Empty: each one for itself.",
-    )
-    period = forms.ChoiceField(
-        choices=Budget.Period.choices,
-        initial=Budget.Period.MONTH,
-        widget=UnfoldAdminSelectWidget(),
-        help_text="UTC.",
-    )
-    unit = forms.ChoiceField(choices=Budget.Unit.choices, widget=UnfoldAdminSelectWidget())
-    amount = forms.DecimalField(
-        max_digits=24, decimal_places=6, widget=UnfoldAdminDecimalFieldWidget(), help_text="For each period."
-    )
-    hard = forms.BooleanField(
-        required=False,
-        initial=True,
-        widget=UnfoldBooleanSwitchWidget(),
-        help_text="Calls that would pass the amount are refused. Off: they are counted only.",
-    )
-    is_active = forms.BooleanField(required=False, initial=True, label="Active", widget=UnfoldBooleanSwitchWidget())
-    notify_at = forms.CharField(
-        required=False,
-        max_length=100,
-        label="Tell at",
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="Shares in percent, such as 50, 80, 100.",
-    )
-    notify_emails = forms.CharField(
-        required=False,
-        max_length=6000,
-        label="Tell whom",
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="An e-mail address on each line.",
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if budget := self.instance:
-            self.initial = {name: getattr(budget, name) for name in self.fields}
-            self.initial["amount"] = f"{budget.amount.normalize():f}"
-            self.initial["notify_at"] = ", ".join(map(str, budget.notify_at))
-            self.initial["notify_emails"] = "\n".join(budget.notify_emails)
-            for name in FIXED:
-                self.fields[name].disabled = True
-
-    def clean_notify_at(self) -> list[int]:
-        words = self.cleaned_data["notify_at"].replace("%", " ").replace(",", " ").split()
-        if not all(word.isascii() and word.isdecimal() and len(word) < 5 for word in words):
-            raise forms.ValidationError("Give whole numbers.")
-        return [int(word) for word in words]
-
-    def clean_notify_emails(self) -> list[str]:
-        return str(self.cleaned_data["notify_emails"]).replace(",", " ").split()
-
-    def save(self) -> Budget:
-        found = self.cleaned_data
-        if self.instance is None:
-            return budget_create(actor=self.actor, **found)
-        changes = {name: value for name, value in found.items() if name not in FIXED}
-        return budget_update(actor=self.actor, ref=str(self.instance.id), changes=changes)
-
-
-class BudgetAdmin(ServiceAdmin):
-    perm = "budget"
-    heading, noun = "Budgets", "budget"
-    empty_hint = "Nothing bounds what is spent. A budget refuses calls that would pass it, or tells people by e-mail."
-    service_form = BudgetForm
-    change_form_outer_after_template = "operators/budget.html"
-    list_display = ("slug", "whose", "spent", "rule", "state")
-    search_fields = ("slug__startswith",)
-    search_help_text = "The beginning of a slug"
-    sortable_by = ()
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return with_current_periods(super().get_queryset(request), tenant_id=actor_of(request).tenant_id)
-
-    @display(description="Of", header=True)
-    def whose(self, budget: Budget) -> list[str]:
-        each = "" if budget.scope == Budget.Scope.TENANT else _named(budget, budget.subject) or "each one for itself"
-        return [budget.get_scope_display(), each]
-
-    @display(description="Spent in this period")
-    def spent(self, budget: Budget) -> SafeString | str:
-        periods = current_periods(budget)
-        if not periods:
-            return "nothing yet"
-        most = periods[0]
-        if budget.sole_subject:
-            return bar(budget, most)
-        return format_html('<span class="meter">{}<span>by the one who spent most</span></span>', bar(budget, most))
-
-    @display(description="Amount")
-    def rule(self, budget: Budget) -> str:
-        each = "in all" if budget.period == Budget.Period.TOTAL else f"a {budget.period}"
-        return f"{amount(budget.amount, budget.unit)} {each}, {'refuses' if budget.hard else 'tells'}"
-
-    @display(description="Status", label={"on": "success", "off": "default"})
-    def state(self, budget: Budget) -> tuple[str, str]:
-        return ("on", "Active") if budget.is_active else ("off", "Off")
-
-    def form_context(self, request: HttpRequest, form: ServiceForm, obj: Budget | None) -> dict[str, Any]:
-        if obj is None:
-            return {"subjects": _subjects(actor_of(request).tenant_id)}
-        shown = {"unit": obj.unit, "each": not obj.sole_subject}
-        periods = obj.periods.filter(tenant_id=obj.tenant_id)[:12]
-        rows, current = (
-            [{"period": period, "bar": bar(obj, period), "name": _named(obj, period.subject)} for period in found]
-            for found in (periods, current_periods(obj))
-        )
-        return {"budget": obj, "current": current, "periods": rows, **shown, **_outlook(request, obj)}
-
-    def delete_through(self, request: HttpRequest, obj: Budget) -> None:
-        budget_delete(actor=actor_of(request), ref=str(obj.id))
-
-
-def _subjects(tenant_id: UUID) -> list[tuple[str, str]]:
-    """Ids that a budget may be of, with what people call them: keys, members, and agents that were called lately."""
-    keys = ApiKey.objects.filter(tenant_id=tenant_id, revoked_at=None).order_by("-created_at")[:50]
-    members = Membership.objects.filter(tenant_id=tenant_id).select_related("user")[:50]
-    lately = (
-        UsageRecord.objects.filter(tenant_id=tenant_id).exclude(agent_id=None)[:500].values_list("agent_id", "agent")
-    )
-    return [
-        *((str(key.id), f"API key {key.name}") for key in keys),
-        *((str(member.user_id), f"member {member.user.username}") for member in members),
-        *((str(id), f"agent {slug}") for id, slug in dict(lately.values_list("agent_id", "agent")[:500]).items()),
-    ]
-
-
-def _named(budget: Budget, subject: str) -> str:
-    """What people call the subject, as of this minute."""
-    names = cache.get_or_set("budget:subjects", lambda: dict(_subjects(budget.tenant_id)), NAMES_SECONDS) or {}
-    return str(names.get(subject, subject))
-
-
-def _outlook(request: HttpRequest, budget: Budget) -> dict[str, Any]:
-    if not budget.sole_subject:
-        return {}
-    outlook = budget_outlook(actor=actor_of(request), budget=budget)
-    found = outlook.forecast
-    words = {name: amount(getattr(found, name), budget.unit) for name in ("value", "low", "high")} if found else None
-    return {"outlook": outlook, "forecast": words, "month_spent": amount(outlook.spent, budget.unit)}
+    costs = [call["record"].cost for call in calls]
+    sums = Sums(cost=sum((cost for cost in costs if cost is not None), Decimal(0)), unknown=costs.count(None))
+    return {"calls": calls, "calls_cost": dollars_of(sums, sums.cost)}
 
 
 class PriceForm(ServiceForm):
@@ -318,7 +188,8 @@ class PriceForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance:
-            self.initial = {name: getattr(self.instance, name) for name in self.fields}
+            found = {name: getattr(self.instance, name) for name in self.fields}
+            self.initial = {name: plain(it) if isinstance(it, Decimal) else it for name, it in found.items()}
 
     def save(self) -> Price:
         return price_create(actor=self.actor, **self.cleaned_data)
@@ -348,11 +219,11 @@ class PriceAdmin(ServiceAdmin):
     def unit_prices(self, price: Price) -> str:
         if price.input is None or price.output is None:
             return "list price"
-        return f"{dollars(price.input)} / {dollars(price.output)}"
+        return f"${plain(price.input)} / ${plain(price.output)}"
 
     @display(description="Mark-up")
     def markup(self, price: Price) -> str:
-        return f"{price.markup_percent.normalize():f} %" if price.markup_percent else "—"
+        return _percent(price.markup_percent) or "—"
 
     @display(description="Status", label={"now": "success", "later": "info"})
     def state(self, price: Price) -> tuple[str, str]:

@@ -1,23 +1,44 @@
 """Words and bars for money, on the pages."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from usage.models import Budget, BudgetPeriod
 
+NOT_KNOWN = "not known"
+
+
+class Unpriced(Protocol):
+    """Sums of calls, of which so many have no known price."""
+
+    @property
+    def unknown(self) -> int: ...
+
 
 def dollars(value: Decimal | float | None, digits: int = 4) -> str:
     """Whole cents from a dollar on, so many digits below one."""
     if value is None:
-        return "unknown"
+        return NOT_KNOWN
     amount = Decimal(value)
     if amount == 0 or abs(amount) >= 1:
         return f"${amount:,.2f}"
     cents, _, more = f"{Decimal(f'{amount:.{digits}g}').normalize():f}".partition(".")
     return f"${cents}.{more.ljust(2, '0')}"
+
+
+def dollars_known(sums: Unpriced, value: Decimal, digits: int = 4) -> str:
+    """As `dollars_of`, without the number of those that are not known."""
+    return dollars(value, digits) if value or not sums.unknown else NOT_KNOWN
+
+
+def dollars_of(sums: Unpriced, value: Decimal, digits: int = 4) -> str:
+    """A sum of calls' money, and of how many the price is not known."""
+    if not sums.unknown:
+        return dollars(value, digits)
+    return f"{dollars(value, digits)} + {sums.unknown:,} unknown" if value else NOT_KNOWN
 
 
 def amount(value: Decimal | float, unit: str) -> str:

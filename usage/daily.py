@@ -7,15 +7,18 @@ from uuid import UUID
 
 from django.db import connection, connections, transaction
 
+from usage.models import UsageRecord
+
 KEPT_DAYS = 40  # back from today, that `roll_up` looks after; a record comes minutes after its call, at most a day
 KEPT = (
     "agent, agent_id, agent_version, actor_kind, actor_id, provider, model, key_id, route, variant, certainty, "
     "error_code, cached"
 )
+_FROM_CACHE = f"cached AND NOT starts_with(reason, '{UsageRecord.JOINED}')"
 RECORD_SUMS = {
     "calls": "count(*)",
     "failed": "count(*) FILTER (WHERE error_code NOT IN ('', 'cancelled'))",
-    "hits": "count(*) FILTER (WHERE cached)",
+    "hits": f"count(*) FILTER (WHERE {_FROM_CACHE})",
     "unknown": "count(*) - count(cost)",
     "input_tokens": "sum(input_tokens)",
     "output_tokens": "sum(output_tokens)",
@@ -23,7 +26,7 @@ RECORD_SUMS = {
     "reasoning_tokens": "sum(reasoning_tokens)",
     "cost": "coalesce(sum(cost), 0)",
     "charge": "coalesce(sum(charge), 0)",
-    "saved": "coalesce(sum(saved) FILTER (WHERE cached), 0)",
+    "saved": f"coalesce(sum(saved) FILTER (WHERE {_FROM_CACHE}), 0)",
     "first_token_ms": "coalesce(string_agg(int4send(first_token_ms), '') FILTER (WHERE NOT cached), '')",
     "total_ms": "coalesce(string_agg(int4send(total_ms), '') FILTER (WHERE NOT cached), '')",
 }
@@ -34,9 +37,8 @@ SUMS_OF_SUMS = {
 DAY_SUMS = {
     **SUMS_OF_SUMS,
     "failed": "coalesce(sum(calls) FILTER (WHERE error_code NOT IN ('', 'cancelled')), 0)",
-    "hits": "coalesce(sum(calls) FILTER (WHERE cached), 0)",
 }
-_STORED = [name for name in RECORD_SUMS if name not in ("failed", "hits")]
+_STORED = [name for name in RECORD_SUMS if name != "failed"]
 _COUNT_RECORDS = """
     SELECT (created_at AT TIME ZONE 'UTC')::date, count(*) FROM usage_record
     WHERE tenant_id = %s AND created_at >= %s AND created_at < %s GROUP BY 1

@@ -26,6 +26,8 @@ class UsageRecord(TenantModel):
     and `saved` is what it would have cost. `fence` and `number` say which call of which attempt of the run it was.
     """
 
+    JOINED = "joined"  # so begins the reason of who shared the answer to an identical call under way
+
     class Certainty(models.TextChoices):
         EXACT = "exact", "Exact"  # the provider counted
         ESTIMATED = "estimated", "Estimated"  # we counted
@@ -103,6 +105,7 @@ class UsageDay(TenantModel):
     error_code = models.CharField(max_length=64, blank=True)
     cached = models.BooleanField()
     calls = models.BigIntegerField()
+    hits = models.BigIntegerField(db_default=0)
     unknown = models.BigIntegerField()
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()

@@ -43,7 +43,9 @@ def report_table(report: Report) -> Table:
     bucket = [query.bucket] if query.bucket else []
     names = [f"{name}_name" for name in query.group_by if name in NAMED_ACTORS]
     header = [*bucket, *query.group_by, *names, *(name.replace("hits", "cache_hits") for name in SUMS), *TIMES]
-    return Table(f"usage-{query.start:%Y-%m-%d}.csv", header, map(_report_row, report.rows))
+    by = "-".join([*bucket, *query.group_by]).replace("_", "-")
+    filename = f"usage-{f'by-{by}-' if by else ''}{query.start:%Y-%m-%d}.csv"
+    return Table(filename, header, map(_report_row, report.rows))
 
 
 def _report_row(row: Totals) -> list[Any]:

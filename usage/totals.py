@@ -55,7 +55,7 @@ class Sums(NamedTuple):
 
     @property
     def hit_rate(self) -> float:
-        """Answers from the cache, as a share of all."""
+        """Answers from the cache, as a share of all; one that was shared while it was made is none of them."""
         return self.hits / self.calls if self.calls else 0.0
 
 

@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from core.csv_response import CsvResponse
 from core.errors import InvalidRequest
 from tenants.models import Tenant
-from usage.admin_parts import dollars
+from usage.admin_parts import dollars, dollars_of
 from usage.budgets import months
 from usage.invoices import Month, invoice, parse_month
 from usage.tables import INVOICE_COLUMNS, invoice_rows
@@ -51,10 +51,9 @@ def _row(tenant: Tenant, month: Month, look: Look) -> dict[str, Any]:
         "tenant": tenant,
         "calls": f"{sums.calls:,}",
         "tokens": f"{sums.input_tokens + sums.output_tokens:,}",
-        "unknown": sums.unknown,
-        "cost": dollars(sums.cost),
+        "cost": dollars_of(sums, sums.cost),
         "markup": dollars(sums.charge - sums.cost),
-        "charge": dollars(sums.charge),
+        "charge": dollars_of(sums, sums.charge),
     }
 
 

@@ -19,11 +19,15 @@ HOURS = 24
 SHOWN = 8
 
 _LIVE = """
+WITH spent AS (
+    SELECT coalesce(sum(cost), 0) AS cost, count(*) - count(cost) AS unknown
+    FROM usage_record WHERE tenant_id = %(tenant)s AND created_at >= %(since)s
+)
 SELECT (SELECT count(*) FROM run WHERE tenant_id = %(tenant)s AND status IN ('queued', 'running', 'waiting')),
        count(*), count(*) FILTER (WHERE status IN ('failed', 'expired')),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY first_token_ms),
        coalesce(sum(prompt_tokens + completion_tokens), 0),
-       (SELECT coalesce(sum(cost), 0) FROM usage_record WHERE tenant_id = %(tenant)s AND created_at >= %(since)s)
+       (SELECT cost FROM spent), (SELECT unknown FROM spent)
 FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s
 """
 _HOURLY = """
@@ -42,7 +46,10 @@ GROUP BY agent.id, agent.slug ORDER BY 3 DESC, 2 LIMIT 6
 
 @dataclass(frozen=True)
 class Live:
-    """The last 24 hours but for `running`; `first_token_ms` is the median, None without a run; `cost` in US dollars."""
+    """The last 24 hours but for `running`; `first_token_ms` is the median, None without a run.
+
+    `cost` is in US dollars, without that of the calls whose price is `unknown`.
+    """
 
     running: int
     runs: int
@@ -50,6 +57,7 @@ class Live:
     first_token_ms: int | None
     tokens: int
     cost: Decimal
+    unknown: int
 
     @property
     def failed_share(self) -> float:

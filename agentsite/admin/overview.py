@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from agentsite.admin import figures
 from tenants.admin_base import actor_of, may
-from usage.admin_parts import dollars
+from usage.admin_parts import dollars_known
 
 CHART_SECONDS = 60
 FAILED_ALARM = 5.0  # per cent
@@ -44,9 +44,11 @@ def live(request: HttpRequest) -> HttpResponse:
 def cards(request: HttpRequest) -> dict[str, Any]:
     """What was spent is shown to those only who may see usage."""
     found = figures.live(actor_of(request).tenant_id)
-    words = {"live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
+    first = "" if found.first_token_ms is None else f"{found.first_token_ms:,}"
+    words = {"live_first_token": first, "live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
     if may(request, "usage.view"):
-        words["live_cost"] = dollars(found.cost, digits=2)
+        words["live_cost"] = dollars_known(found, found.cost, digits=2)
+        words["live_unknown"] = f"{found.unknown:,}" if found.unknown and found.cost else ""
     return {"live": found, "failed_alarm": found.failed_share > FAILED_ALARM, **words}
 
 

@@ -226,7 +226,7 @@ class PlatformRunAdmin(TenantRowAdmin):
 
     @display(description="First token")
     def first_token(self, run: Run) -> str:
-        return "—" if run.first_token_ms is None else f"{run.first_token_ms} ms"
+        return "—" if run.first_token_ms is None else f"{run.first_token_ms:,} ms"
 
     @display(description="Status", label=STATUS_LABELS)
     def status_label(self, run: Run) -> tuple[str, str]:

@@ -13,9 +13,10 @@ from agentsite.admin.overview import live
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
+from llm.admin.health import EndpointHealthAdmin
 from llm.admin.keys import ProviderKeyAdmin
 from llm.admin.models import ProviderModelAdmin
-from llm.admin.providers import EndpointHealthAdmin, ProviderAdmin
+from llm.admin.providers import ProviderAdmin
 from llm.admin.routes import RouteAdmin
 from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Route
 from runs.admin import RunAdmin
@@ -26,9 +27,13 @@ from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
 from toolsets.models import Toolset
-from usage.admin import BudgetAdmin, PriceAdmin, UsageRecordAdmin
+from usage.admin import PriceAdmin, UsageRecordAdmin
+from usage.admin_budgets import BudgetAdmin
 from usage.admin_report import report_page
+from usage.admin_subjects import SUBJECTS, Subjects
 from usage.models import Budget, Price, UsageRecord
+
+SUBJECTS[Budget.Scope.AGENT] = Subjects("agent", ("slug",), Agent.objects.all)
 
 
 class OperatorSite(UnfoldAdminSite):

@@ -125,8 +125,7 @@ class SchemaRows:
         self.count = _count(data, f"{prefix}-count") if data is not None else len(given)
         self.rows = [
             SchemaForm(item, prefix=f"{prefix}-{i}", data=data, value=given[i] if i < len(given) else None, root=root)
-            for i in range(self.count)
-            if data is None or f"{prefix}-{i}-removed" not in data
+            for i in _order(data, prefix, self.count)
         ]
         self.blank = SchemaForm(item, prefix=f"{prefix}-{ROW_MARK}", root=root)
 
@@ -146,6 +145,16 @@ class SchemaRows:
             self.rows[index].add_path_error(path[1:], message)
         else:
             self.error = message
+
+
+def _order(data: Data, prefix: str, count: int) -> list[int]:
+    """The rows that the page had at last, by their first numbers: in the order of its fields `<prefix>-order`."""
+    if data is None:
+        return list(range(count))
+    known = {f"{prefix}-{number}": number for number in range(count)}
+    placed = getattr(data, "getlist", data.get)(f"{prefix}-order") or known
+    there = dict.fromkeys(known[name] for name in placed if name in known)
+    return [number for number in there if f"{prefix}-{number}-removed" not in data]
 
 
 def _count(data: Mapping[str, Any], name: str) -> int:

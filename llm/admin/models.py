@@ -66,7 +66,7 @@ class ModelForm(SchemaServiceForm):
         if self.instance:
             known = capabilities_with(self.instance.provider, self.instance.name, {})
             for name, field in schema["properties"].items():
-                field["description"] += f" Otherwise: {_word(getattr(known, name))}."
+                field["description"] += f" Known now: {_word(getattr(known, name))}. Leave empty to keep that."
         return schema
 
     def save(self) -> ProviderModel:

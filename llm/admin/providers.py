@@ -5,7 +5,6 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django import forms
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect
 from django.urls import reverse
 
 from core.admin.parts import (
@@ -17,7 +16,7 @@ from core.admin.parts import (
     display,
 )
 from core.errors import ProviderFailed
-from llm.models import EndpointHealth, Provider
+from llm.models import Provider
 from llm.providers import provider_kind, provider_kinds
 from llm.providers.base import Preset, ProviderKind
 from llm.services.providers import (
@@ -28,10 +27,9 @@ from llm.services.providers import (
     provider_test,
     provider_update,
 )
-from tenants.admin_base import TenantAdmin, actor_of, may, run_dialog
+from tenants.admin_base import actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 
-STATE_LABELS = {"closed": "success", "open": "danger", "half_open": "warning"}
 HEALTH_LABELS = {"unknown": "default", "healthy": "success", "failing": "danger"}
 
 
@@ -187,7 +185,7 @@ class ProviderAdmin(SchemaServiceAdmin):
             result = async_to_sync(provider_test)(actor=actor_of(request), ref=object_id)
             if not result.healthy:
                 raise ProviderFailed(result.message)
-            return f"{result.message} ({result.latency_ms} ms)"
+            return f"{result.message} ({result.latency_ms:,} ms)"
 
         return run_dialog(request, self.url("change", object_id), work)
 
@@ -227,43 +225,3 @@ class ProviderAdmin(SchemaServiceAdmin):
 
     def delete_through(self, request: HttpRequest, obj: Provider) -> None:
         provider_delete(actor=actor_of(request), ref=str(obj.id))
-
-
-class EndpointHealthAdmin(TenantAdmin):
-    """What the breakers found. A row leads to its provider, where calls are let through again."""
-
-    perm = "provider"
-    heading, noun = "Model health", "model"
-    ordering = ("-updated_at",)
-    list_display = ("endpoint", "state_label", "failures", "last_error_code", "opened_at", "until", "updated_at")
-    search_fields = ("provider__startswith", "model__startswith")
-    search_help_text = "The beginning of a provider's slug or of a model's name"
-    sortable_by = ()
-
-    @display(description="Model")
-    def endpoint(self, health: EndpointHealth) -> str:
-        return f"{health} ({health.key})" if health.key else str(health)
-
-    @display(description="State", label=STATE_LABELS)
-    def state_label(self, health: EndpointHealth) -> tuple[str, str]:
-        return health.state_now, EndpointHealth.State(health.state_now).label
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        actor = self.require(request, "provider.view")
-        health = self.get_or_gone(request, object_id)
-        if isinstance(health, HttpResponse):
-            return health
-        provider = Provider.objects.filter(tenant_id=actor.tenant_id, slug=health.provider).first()
-        name = f"{self.admin_site.name}:llm_provider_"
-        return redirect(f"{name}change", provider.id) if provider else redirect(f"{name}changelist")

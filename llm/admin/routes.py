@@ -1,5 +1,7 @@
 """Routes: their form by strategy, a preview of where requests go, and how the targets have done."""
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -27,6 +29,7 @@ from llm.selectors.providers import model_names
 from llm.selectors.route_report import MAX_DAYS, route_report
 from llm.selectors.routes import route_preview, target_spec
 from llm.services.routes import route_create, route_delete, route_update
+from llm.targets import Leg
 from llm.validation.routes import TargetSpec
 from llm.wire import ChatRequest
 from tenants.admin_base import actor_of
@@ -75,6 +78,8 @@ class RouteForm(SchemaServiceForm):
         for row in [*rows.rows, rows.blank] if rows else []:
             row.fields["model"].widget = ModelInput()
             row.fields["model"].widget.models = known
+            if "rule" in row.fields:
+                row.fields["rule"].widget.attrs["rows"] = 2
 
     def choices(self) -> list[tuple[str, str]]:
         return [(strategy.slug, strategy.title) for strategy in STRATEGIES.values()]
@@ -116,7 +121,7 @@ class PreviewForm(forms.Form):
     """What of a request a strategy looks at."""
 
     message = forms.CharField(
-        strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), help_text="What the user says."
+        strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="What the user says."
     )
     tools = forms.IntegerField(min_value=0, max_value=100, initial=0, widget=UnfoldAdminIntegerFieldWidget())
     images = forms.IntegerField(min_value=0, max_value=100, initial=0, widget=UnfoldAdminIntegerFieldWidget())
@@ -211,4 +216,18 @@ def _previewed(actor: Principal, route: Route, form: PreviewForm) -> dict[str, A
     asked, user, metadata = form.asked()
     sticky = user or str(actor.id)
     found = route_preview(actor=actor, ref=str(route.id), request=asked, sticky=sticky, metadata=metadata)
-    return {"preview": found, "features": sorted(known_to_rules(Features(asked, metadata=metadata)).items())}
+    seen = known_to_rules(Features(asked, metadata=metadata))
+    features = [(name, _shown(value)) for name, value in sorted(seen.items())]
+    return {"preview": found, "targets": _targets(found.legs), "features": features}
+
+
+def _targets(legs: Iterable[Leg]) -> list[tuple[str, str, list[str]]]:
+    """Name, variant and reasons, of which a target with several keys has one for each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for leg in legs:
+        found.setdefault((leg.target.name, leg.variant), []).append(leg.reason)
+    return [(*target, reasons) for target, reasons in found.items()]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -60,8 +60,8 @@ def test_the_list_costs_the_same_for_many(
 def test_the_form_says_what_counts_otherwise_and_stores_what_was_corrected(olga: Client, model: ProviderModel) -> None:
     path = f"llm/providermodel/{model.id}/change/"
     content = text_of(page(olga, path))
-    assert "It takes images. Otherwise: yes." in content
-    assert "The longest answer, in tokens. Otherwise: 16,384." in content
+    assert "It takes images. Known now: yes. Leave empty to keep that." in content
+    assert "The longest answer, in tokens. Known now: 16,384. Leave empty to keep that." in content
     form = {"provider": "main", "overrides-of": "main", "overrides-vision": "false", "overrides-output_tokens": "500"}
     assert post(olga, path, form).status_code == 302
     assert stored(model) == (False, {"vision": False, "output_tokens": 500})

@@ -87,6 +87,19 @@ def test_a_row_is_removed(olga: Client, route: Route) -> None:
     assert [spec["model"] for spec in specs(route)] == ["main/gpt"]
 
 
+def test_rows_are_stored_in_the_order_of_the_page(olga: Client, route: Route) -> None:
+    path = f"llm/route/{route.id}/change/"
+    content = text_of(page(olga, path))
+    assert content.count('name="plan-targets-order"') == 4  # the list's own, two rows, and the blank one
+    assert 'class="schema-row-title">Target</p>' in content
+    posted = form("fallback", {"model": "robot/default"}, {"model": "main/gpt"}, {"model": "main/other"})
+    order = ["", "plan-targets-2", "plan-targets-0"]  # the second one was removed on a page before
+    assert post(olga, path, {**posted, "plan-targets-order": order}).status_code == 302
+    assert [spec["model"] for spec in specs(route)] == ["main/other", "robot/default"]
+    refused = text_of(post(olga, path, {**posted, "plan-targets-order": [""]}))
+    assert "A route has 1 to 20 targets." in refused
+
+
 def test_faults_stand_at_their_fields(olga: Client, acme: Tenant) -> None:
     response = post(
         olga,
@@ -140,9 +153,19 @@ def test_the_preview_of_rules(olga: Client, acme: Tenant) -> None:
     asked = {"message": "Hello", "tools": "0", "images": "0"}
     content = text_of(post(olga, path, {**asked, "metadata": '{"tier": "gold"}'}))
     assert "by rule: metadata.tier == &#x27;gold&#x27;" in content
+    assert "&quot;tier&quot;: &quot;gold&quot;" in content
+    assert content.index('name="message"') < content.index("Tried in this order")
     assert "its rule is not met" in content
     content = text_of(post(olga, path, asked))
     assert "callers would get the error route_empty" in content
+
+
+def test_a_target_is_previewed_once_with_its_keys(olga: Client, owner: Actor, route: Route) -> None:
+    assert owner.post("providers/main/keys", {"label": "eu", "api_key": SECRET}).status_code == 201
+    content = text_of(post(olga, f"llm/route/{route.id}/preview/", {"message": "Hello", "tools": "0", "images": "0"}))
+    assert content.count("<strong>main/gpt</strong>") == 1
+    for key in ("main", "eu"):
+        assert f"fallback: number 2 of 2, key {key}" in content
 
 
 def test_the_report(olga: Client, vera: Client, owner: Actor, route: Route) -> None:

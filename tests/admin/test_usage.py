@@ -18,6 +18,7 @@ from core.tenant import tenant_context
 from runs.models import Run
 from tenants.models import Tenant, User
 from tests.admin.conftest import browser_of, make_member, page, post, text_of
+from tests.conftest import Actor
 from tests.usage.conftest import call
 from usage.admin_parts import dollars
 from usage.budgets import Payer
@@ -71,7 +72,7 @@ def spent(payer: Payer) -> None:
 def test_amounts_as_people_write_them() -> None:
     shown = [dollars(Decimal(value)) for value in ("0", "1234.567", "0.012500000000", "0.5", "0.00000123456")]
     assert shown == ["$0.00", "$1,234.57", "$0.0125", "$0.50", "$0.000001235"]
-    assert dollars(None) == "unknown"
+    assert dollars(None) == "not known"
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -110,6 +111,64 @@ def test_the_report_as_csv(oscar: Client, vera: Client, spent: None) -> None:
     assert [row[1] for row in table[1:]] == ["gpt-4o", "new-model"]
     assert page(oscar, "usage-report/", csv="day").headers["Content-Type"].startswith("text/csv")
     assert page(vera, "usage-report/", csv="model").status_code == 403
+    name = f"usage-by-provider-model-{datetime.now(UTC):%Y-%m}-01.csv"
+    assert name in answer.headers["Content-Disposition"]
+
+
+def test_what_is_not_known_is_no_zero(oscar: Client, payer: Payer) -> None:
+    unknown = call(payer, 1, quote=Quote(None, "unknown"), model="new-model")
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=[unknown])
+    content = text_of(page(oscar, "usage-report/"))
+    assert content.count('data-label="Charge">not known<') >= 3
+    assert 'card-figure">not known<' in content
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=[call(payer, 2)])
+    cache.clear()
+    assert 'data-label="Charge">$0.0125 + 1 unknown<' in text_of(page(oscar, "usage-report/"))
+
+
+def test_the_report_of_own_dates(oscar: Client, spent: None) -> None:
+    today = datetime.now(UTC).date()
+    before = today.replace(day=1) - timedelta(days=3)
+    content = text_of(page(oscar, "usage-report/", **{"from": f"{before}", "to": f"{before}"}))
+    assert "old-model" in content
+    assert "new-model" not in content
+    assert f"?from={before}&amp;to={before}&amp;csv=model" in content
+    both = text_of(page(oscar, "usage-report/", **{"from": f"{before}"}))
+    assert "old-model" in both
+    assert "new-model" in both
+    backwards = {"from": f"{today}", "to": f"{before}"}
+    for bad in ({"from": "soon"}, backwards, {"from": "1990-01-01"}, {"to": "9999-12-31"}):
+        content = text_of(page(oscar, "usage-report/", **bad))
+        assert "Give two dates" in content
+        assert "new-model" in content  # of this month
+
+
+def test_the_report_by_provider_route_and_end_user(oscar: Client, spent: None, payer: Payer) -> None:
+    content = text_of(page(oscar, "usage-report/"))
+    for words in ("By provider", "By route", "cheap", "no route", "By end user", "ada"):
+        assert words in content, words
+    old = text_of(page(oscar, "usage-report/", span="last"))
+    assert "By route" not in old  # nobody went by one
+    assert "By provider" in old
+
+
+def test_a_shared_answer_is_none_from_the_cache(oscar: Client, payer: Payer) -> None:
+    told = {"reason": "joined: an identical call was under way"}
+    calls = [call(payer, 1), call(payer, 2, cached=True, told=told)]
+    with tenant_context(payer.tenant_id):
+        settle(tenant_id=payer.tenant_id, calls=calls)
+    content = text_of(page(oscar, "usage-report/"))
+    assert '<p class="card-note">0 answers</p>' in content
+    assert '<p class="card-figure">$0.00</p><p class="card-note">by the cache</p>' in content
+    listed = text_of(page(oscar, "usage/usagerecord/"))
+    assert "shared answer" in listed
+    assert "from the cache" not in listed
+    with tenant_context(payer.tenant_id):
+        record = UsageRecord.objects.get(cached=True)
+    detail = text_of(page(oscar, f"usage/usagerecord/{record.id}/change/"))
+    assert "Saved by sharing the answer" in detail
 
 
 def test_a_report_is_added_up_once_a_minute(oscar: Client, spent: None) -> None:
@@ -140,7 +199,8 @@ def test_a_run_shows_its_calls(oscar: Client, vera: Client, spent: None, payer: 
         Run.objects.create(id=payer.run_id, tenant_id=payer.tenant_id, model="m", status="succeeded", **who)
     path = f"runs/run/{payer.run_id}/change/"
     content = text_of(page(oscar, path))
-    for words in ("Model calls", "route cheap: lowest cost of 2", "$0.0125 saved", "4 calls, $0.025 in all"):
+    in_all = "4 calls, $0.025 + 1 unknown in all"
+    for words in ("Model calls", "route cheap: lowest cost of 2", "$0.0125 saved", in_all, "1,000 in, "):
         assert words in content, words
     assert "Model calls" not in text_of(page(vera, path))
 
@@ -149,7 +209,7 @@ def test_the_overview_shows_the_cost(oscar: Client, vera: Client, spent: None, p
     with tenant_context(payer.tenant_id):
         who = {"actor_kind": "api_key", "actor_label": "x", "source": "api"}
         Run.objects.create(tenant_id=payer.tenant_id, model="m", status="succeeded", **who)
-    assert ">$0.012<" in text_of(page(oscar, "live/"))
+    assert ">$0.012</a> <small>+ 1 unknown<" in text_of(page(oscar, "live/"))
     assert "$0.01" not in text_of(page(vera, "live/"))
     assert ">$0.012<" in text_of(page(oscar, ""))
 
@@ -195,10 +255,48 @@ def test_faults_are_shown_at_their_fields(olga: Client, acme: Tenant) -> None:
         assert not Budget.objects.exists()
 
 
-def test_ids_of_subjects_are_offered(olga: Client, spent: None, payer: Payer) -> None:
+def test_a_budget_is_of_whom_people_name(olga: Client, owner: Actor, acme: Tenant) -> None:
+    owner.post("providers", {"slug": "robot", "kind": "scripted"})
+    body = {"slug": "helper", "name": "Helper", "template": "simple", "model": "robot/default"}
+    helper = owner.post("agents", body).json()
+    shop = owner.post("api-keys", {"name": "web shop", "role": "viewer"}).json()
+    ada = make_member(acme, "ada", "viewer")
+    User.objects.filter(id=ada.id).update(email="ada@example.com")
     content = text_of(page(olga, "usage/budget/add/"))
-    assert f'<option value="{payer.agent_id}">agent helper</option>' in content
-    assert "member olga" in content
+    for name, noun in (("helper", "agent"), ("web shop", "API key"), ("ada", "member")):
+        assert f'<option value="{name}">{noun}</option>' in content
+    named = [("agent", "helper", helper["id"]), ("user", "ada", ada.id), ("user", "Ada@example.com", ada.id)]
+    named += [("api_key", "web shop", shop["id"]), ("api_key", f"ask_{shop['prefix']}", shop["id"])]
+    for number, (scope, subject, id) in enumerate(named):
+        given = {**BUDGET, "slug": f"b-{number}", "scope": scope, "subject": subject}
+        assert post(olga, "usage/budget/add/", given).status_code == 302
+        with tenant_context(acme.id):
+            budget = Budget.objects.get(slug=f"b-{number}")
+        assert budget.subject == str(id)
+    assert 'value="API key web shop"' in text_of(page(olga, f"usage/budget/{budget.id}/change/"))
+    owner.post("api-keys", {"name": "web shop", "role": "viewer"})
+    for scope, subject, words in (
+        ("api_key", "web shop", "More than one API key is called &#x27;web shop&#x27;: give the id."),
+        ("user", "stan", "There is no member &#x27;stan&#x27;."),
+        ("run", "soon", "Give the id of the run"),
+        ("tenant", "acme", "leave this empty"),
+    ):
+        answer = text_of(post(olga, "usage/budget/add/", {**BUDGET, "scope": scope, "subject": subject}))
+        at_field = answer[answer.index('name="subject"') : answer.index('name="period"')]
+        assert words in at_field, words
+
+
+def test_a_budget_tells_what_is_left_and_who_was_told(olga: Client, acme: Tenant, spent: None) -> None:
+    post(olga, "usage/budget/add/", BUDGET)
+    path = f"usage/budget/{budget_of(acme).id}/change/"
+    content = text_of(page(olga, path))
+    assert "$2.49 left" in content
+    assert "no notice sent yet" in content
+    with tenant_context(acme.id):
+        BudgetPeriod.objects.update(spent=Decimal(2), notified_at=80)
+    content = text_of(page(olga, path))
+    assert "$0.50 left" in content
+    assert "told at 50 %" in content
 
 
 def test_an_operator_changes_nothing(oscar: Client, olga: Client, acme: Tenant) -> None:
@@ -236,7 +334,7 @@ def test_a_budget_of_each_one(olga: Client, acme: Tenant, payer: Payer) -> None:
 def test_a_prices_life(olga: Client, acme: Tenant) -> None:
     assert post(olga, "usage/price/add/", PRICE).status_code == 302
     listed = text_of(page(olga, "usage/price/"))
-    for words in ("gpt-4o*", "at every provider", "$3.00 / $12.00", "10 %", "In force"):
+    for words in ("gpt-4o*", "at every provider", "$3 / $12", "10 %", "In force"):
         assert words in listed, words
     with tenant_context(acme.id):
         price = Price.objects.get()
@@ -255,7 +353,7 @@ def test_a_prices_life(olga: Client, acme: Tenant) -> None:
 def test_the_charge_back_of_all_tenants(acme: Tenant, globex: Tenant, spent: None) -> None:
     staff = browser_of(User.objects.create_superuser("root"))
     content = text_of(staff.get("/platform/charge-back/"))
-    for words in ("Acme", "Globex", "$0.0125", "1 without a price"):
+    for words in ("Acme", "Globex", "$0.0125 + 1 unknown"):
         assert words in content, words
     answer = staff.get("/platform/charge-back/", {"format": "csv", "month": f"{datetime.now(UTC):%Y-%m}"})
     table = list(csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())))

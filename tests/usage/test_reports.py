@@ -80,6 +80,17 @@ def test_the_cache_saves_and_its_answers_take_no_time(acme: Tenant, pay: Pay) ->
     assert (row.sums.cost, row.total_ms, row.first_token_ms) == (CALL_COST, (800, 800), (300, 300))
 
 
+def test_a_shared_answer_is_no_hit_of_the_cache(acme: Tenant, pay: Pay) -> None:
+    pay(1)
+    pay(2, cached=True)
+    pay(3, cached=True, told={"reason": "joined: an identical call was under way"})
+    from_records = month(acme)
+    assert (from_records[0].sums.hits, from_records[0].sums.saved) == (1, CALL_COST)
+    roll_up(acme.id, NOW + timedelta(days=1))
+    assert UsageDay.objects.filter(cached=True).values_list("calls", "hits").get() == (2, 1)
+    assert month(acme) == from_records
+
+
 def test_percentiles(acme: Tenant, pay: Pay) -> None:
     for number in range(1, 21):
         pay(number, total_ms=number * 10, first_token_ms=None)

@@ -93,13 +93,15 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("click", async (event) => {
-  const element = event.target.closest?.("[data-copy], [data-schema-add], [data-schema-remove]");
+  const element = event.target.closest?.("[data-copy], [data-schema-add], [data-schema-remove], [data-schema-move]");
   if (!element) return;
   if (element.dataset.copy) {
     await copy(document.querySelector(element.dataset.copy));
     element.textContent = "Copied";
   } else if (element.dataset.schemaRemove) {
     removeRow(element);
+  } else if (element.dataset.schemaMove) {
+    moveRow(element);
   } else {
     addRow(element.closest("[data-schema-list]"));
   }
@@ -121,6 +123,19 @@ function addRow(list) {
   rows.insertAdjacentHTML("beforeend", html.replaceAll(own, `${list.dataset.schemaList}-${count.value}`));
   count.value = Number(count.value) + 1;
   rows.lastElementChild.querySelector("input:not([type=hidden]), textarea, select")?.focus();
+}
+
+// The order of the rows is that of their fields in the page.
+function moveRow(button) {
+  const row = button.closest(".schema-row");
+  const rows = [...row.parentElement.children].filter((child) => child.matches(".schema-row"));
+  const up = button.dataset.schemaMove === "up";
+  const other = rows[rows.indexOf(row) + (up ? -1 : 1)];
+  if (!other) return;
+  if (up) other.before(row);
+  else other.after(row);
+  button.focus();
+  row.querySelector("input")?.dispatchEvent(new Event("change", { bubbles: true })); // there is something to save
 }
 
 function removeRow(button) {
