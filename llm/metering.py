@@ -29,7 +29,7 @@ from llm.wire import ChatRequest, Delta
 from usage.budgets import Amount, Payer, shares
 from usage.exceptions import BudgetExceeded
 from usage.prices import Quote, Tokens
-from usage.records import MOST_TOKENS, CallRecord, call_id
+from usage.records import CallRecord, call_id
 from usage.services.spending import Room, reserve, settle
 
 logger = logging.getLogger(__name__)
@@ -222,10 +222,6 @@ class RunMeter:
         self.capped = self.capped or held is not None
         return held
 
-    def totals(self) -> tuple[int, int]:
-        """Tokens taken in and answered by the calls that have ended, within what the columns take."""
-        return min(self.tokens.input, MOST_TOKENS), min(self.tokens.output, MOST_TOKENS)
-
     def settled(self, closed: Sequence[Closed]) -> None:
         """They are stored."""
         self.closed = [one for one in self.closed if one not in closed]
@@ -315,8 +311,7 @@ class RunCall:
         closed = Closed(self.id, self._number, self.target, began, tokens, certain, outcome)
         closed.quote = self.held.quotes[self.target.name] if self.held else None
         self._meter.closed.append(closed)
-        so_far = self._meter.tokens
-        self._meter.tokens = Tokens(so_far.input + tokens.input, so_far.output + tokens.output)
+        self._meter.tokens = self._meter.tokens.plus(tokens)
         if self._meter.ended:
             in_background(self._meter.late())
 

@@ -7,6 +7,7 @@ import orjson
 
 from core.errors import ApplicationError
 from core.validation import storable
+from usage.prices import Tokens
 
 TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 # What is said piece by piece, and the field that names the message or call that a piece belongs to.
@@ -94,14 +95,18 @@ def run_started(thread_id: str, run_id: str) -> dict[str, Any]:
     return {"threadId": thread_id, "runId": run_id}
 
 
-def run_finished(
-    thread_id: str, run_id: str, *, finish_reason: str, model: str, prompt_tokens: int, completion_tokens: int
-) -> dict[str, Any]:
+def run_finished(thread_id: str, run_id: str, *, finish_reason: str, model: str, tokens: Tokens) -> dict[str, Any]:
+    details = {
+        "reasoningTokens": tokens.reasoning,
+        "cachedInputTokens": tokens.cached,
+        "cacheWriteInputTokens": tokens.cache_write,
+    }
     usage = {
         "model": model,
-        "inputTokens": prompt_tokens,
-        "outputTokens": completion_tokens,
-        "totalTokens": prompt_tokens + completion_tokens,
+        "inputTokens": tokens.input,
+        "outputTokens": tokens.output,
+        "totalTokens": tokens.total,
+        **{name: count for name, count in details.items() if count},
     }
     result = {"finishReason": finish_reason}
     return {"threadId": thread_id, "runId": run_id, "result": result, "usage": [usage]}

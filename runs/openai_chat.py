@@ -94,7 +94,7 @@ class ChatFormat:
             chunk["usage"] = None
         return chunk
 
-    def usage_chunk(self, usage: dict[str, int]) -> dict[str, Any]:
+    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
         return {**self.envelope("chat.completion.chunk"), "choices": [], "usage": usage}
 
     def delta(self, event: Event) -> dict[str, Any] | None:
@@ -122,13 +122,18 @@ class ChatFormat:
         return None
 
 
-def usage_of(event: Event) -> dict[str, int]:
+def usage_of(event: Event) -> dict[str, Any]:
     counted = event.data["usage"][0]
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": counted["inputTokens"],
         "completion_tokens": counted["outputTokens"],
         "total_tokens": counted["totalTokens"],
     }
+    if counted.get("cachedInputTokens"):
+        usage["prompt_tokens_details"] = {"cached_tokens": counted["cachedInputTokens"]}
+    if counted.get("reasoningTokens"):
+        usage["completion_tokens_details"] = {"reasoning_tokens": counted["reasoningTokens"]}
+    return usage
 
 
 async def chunks(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -> AsyncGenerator[bytes, None]:

@@ -33,6 +33,7 @@ from runs.stream import RunStream
 from toolsets.events import ToolResult
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset, Toolbox
+from usage.prices import Tokens
 
 logger = logging.getLogger(__name__)
 PATIENCE = 1.0  # seconds that an answer waits for what was told before it; after the first such wait none does
@@ -227,9 +228,7 @@ async def _execute(asked: _Asked, playback: Playback) -> list[Event]:
 
 def _finished(run: Run, sink: RunSink) -> dict[str, Any]:
     reason = sink.finish_reason or "stop"
-    return run_finished(
-        run.thread_id, str(run.id), finish_reason=reason, model=run.model, prompt_tokens=0, completion_tokens=0
-    )
+    return run_finished(run.thread_id, str(run.id), finish_reason=reason, model=run.model, tokens=Tokens())
 
 
 async def _play(asked: _Asked, playback: Playback) -> None:

@@ -400,8 +400,8 @@ async def _store_failure(turn: Turn, stream: RunStream, meter: RunMeter) -> tupl
 
 
 def _failure(error: ApplicationError, meter: RunMeter) -> Outcome:
-    prompt, completion = meter.totals()
-    return Outcome(Run.Status.FAILED, [], None, "", error.code, error.message, prompt, completion)
+    used = meter.tokens
+    return Outcome(Run.Status.FAILED, [], None, "", error.code, error.message, used.input, used.output)
 
 
 def _terminal_event(
@@ -409,14 +409,12 @@ def _terminal_event(
 ) -> events.Event:
     if error is not None:
         return events.make_event(seq, "RUN_ERROR", events.run_error(error))
-    prompt, completion = meter.totals()
     fields = events.run_finished(
         turn.run.thread_id,
         str(turn.run.id),
         finish_reason=sink.finish_reason or "stop",
         model=turn.run.model,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        tokens=meter.tokens,
     )
     return events.make_event(seq, "RUN_FINISHED", fields)
 
@@ -425,7 +423,6 @@ def _outcome(sink: RunSink, meter: RunMeter, error: ApplicationError | None, par
     status = Run.Status.SUCCEEDED
     if error is not None:
         status = Run.Status.CANCELLED if isinstance(error, RunCancelled) else Run.Status.FAILED
-    prompt, completion = meter.totals()
     return Outcome(
         status=status,
         messages=sink.messages,
@@ -433,7 +430,7 @@ def _outcome(sink: RunSink, meter: RunMeter, error: ApplicationError | None, par
         finish_reason=sink.finish_reason,
         error_code=error.code if error else "",
         error_message=error.message if error else "",
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        prompt_tokens=meter.tokens.input,
+        completion_tokens=meter.tokens.output,
         first_token_ms=sink.first_token_ms,
     )

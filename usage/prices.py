@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from usage.models import Price
 
 MILLION = Decimal(1_000_000)
 MONEY_STEP = Decimal("1e-12")
+MOST_TOKENS = 2**31 - 1  # what the columns take
 CACHE_SECONDS = 4.0  # another process sees a changed price within 5 s
 CACHE_SIZE = 2048
 
@@ -32,6 +33,11 @@ class Tokens:
     @property
     def total(self) -> int:
         return self.input + self.output
+
+    def plus(self, other: "Tokens") -> "Tokens":
+        """The two together, within what the columns take."""
+        both = zip(astuple(self), astuple(other), strict=True)
+        return Tokens(*(min(ours + theirs, MOST_TOKENS) for ours, theirs in both))
 
 
 @dataclass(frozen=True, slots=True)

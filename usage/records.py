@@ -8,9 +8,8 @@ from uuid import UUID, uuid5
 
 from usage.budgets import Amount, Payer
 from usage.models import UsageRecord
+from usage.prices import MOST_TOKENS as MOST_TOKENS
 from usage.prices import Quote, Tokens
-
-MOST_TOKENS = 2**31 - 1  # what the columns take
 
 
 def call_id(run_id: UUID, fence: int, number: int) -> UUID:

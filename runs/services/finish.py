@@ -142,7 +142,7 @@ def _unpaid(last: Event) -> dict[str, Any]:
     fields = last.fields
     if "usage" in fields:
         none = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
-        fields["usage"] = [{**used, **none} for used in fields["usage"]]
+        fields["usage"] = [{"model": used["model"], **none} for used in fields["usage"]]
     return fields
 
 

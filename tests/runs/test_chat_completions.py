@@ -8,10 +8,13 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from audit.models import AuditEvent
+from runs.events import make_event, run_finished
 from runs.models import Run, RunEvent
+from runs.openai_chat import usage_of
 from sessions_app.models import ChatSession, Message
 from tenants.models import Tenant
 from tests.conftest import Actor, make_actor
+from usage.prices import Tokens
 
 pytestmark = pytest.mark.django_db
 
@@ -253,3 +256,15 @@ async def test_models_are_listed(owner: Actor, stranger: Actor, scripted: str) -
     body = (await owner.aget("models")).json()
     assert [model["id"] for model in body["data"]] == ["helper", "scripted/default"]
     assert (await stranger.aget("models")).json()["data"] == []
+
+
+def test_usage_has_what_was_cached_and_thought() -> None:
+    tokens = Tokens(input=100, output=50, cached=20, reasoning=30)
+    fields = run_finished("t", "r", finish_reason="stop", model="m", tokens=tokens)
+    assert usage_of(make_event(1, "RUN_FINISHED", fields)) == {
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "prompt_tokens_details": {"cached_tokens": 20},
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
