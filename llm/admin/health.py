@@ -32,7 +32,8 @@ class EndpointHealthAdmin(TenantAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         keys = ProviderKey.objects.filter(tenant_id=OuterRef("tenant_id")).alias(as_text=Cast("id", CharField()))
         label = Subquery(keys.filter(as_text=OuterRef("key")).values("label")[:1])
-        return super().get_queryset(request).annotate(key_label=label)
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(key_label=label)
+        return rows
 
     @display(description="Model")
     def endpoint(self, health: EndpointHealth) -> str:
