@@ -185,7 +185,7 @@ def _outlook(request: HttpRequest, budget: Budget) -> dict[str, Any]:
 
 def _row(budget: Budget, period: BudgetPeriod) -> dict[str, Any]:
     told = ", ".join(str(share) for share in sorted(budget.notify_at) if share <= period.notified_at)
-    nothing = "no notice sent yet" if budget.notify_at else ""
+    nothing = "no notice sent" if budget.notify_at else ""
     return {
         "period": period,
         "bar": bar(budget, period),

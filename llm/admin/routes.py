@@ -134,7 +134,11 @@ class PreviewForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(),
         help_text="Whom an A/B test assigns to a variant.",
     )
-    metadata = JSONValueField(required=False, label="Metadata (JSON)")
+    metadata = JSONValueField(
+        required=False,
+        label="Metadata (JSON)",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "spellcheck": "false"}),
+    )
 
     def clean_metadata(self) -> dict[str, Any]:
         value = self.cleaned_data["metadata"]

@@ -134,7 +134,8 @@ function moveRow(button) {
   if (!other) return;
   if (up) other.before(row);
   else other.after(row);
-  button.focus();
+  const ended = getComputedStyle(button).visibility === "hidden"; // it cannot move further
+  (ended ? row.querySelector(`[data-schema-move=${up ? "down" : "up"}]`) : button).focus();
   row.querySelector("input")?.dispatchEvent(new Event("change", { bubbles: true })); // there is something to save
 }
 
