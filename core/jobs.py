@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -59,8 +60,10 @@ def job(name: str, *, platform: bool = False, cron: str | None = None, queue: Qu
     return register
 
 
-def enqueue(name: str, *, once: str | None = None, **arguments: Any) -> None:
+def enqueue(name: str, *, once: str | None = None, at: datetime | None = None, **arguments: Any) -> None:
     """Queue a job for the current tenant, in the current transaction. `arguments` must be JSON.
+
+    `at` is when it starts at the earliest; a job that failed for a reason that passes may so queue itself again.
 
     `once` names what the job is for: while one of that name waits, in the same tenant, this does nothing. It waits for
     another transaction that has just enqueued the same. Raises KeyError for a job that nobody registered.
@@ -72,7 +75,7 @@ def enqueue(name: str, *, once: str | None = None, **arguments: Any) -> None:
     lock = None if once is None else f"{name}:{tenant_id}:{once}"
     priority = _priority(tenant_id, task.queue) if tenant_id else 0
     with suppress(AlreadyEnqueued), transaction.atomic(savepoint=lock is not None):
-        waiting = task.configure(queueing_lock=lock, priority=priority)
+        waiting = task.configure(queueing_lock=lock, priority=priority, schedule_at=at)
         waiting.defer(tenant_id=str(tenant_id) if tenant_id else None, arguments=arguments)
 
 

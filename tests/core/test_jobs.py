@@ -76,6 +76,15 @@ def test_a_job_runs_in_its_tenant_once_committed() -> None:
 
 
 @committed
+def test_a_job_starts_not_before_its_time() -> None:
+    with tenant_context(tenant("acme").id):
+        jobs.enqueue("test.note", word="later", at=timezone.now() + timedelta(minutes=1))
+        jobs.enqueue("test.note", word="due", at=timezone.now() - timedelta(minutes=1))
+    asyncio.run(work_off())
+    assert [word for word, _ in ran] == ["due"]
+
+
+@committed
 def test_async_jobs_wait_at_once_each_in_its_tenant() -> None:
     everybody = asyncio.Barrier(200)
 

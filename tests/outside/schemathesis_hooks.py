@@ -37,6 +37,7 @@ BINDINGS = [
     (r"\S+ /v1/budgets/", "path.ref", "budgets"),
     (r"DELETE /v1/prices/", "path.ref", "spare_prices"),
     (r"\S+ /v1/prices/", "path.ref", "prices"),
+    (r"POST /v1/prices$", "body.provider", "priced_providers"),
     (r"POST /v1/chat/completions", "body.model", "chat_models"),
 ]
 

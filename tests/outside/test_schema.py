@@ -51,6 +51,7 @@ def made(http: httpx.Client) -> dict[str, list[Any]]:
         "budgets": budgets[:1],
         "spare_budgets": budgets[1:],
         "prices": prices[:1],
+        "priced_providers": ["", "scripted"],
         "spare_prices": prices[1:],
         "templates": ["simple", "conversation"],
         "members": [http.get("members").json()["data"][0]["id"]],

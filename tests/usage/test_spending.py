@@ -186,7 +186,7 @@ def test_a_share_is_told_once(payer: Payer, new_budget: NewBudget, mailoutbox: A
     assert [event.after["percent"] for event in told] == [20, 50, 100]
     assert period().notified_at == 100
     notify(budget_id=str(budget.id), subject="", percent=50)
-    assert [(mail.to, mail.subject) for mail in mailoutbox] == [(["boss@example.com"], "Budget cap: 50 % reached")]
+    assert [(mail.bcc, mail.subject) for mail in mailoutbox] == [(["boss@example.com"], "Budget cap: 50 % reached")]
     assert "0.05 usd for each month" in mailoutbox[0].body
 
 

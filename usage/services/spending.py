@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from core import audit
 from core.jobs import enqueue
@@ -69,7 +70,8 @@ _SETTLE = """
     FROM change, budget
     WHERE period.id = change.id AND period.tenant_id = %(tenant)s
         AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
-    RETURNING period.id, period.subject, period.spent, period.notified_at, budget.id, budget.slug, budget.amount, (
+    RETURNING period.id, period.subject, period.spent, period.notified_at, budget.id, budget.slug, budget.amount,
+        budget.scope = 'tenant' OR budget.subject <> '', (
         SELECT coalesce(max(share::int), 0) FROM jsonb_array_elements_text(budget.notify_at) AS share
         WHERE period.spent * 100 >= share::int * budget.amount
     )
@@ -216,6 +218,7 @@ class _Reached(NamedTuple):
     budget_id: UUID
     slug: str
     amount: Decimal
+    sole_subject: bool
     percent: int
 
 
@@ -225,15 +228,20 @@ def _notify(tenant_id: UUID, reached: _Reached) -> None:
     rows.update(notified_at=reached.percent)
     told = {"percent": reached.percent, "subject": reached.subject}
     told |= {"spent": str(reached.spent), "amount": str(reached.amount)}
-    budget = Budget(id=reached.budget_id, slug=reached.slug)
+    budget, now = Budget(id=reached.budget_id, slug=reached.slug), timezone.now()
     audit.record(actor=system_principal(tenant_id, ""), action="budget.reached", target=budget, after=told)
-    transaction.on_commit(lambda: _tell(reached))
+    transaction.on_commit(lambda: _tell(reached, now))
 
 
-def _tell(reached: _Reached) -> None:
-    """Mail is not worth the turn that it is sent for."""
-    told: dict[str, Any] = {"budget_id": str(reached.budget_id), "subject": reached.subject}
+def _tell(reached: _Reached, now: datetime) -> None:
+    """Mail is not worth the turn that it is sent for. What each subject for itself reaches is told once an hour."""
+    told: dict[str, Any] = {"budget_id": str(reached.budget_id)}
     try:
-        enqueue("usage.notify", percent=reached.percent, **told)
+        if reached.sole_subject:
+            enqueue("usage.notify", percent=reached.percent, subject=reached.subject, **told)
+        else:
+            hour = now.replace(minute=0, second=0, microsecond=0)
+            once, at = f"{reached.budget_id} {hour:%Y-%m-%dT%H}", hour + timedelta(hours=1, minutes=1)
+            enqueue("usage.notify_subjects", once=once, at=at, hour=hour.isoformat(), **told)
     except Exception:
         logger.exception("A budget's notice could not be queued", extra=told)
