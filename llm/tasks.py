@@ -1,23 +1,26 @@
-"""Background work: watching the providers that routes depend on, and keeping the cache of answers small."""
+"""Background work: watching the providers that routes depend on, and bounding what is kept of models and answers."""
 
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum, Window
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Window
 from django.utils import timezone
 
 from core.aio import in_db_thread
 from core.errors import NotFound
 from core.jobs import enqueue, job
 from core.tenant import current_tenant, tenant_context
-from llm.models import AnswerCache, Provider, RouteTarget
+from llm.door.bounded import OF_TENANT
+from llm.models import AnswerCache, EndpointHealth, Provider, RouteTarget
 from llm.services.providers import provider_test
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
 
 UNTESTED_LONG = timedelta(minutes=15)
+OVER = timedelta(days=1)  # for which it is shown that an endpoint works again
+FORGOTTEN = timedelta(days=7)  # after which nobody asks for an endpoint that failed
 BATCH = 1000  # cached answers that are deleted at once
 MOST = 500  # tests begun in a minute, those first that waited longest
 
@@ -79,3 +82,16 @@ def _trim(tenant_id: UUID, most: int) -> None:
     beyond = rows.annotate(held=newer).filter(held__gt=most)
     while ids := list(beyond.values_list("id", flat=True)[:BATCH]):
         rows.filter(id__in=ids).delete()
+
+
+@job("llm.trim_health", platform=True, cron="* * * * *")
+def trim_health() -> None:
+    """Forget endpoints that work again or are asked no more, and of a tenant the oldest beyond OF_TENANT."""
+    now, rows = timezone.now(), EndpointHealth.objects.using("ops")
+    works = Q(state=EndpointHealth.State.CLOSED, updated_at__lt=now - OVER)
+    rows.filter(works | Q(updated_at__lt=now - FORGOTTEN)).delete()
+    counted = rows.order_by().values_list("tenant_id").annotate(count=Count("id")).filter(count__gt=OF_TENANT)
+    for tenant_id in counted.values_list("tenant_id", flat=True):
+        of_tenant = rows.filter(tenant_id=tenant_id)
+        newest = of_tenant.order_by("-updated_at", "-id").values("id")[:OF_TENANT]
+        of_tenant.exclude(id__in=newest).delete()

@@ -93,6 +93,7 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("LLM_MAX_RETRY_WAIT", "-1", "must be a number of at least 0"),
         ("LLM_BREAKER_FAILURES", "0", "must be a whole number of at least 1"),
         ("LLM_BREAKER_SECONDS", "0", "must be a number of at least 0.1"),
+        ("LLM_BREAKER_MAX_SECONDS", "long", "must be a number of at least 0.1"),
         ("LLM_CALLS_PER_HOST", "0", "must be a whole number of at least 1"),
         ("LLM_QUEUE", "few", "must be a whole number of at least 1"),
         ("LLM_CACHE_MB", "0", "must be a whole number of at least 1"),

@@ -11,6 +11,7 @@ LLM_MAX_RETRY_WAIT = at_least("LLM_MAX_RETRY_WAIT", default=5, minimum=0)
 BUDGET_ANSWER_TOKENS = count("BUDGET_ANSWER_TOKENS", default=512)  # of an answer, held of a budget before it begins
 LLM_BREAKER_FAILURES = count("LLM_BREAKER_FAILURES", default=10)  # in a row, after which an endpoint is left alone
 LLM_BREAKER_SECONDS = at_least("LLM_BREAKER_SECONDS", default=15, minimum=0.1)  # for which it is left alone
+LLM_BREAKER_MAX_SECONDS = at_least("LLM_BREAKER_MAX_SECONDS", default=600, minimum=0.1)  # whatever a provider asks
 # Of one server process.
 LLM_CALLS_PER_HOST = count("LLM_CALLS_PER_HOST", default=500)  # calls at once to a host; 3/4 of one tenant
 LLM_QUEUE = count("LLM_QUEUE", default=200)  # calls of a tenant that wait for a key, or for a host

@@ -1,19 +1,19 @@
 """Circuit breakers: an endpoint that keeps failing is left alone for a while, and then tried by one call at a time."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from django.conf import settings
 
 from core.errors import ApplicationError
+from llm.door.bounded import PerTenant
 from llm.door.retry import retryable
 from llm.exceptions import ProviderAuthentication, ProviderRateLimited
 from llm.targets import Endpoint
 
-MAX_ENDPOINTS = 4096  # that have failed of late; those that work take no memory
 PROBE_SECONDS = 1.0  # told as the wait for the verdict of a probe under way
 PACED_PROBE_SECONDS = 0.1
 
@@ -65,7 +65,7 @@ class Breakers:
     """The breakers of this process. `tell` hears of every transition, and must not wait."""
 
     def __init__(self, tell: Callable[[Endpoint, Transition], None]) -> None:
-        self._circuits: OrderedDict[Endpoint, _Circuit] = OrderedDict()
+        self._circuits: PerTenant[_Circuit] = PerTenant()  # that have failed of late; those that work take no memory
         self._tell = tell
 
     def state(self, endpoint: Endpoint) -> State:
@@ -106,7 +106,7 @@ class Breakers:
             return  # a call from before the endpoint opened says nothing about now
         if circuit.until is not None:
             self._transition(endpoint, circuit, State.CLOSED)
-        del self._circuits[endpoint]
+        self._circuits.pop(endpoint)
 
     def failed(self, endpoint: Endpoint, error: ApplicationError, *, probe: bool) -> None:
         """Of a call that came to nothing by the endpoint's fault."""
@@ -114,7 +114,7 @@ class Breakers:
         if pause is None and not retryable(error):
             self.succeeded(endpoint, probe=probe)  # it answers; what it says is the caller's matter
             return
-        circuit = self._circuit(endpoint)
+        circuit = self._circuits.use(endpoint, _Circuit)
         if circuit.until is not None and not probe:
             return
         circuit.failures += 1
@@ -134,11 +134,11 @@ class Breakers:
 
     def close(self, endpoint: Endpoint) -> None:
         """By hand, or because another process found that it works."""
-        self._circuits.pop(endpoint, None)
+        self._circuits.pop(endpoint)
 
     def learn(self, endpoint: Endpoint, *, until: float, opened_at: float, failures: int, code: str) -> None:
         """Another process opened it. `until` and `opened_at` are seconds since the epoch."""
-        circuit = self._circuit(endpoint)
+        circuit = self._circuits.use(endpoint, _Circuit)
         if circuit.until is None:
             circuit.until = time.monotonic() + until - time.time()
             circuit.failures, circuit.opened_at, circuit.code = failures, opened_at, code
@@ -148,17 +148,11 @@ class Breakers:
         circuit = self._circuits.get(endpoint)
         return None if circuit is None or circuit.until is None else circuit.opened_at
 
-    def __iter__(self) -> Iterator[Endpoint]:
-        return iter(tuple(self._circuits))
+    def of(self, tenant_id: UUID | None) -> list[Endpoint]:
+        return self._circuits.of(tenant_id)
 
-    def _circuit(self, endpoint: Endpoint) -> _Circuit:
-        circuit = self._circuits.get(endpoint)
-        if circuit is None:
-            circuit = self._circuits[endpoint] = _Circuit()
-            if len(self._circuits) > MAX_ENDPOINTS:
-                self._circuits.popitem(last=False)
-        self._circuits.move_to_end(endpoint)
-        return circuit
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._circuits)
 
     def _open(self, endpoint: Endpoint, circuit: _Circuit, seconds: float) -> None:
         circuit.until, circuit.opened_at = time.monotonic() + seconds, time.time()
@@ -173,5 +167,5 @@ class Breakers:
 def _pause(error: ApplicationError) -> float | None:
     """Seconds for which one such error opens the endpoint; None when it takes several."""
     if isinstance(error, ProviderRateLimited):
-        return error.retry_after or None
+        return min(error.retry_after, settings.LLM_BREAKER_MAX_SECONDS) if error.retry_after else None
     return settings.LLM_BREAKER_SECONDS if isinstance(error, ProviderAuthentication) else None

@@ -15,6 +15,7 @@ from django.utils import timezone
 from core.aio import detached, in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
+from llm.door.bounded import OF_TENANT
 from llm.door.breaker import Breakers, State, Transition
 from llm.models import EndpointHealth
 from llm.providers import provider_kind
@@ -52,8 +53,8 @@ def guarded(target: ModelTarget) -> bool:
 
 def close(tenant_id: UUID, provider: str, *, model: str | None = None, key: str | None = None) -> None:
     """Let calls of this process through again to a provider's endpoints, or to those of one model or key."""
-    for endpoint in breakers:
-        if (endpoint.tenant_id, endpoint.provider) != (tenant_id, provider):
+    for endpoint in breakers.of(tenant_id):
+        if endpoint.provider != provider:
             continue
         if model in (None, endpoint.model) and key in (None, endpoint.key):
             breakers.close(endpoint)
@@ -68,7 +69,7 @@ async def learn(tenant_id: UUID | None) -> None:
     _learned.move_to_end(tenant_id)
     if len(_learned) > MAX_TENANTS:
         _learned.popitem(last=False)
-    mine = {endpoint.provider for endpoint in breakers if endpoint.tenant_id == tenant_id}
+    mine = {endpoint.provider for endpoint in breakers.of(tenant_id)}
     try:
         with tenant_context(tenant_id):
             rows = await in_db_thread(_rows, tenant_id, mine)
@@ -94,9 +95,9 @@ def forget_all() -> None:
 
 
 def _rows(tenant_id: UUID, providers: set[str]) -> list[EndpointHealth]:
-    """What is open, and what became of those that this process leaves alone."""
+    """What is open, and what became of those that this process leaves alone; the latest news first."""
     news = Q(state=State.OPEN, until__gt=Now()) | Q(provider__in=providers)
-    return list(EndpointHealth.objects.filter(news, tenant_id=tenant_id))
+    return list(EndpointHealth.objects.filter(news, tenant_id=tenant_id).order_by("-updated_at")[:OF_TENANT])
 
 
 def _take_over(row: EndpointHealth) -> None:

@@ -1,13 +1,12 @@
 """How the endpoints do that this process calls: what routes choose by."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
+from llm.door.bounded import PerTenant
 from llm.door.breaker import State
 from llm.door.circuits import breakers
 from llm.targets import Endpoint
 
-MAX_ENDPOINTS = 4096
 WEIGHT = 0.2  # of the newest first-token time in the moving one
 
 
@@ -20,21 +19,21 @@ class EndpointRecord:
     in_flight: int = 0
 
 
-_records: OrderedDict[Endpoint, EndpointRecord] = OrderedDict()
+_records: PerTenant[EndpointRecord] = PerTenant(idle=lambda record: not record.in_flight)
 _UNKNOWN = EndpointRecord()
 
 
 def first_token_ms(endpoint: Endpoint) -> float | None:
     """None until a streamed answer was seen."""
-    return _records.get(endpoint, _UNKNOWN).first_token_ms
+    return (_records.get(endpoint) or _UNKNOWN).first_token_ms
 
 
 def in_flight(endpoint: Endpoint) -> int:
-    return _records.get(endpoint, _UNKNOWN).in_flight
+    return (_records.get(endpoint) or _UNKNOWN).in_flight
 
 
 def failures(endpoint: Endpoint) -> int:
-    return _records.get(endpoint, _UNKNOWN).failures
+    return (_records.get(endpoint) or _UNKNOWN).failures
 
 
 def is_open(endpoint: Endpoint) -> bool:
@@ -44,10 +43,7 @@ def is_open(endpoint: Endpoint) -> bool:
 
 def began(endpoint: Endpoint) -> EndpointRecord:
     """A call is under way, until `ended`."""
-    record = _records.get(endpoint)
-    if record is None:
-        record = _records[endpoint] = EndpointRecord()
-        _forget_idle()
+    record = _records.use(endpoint, EndpointRecord)
     record.in_flight += 1
     return record
 
@@ -67,11 +63,3 @@ def ended(record: EndpointRecord, *, failed: bool | None) -> None:
 def forget_all() -> None:
     """As if the process had just begun."""
     _records.clear()
-
-
-def _forget_idle() -> None:
-    while len(_records) > MAX_ENDPOINTS:
-        endpoint = next((known for known, record in _records.items() if not record.in_flight), None)
-        if endpoint is None:
-            return
-        del _records[endpoint]

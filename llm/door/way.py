@@ -87,7 +87,8 @@ class Way:
         opened = _refusal(leg) is not None
         lost = [leg] if of_the_key(error) or wait is not None else same
         if self._told.began:
-            self._go_on(lost, error)
+            used_up = self._tries[leg.target.name] >= settings.LLM_ATTEMPTS
+            self._go_on(same if used_up else [leg], error)
         elif wait is not None and not (opened and len(self._left) > 1):
             self._wait = wait
         elif not others_may(error):

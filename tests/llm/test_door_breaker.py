@@ -6,6 +6,7 @@ import time
 import pytest
 
 from core.errors import Unavailable
+from core.ids import uuid7
 from llm.door import health
 from llm.door.breaker import Breakers, State, Transition
 from llm.door.circuits import breakers
@@ -91,6 +92,7 @@ def test_what_began_before_it_opened_says_nothing(circuit: Breakers) -> None:
     ("error", "seconds"),
     [
         (ProviderRateLimited("Wait.", retry_after=7.0), 7.0),
+        (ProviderRateLimited("Wait.", retry_after=86_400.0), 600.0),
         (ProviderRateLimited("Wait."), None),
         (ProviderAuthentication("No."), 0.15),
         (ProviderRejected("No."), None),
@@ -103,12 +105,42 @@ def test_what_opens_at_once(circuit: Breakers, error: ProviderError, seconds: fl
 
 
 def test_its_memory_is_bounded(circuit: Breakers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm.door.breaker.MAX_ENDPOINTS", 10)
+    monkeypatch.setattr("llm.door.bounded.OF_TENANT", 10)
     for number in range(100):
         circuit.failed(Endpoint(None, "p", str(number), ""), FAILED, probe=False)
-    assert len(list(circuit)) == 10
+    assert [endpoint.model for endpoint in circuit] == [str(number) for number in range(90, 100)]
     circuit.succeeded(Endpoint(None, "p", "99", ""), probe=False)
     assert len(list(circuit)) == 9
+
+
+@pytest.mark.parametrize("most", [10, 1000], ids=["of_tenant", "of_all"])
+def test_a_tenant_pushes_out_its_own_only(circuit: Breakers, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("llm.door.bounded.OF_TENANT", most)
+    monkeypatch.setattr("llm.door.bounded.OF_ALL", 20)
+    one, many = Endpoint(uuid7(), "p", "m", ""), uuid7()
+    circuit.failed(one, ProviderRateLimited("Wait.", retry_after=60.0), probe=False)
+    for number in range(100):
+        circuit.failed(Endpoint(many, "p", str(number), ""), FAILED, probe=False)
+    assert circuit.state(one) is State.OPEN
+    assert len(list(circuit)) == min(most + 1, 20)
+
+
+def test_of_many_tenants_the_first_is_forgotten(circuit: Breakers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.door.bounded.OF_ALL", 3)
+    tenants = [uuid7() for _ in range(5)]
+    for tenant_id in tenants:
+        circuit.failed(Endpoint(tenant_id, "p", "m", ""), FAILED, probe=False)
+    assert [endpoint.tenant_id for endpoint in circuit] == tenants[2:]
+
+
+def test_what_is_under_way_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.door.bounded.OF_TENANT", 5)
+    busy = health.began(HERE)
+    for number in range(20):
+        health.ended(health.began(HERE._replace(model=str(number))), failed=True)
+    assert (health.in_flight(HERE), health.failures(HERE._replace(model="19"))) == (1, 1)
+    assert len(health._records) == 5
+    health.ended(busy, failed=False)
 
 
 async def test_an_open_endpoint_is_not_asked(upstream: Upstream) -> None:

@@ -58,8 +58,8 @@ async def test_nothing_is_left_behind(upstream: Upstream, seed: int, meter: Reco
     assert ends["answered"], ends
     assert ends["given up"], ends
     assert all(lane.idle for lane in current_flow()._lanes.values())
-    assert not any(record.in_flight for record in health._records.values())
-    assert not any(circuit.probing for circuit in breakers._circuits.values())
+    assert not any(health.in_flight(endpoint) for endpoint in health._records)
+    assert not any(breakers._circuits.get(endpoint).probing for endpoint in breakers)
     assert not joining._under_way
 
 

@@ -1,6 +1,7 @@
 """What operators and other processes see of the breakers, and how an endpoint is asked again by hand."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from llm.models import EndpointHealth
 from llm.selectors.providers import model_resolve
 from llm.services.providers import provider_create
 from llm.targets import ModelTarget
+from llm.tasks import trim_health
 from tenants.models import Tenant
 from tests.admin.conftest import olga as olga
 from tests.admin.conftest import page, post, text_of
@@ -98,6 +100,51 @@ async def test_a_call_takes_over_what_others_found(target: ModelTarget, upstream
     with pytest.raises(Exception, match="left alone"):
         await listen(target)
     assert upstream.seen["heals"] == 2
+
+
+async def test_news_are_read_within_bounds(target: ModelTarget, acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.door.circuits.OF_TENANT", 3)
+    await in_db_thread(many_rows, acme, 10)
+    circuits.forget_all()
+    await circuits.learn(acme.id)
+    assert sorted(endpoint.model for endpoint in circuits.breakers) == ["0", "1", "2"]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+def test_old_rows_and_too_many_are_forgotten(acme: Tenant, globex: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.tasks.OF_TENANT", 3)
+    many_rows(acme, 10)
+    many_rows(globex, 1)
+    many_rows(globex, 1, state="closed", age=timedelta(hours=25), provider="works")
+    many_rows(globex, 1, state="closed", age=timedelta(hours=23), provider="worked-lately")
+    many_rows(globex, 1, age=timedelta(days=8), provider="left")
+    trim_health()
+    assert kept(acme) == [("p", "0"), ("p", "1"), ("p", "2")]
+    assert kept(globex) == [("p", "0"), ("worked-lately", "0")]
+
+
+def many_rows(
+    tenant: Tenant, count: int, *, state: str = "open", age: timedelta = timedelta(), provider: str = "p"
+) -> None:
+    """Each heard of a second before the one before."""
+    now = timezone.now()
+    with tenant_context(tenant.id):
+        for number in range(count):
+            EndpointHealth.objects.create(
+                tenant_id=tenant.id,
+                provider=provider,
+                model=str(number),
+                state=state,
+                failures=1,
+                opened_at=now,
+                until=now + timedelta(minutes=5),
+                updated_at=now - age - timedelta(seconds=number),
+            )
+
+
+def kept(tenant: Tenant) -> list[tuple[str, str]]:
+    with tenant_context(tenant.id):
+        return list(EndpointHealth.objects.order_by("provider", "model").values_list("provider", "model"))
 
 
 def test_an_operator_asks_again(

@@ -69,3 +69,14 @@ async def test_the_wait_for_room_has_one_end(upstream: Upstream, settings) -> No
         await listen(target)
     assert caught.value.code == "provider_queue_timeout"
     assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize(("attempts", "keys_asked"), [(3, ["k0", "k1", "k2", ""]), (2, ["k0", "k1", ""])])
+async def test_another_key_goes_on_with_an_answer(
+    upstream: Upstream, meter: RecordingMeter, settings, attempts: int, keys_asked: list[str]
+) -> None:
+    """However long the answer had been under way; but no more often than a model is tried."""
+    settings.LLM_ATTEMPTS, settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT = attempts, 0.3, 0.35
+    targets = [*keys(upstream, "stall").targets, at(upstream.url, "hello", "second")]
+    assert (await listen(Planned(targets, continues=True))).text.endswith(HELLO)
+    assert asked(meter) == keys_asked
