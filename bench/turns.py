@@ -109,7 +109,8 @@ def workloads(target: str) -> Sequence[Workload]:
 async def measure(targets: Sequence[Target], rounds: int) -> list[Round]:
     slots = [(target, work) for target in targets for work in workloads(target.name)]
     made: list[Round] = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+    connector = aiohttp.TCPConnector(keepalive_timeout=1)  # servers close what is idle for 5 s
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
         for _ in range(1 + rounds):  # the first one warms up
             shuffled = random.sample(slots, len(slots))
             made.append({(target.name, work.name): await cost(http, target, work) for target, work in shuffled})

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import psycopg
@@ -62,15 +62,20 @@ async def _next(here: Process, mailbox: Mailbox, last: int) -> tuple[list[Event]
     """The events after the seq `last` that are known by now, and whether the run has no further ones."""
     if not mailbox.behind:
         events = mailbox.take()
-        if events and events[0].seq <= last:
-            events = [event for event in events if event.seq > last]
-        if not events or events[0].seq == last + 1:
+        if not _follow_on(events, last):  # what was shown early comes once more
+            known = {event.seq: event for event in events if event.seq > last}
+            events = [known[seq] for seq in sorted(known)]
+        if _follow_on(events, last):
             return events, False
     mailbox.behind = False  # before the read: what happens from now on is told again
     page = await _read(here, mailbox, last)
     whole = len(page.events) < PAGE
     mailbox.behind = mailbox.behind or not whole
     return page.events, whole and not page.is_open
+
+
+def _follow_on(events: Sequence[Event], last: int) -> bool:
+    return all(event.seq == seq for seq, event in enumerate(events, last + 1))
 
 
 async def _read(here: Process, mailbox: Mailbox, after: int) -> Page:

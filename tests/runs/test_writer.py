@@ -17,8 +17,10 @@ from django.db import connection, transaction
 from core.tenant import tenant_context
 from runs import stream as stream_module
 from runs import writer as writer_module
+from runs.follow import follow
 from runs.hub import Hub
 from runs.models import Run, RunEvent, RunLease, utc_today
+from runs.process import process
 from runs.services.lease import _ensure_day, lease_create
 from runs.store import Store, stream_parameters
 from runs.stream import MAX_PENDING, RunLost, RunStream
@@ -156,6 +158,37 @@ async def test_a_run_that_ends_with_its_caller_is_shown_before_it_is_stored(acme
         say(stream, "f")
         await here.writer.settled(stream)
         assert [(event.seq, event.data["delta"]) for event in stream.rest()] == [(4, "e"), (5, "f")]
+
+
+async def test_followers_of_an_early_run_read_each_event_once(acme: Tenant, log: Any) -> None:
+    """Whether they are there from the beginning or come later, quick or slow."""
+    here = await process()
+    async with log() as apart:
+        stream = await apart.open(acme, early=True)
+        apart.writer._hub = here.hub
+        here.live[stream.key.run_id] = stream
+        readers = []
+
+        async def read(pause: float) -> list[int]:
+            seen = []
+            async for event in follow(stream.key):
+                assert event is not None
+                seen.append(event.seq)
+                await asyncio.sleep(pause)
+                if event.seq == 40:
+                    break
+            return seen
+
+        for number in range(40):
+            if number % 10 == 0:
+                readers += [asyncio.create_task(read(pause)) for pause in (0, 0.02)]
+            say(stream, "x", message=str(number))
+            await asyncio.sleep(0.012)
+            if number % 9 == 0:
+                await apart.writer.flushed(stream)
+        await apart.writer.flushed(stream)
+        assert await asyncio.gather(*readers) == [list(range(1, 41))] * len(readers)
+        del here.live[stream.key.run_id]
 
 
 async def test_a_value_that_the_database_refuses_stops_its_run_only(acme: Tenant, log: Any) -> None:
