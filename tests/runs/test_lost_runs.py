@@ -28,7 +28,7 @@ from tests.runs.test_chat_completions import chat, frames, user
 from tests.runs.test_runs import activate, events_of
 from tests.runs.test_socket import hear, hear_run, socket
 from usage.models import BudgetPeriod, UsageRecord
-from usage.services.budgets import budget_create
+from usage.services.budgets import budget_create, budget_update
 from usage.services.prices import price_create
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
@@ -514,3 +514,20 @@ def test_what_a_lost_attempt_held_is_free_and_what_it_used_is_estimated(
     run.refresh_from_db()
     assert (run.prompt_tokens, run.completion_tokens) == (lost.input_tokens, 100)
     assert BudgetPeriod.objects.get().reserved == 0
+
+
+def test_what_a_lost_attempt_used_is_paid_though_no_other_can_begin(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    price_create(actor=owner.principal, provider="scripted", model="*", input=1_000_000, output=1_000_000)
+    budget_create(actor=owner.principal, slug="cap", scope="tenant", amount=100_000)
+    asked = TurnRequest(model="helper", messages=user("word " * 400), source="api", session="s")
+    run = begin_turn(actor=owner.principal, request=asked, owner=uuid4()).run
+    budget_update(actor=owner.principal, ref="cap", changes={"amount": 1})
+    assert isinstance(paused_and_taken(in_acme, run), Finished)
+    run.refresh_from_db()
+    assert (run.status, run.error_code) == ("failed", "budget_exceeded")
+    lost = UsageRecord.objects.get()
+    assert (lost.error_code, lost.input_tokens > 400) == ("run_lost", True)  # the instructions and the history count
+    period = BudgetPeriod.objects.get()
+    assert (period.reserved, period.spent) == (0, lost.charge)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from audit.models import AuditEvent
 from core.ids import uuid7
@@ -244,3 +244,46 @@ def test_costs_of_cached_and_long_inputs(payer: Payer) -> None:
     assert quoted.cost(Tokens(input=1000, output=100, cached=400)) == Decimal(
         "0.0030"
     )  # 600 x 2.5, 400 x 1.25, 100 x 10
+
+
+def test_a_period_that_was_rolled_back_is_not_remembered(payer: Payer, new_budget: NewBudget) -> None:
+    budget = new_budget("each", scope="end_user")
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        settle(tenant_id=payer.tenant_id, calls=[call(payer, 1), call(payer, 2)])
+        raise ZeroDivisionError
+    assert not BudgetPeriod.objects.filter(budget=budget, subject="ada").exists()
+    settle(tenant_id=payer.tenant_id, calls=[call(payer, 3)])
+    assert BudgetPeriod.objects.get(budget=budget, subject="ada").spent == CALL_COST
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+def test_one_call_may_be_settled_while_more_is_held_for_it(payer: Payer, new_budget: NewBudget) -> None:
+    """Both lock the period before the hold, whichever comes first."""
+    new_budget(amount="1000")
+    faults: list[Exception] = []
+    start = threading.Barrier(2)
+
+    def work(step: Callable[[int], object]) -> None:
+        start.wait()
+        for number in range(1, 40):
+            try:
+                with tenant_context(payer.tenant_id), transaction.atomic():
+                    step(number)
+            except DatabaseError as error:
+                faults.append(error)
+        connection.close()
+
+    def pay(number: int) -> None:
+        settle(tenant_id=payer.tenant_id, calls=[call(payer, number)])
+
+    threads = [
+        threading.Thread(target=work, args=[lambda number: hold(payer, "0.1", number=number)]),
+        threading.Thread(target=work, args=[pay]),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    release(tenant_id=payer.tenant_id, run_id=payer.run_id or uuid7())
+    assert (period().reserved, period().spent) == (0, 39 * CALL_COST)
