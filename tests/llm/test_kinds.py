@@ -305,6 +305,20 @@ def test_naming_the_kinds_loads_no_client() -> None:
     assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
 
 
+SERVED = """
+import sys
+from agentsite.asgi import application
+assert application
+print(sorted({"langchain_core", "langgraph", "openai", "requests", "twisted"} & set(sys.modules)))
+import requests
+"""
+
+
+def test_a_server_starts_without_what_it_may_never_need() -> None:
+    result = subprocess.run([sys.executable, "-c", SERVED], cwd=CHECKOUT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
 def test_presets_are_what_their_kind_takes() -> None:
     for kind in provider_kinds():
         for preset in kind.presets:
