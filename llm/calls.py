@@ -62,10 +62,10 @@ class MeteredCall(Protocol):
     async def extend(self) -> None:
         """Reserve more. Raises `usage.exceptions.BudgetExceeded` when a budget has no room: the call must end."""
 
-    async def close(self, outcome: CallOutcome) -> None:
+    def close(self, outcome: CallOutcome) -> None:
         """Exactly once, however the call ended (a cancelled caller included): what it used is kept for the record.
 
-        Like `open` in a task of its own, which goes on when the caller is cancelled; the next attempt begins after it.
+        It waits for nothing, so nothing can come between; what must be written is written later.
         """
 
 
@@ -94,7 +94,7 @@ class Unpaid:
     async def extend(self) -> None:
         """Nothing is held."""
 
-    async def close(self, outcome: CallOutcome) -> None:
+    def close(self, outcome: CallOutcome) -> None:
         """Nothing is recorded."""
 
 

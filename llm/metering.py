@@ -305,7 +305,7 @@ class RunCall:
                 break
         return tokens
 
-    async def close(self, outcome: CallOutcome) -> None:
+    def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)
         began = self.held.at if self.held else self._began
         closed = Closed(self.id, self._number, self.target, began, tokens, certain, outcome)

@@ -16,7 +16,7 @@ from llm.door import health
 from llm.door.circuits import breakers
 from llm.door.cleaning import Size, clean, clean_completion
 from llm.door.clock import Clock
-from llm.door.settling import open_metered, settle
+from llm.door.settling import close, open_metered
 from llm.door.way import Step
 from llm.exceptions import ProviderError, ProviderTimeout, StreamTruncated
 from llm.providers.base import Adapter, CompletingAdapter
@@ -70,7 +70,7 @@ class Attempt:
     ) -> None:
         self._tell_breaker(error)
         try:
-            await settle(self._metered.close(self._outcome(error)))
+            close(self._metered, self._outcome(error))
         finally:
             self._step.permit.give_back(self._usage)
 

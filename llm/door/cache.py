@@ -23,7 +23,7 @@ from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.calls import CallContext, CallOutcome
-from llm.door.settling import in_background, logger, open_metered, settle
+from llm.door.settling import close, in_background, logger, open_metered
 from llm.exceptions import ProviderRejected
 from llm.models import AnswerCache
 from llm.providers.base import ProviderConnection
@@ -94,7 +94,7 @@ async def _replayed(
             reason=CACHED,
             cached=True,
         )
-        await settle(metered.close(outcome))
+        close(metered, outcome)
 
 
 def merged(deltas: list[Delta]) -> list[Delta]:

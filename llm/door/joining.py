@@ -9,12 +9,13 @@ from core.errors import ApplicationError, Unavailable
 from llm.calls import CallContext, CallOutcome
 from llm.door.cache import request_key
 from llm.door.flow import QUEUE_CODES
-from llm.door.settling import LONGEST, open_metered, settle
+from llm.door.settling import close, open_metered
 from llm.exceptions import ModelNotFound, ProviderError, StreamTruncated
 from llm.targets import Target
 from llm.wire import ChatRequest, Delta, Usage
 
 Ask = Callable[[ChatRequest, Target, CallContext], AsyncGenerator[Delta, None]]
+CLOSING = 1.0  # seconds that the last listener waits for the call to be closed
 JOINED = "joined: an identical call was under way"
 
 
@@ -67,7 +68,7 @@ class SharedCall:
     async def closed(self) -> None:
         """Wait a moment for the provider's connection to be closed, when nobody listens any more."""
         if not self._listeners:
-            await asyncio.wait({self._task}, timeout=LONGEST)
+            await asyncio.wait({self._task}, timeout=CLOSING)
 
     async def _produce(self, source: AsyncGenerator[Delta, None]) -> None:
         try:
@@ -130,7 +131,7 @@ async def _free(
         if first_token_ms is not None:
             raise StreamTruncated("The answer broke off: the call that it shared was ended.") from None
     finally:
-        await settle(metered.close(_outcome(shared, first_token_ms, _ms_since(began))))
+        close(metered, _outcome(shared, first_token_ms, _ms_since(began)))
     if shared.error is not None:
         async with aclosing(ask(request, target, context)) as deltas:
             async for delta in deltas:

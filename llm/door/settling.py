@@ -11,7 +11,6 @@ from llm.wire import ChatRequest
 
 logger = logging.getLogger(__name__)
 
-LONGEST = 1.0  # seconds that a caller waits for the end of its call to be kept
 _under_way: set[asyncio.Task[Any]] = set()
 
 
@@ -25,9 +24,12 @@ async def open_metered(meter: Meter, target: ModelTarget, request: ChatRequest) 
         raise
 
 
-async def settle(work: Coroutine[Any, Any, None]) -> None:
-    """Do it to its end; wait for it for a moment only. What it raises is logged: the answer has been said."""
-    await asyncio.wait({_kept(_logged(work))}, timeout=LONGEST)
+def close(metered: MeteredCall, outcome: CallOutcome) -> None:
+    """What it raises is logged: the answer has been said."""
+    try:
+        metered.close(outcome)
+    except Exception:
+        logger.exception("What a model call leaves behind was not kept")
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> None:
@@ -52,7 +54,7 @@ def _kept(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 async def _close_unused(opening: asyncio.Task[MeteredCall]) -> None:
     await asyncio.wait({opening})
     if not opening.cancelled() and opening.exception() is None:
-        await _logged(opening.result().close(CallOutcome(None, sent=False)))
+        close(opening.result(), CallOutcome(None, sent=False))
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -44,8 +44,7 @@ class RecordedCall:
             raise NoBudget("The budget is used up.")
         self.extended += 1
 
-    async def close(self, outcome: CallOutcome) -> None:
-        await asyncio.sleep(self.meter.close_seconds)
+    def close(self, outcome: CallOutcome) -> None:
         self.outcomes.append(outcome)
 
     @property
@@ -67,7 +66,6 @@ class RecordingMeter:
     calls_left: int | None = None
     most_tokens: int | None = None
     open_seconds: float = 0
-    close_seconds: float = 0
     calls: list[RecordedCall] = field(default_factory=list)
 
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
