@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError
 
 from agents.executable import executable_for, run_model
 from core.aio import detached, in_db_thread
@@ -18,14 +18,14 @@ from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from llm.calls import CachePolicy, CallContext, calling
 from llm.metering import RunMeter
-from runs import events
+from runs import ending
 from runs.exceptions import RunCancelled, RunFailed
 from runs.heard import Heard
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
 from runs.services.begin import Begun, begin_turn
-from runs.services.finish import Bill, Finished, Outcome, finish_turn, turn_give_up
+from runs.services.finish import Finished, turn_give_up
 from runs.services.pay import payer_of, run_recount
 from runs.services.stop import run_cancel_request
 from runs.services.take_over import run_take_over
@@ -39,7 +39,6 @@ from tenants.principal import Principal
 logger = logging.getLogger(__name__)
 _stopping = Flag()
 _beginning: set[asyncio.Task[Run]] = set()
-STORE_SECONDS = 300  # for which the end of a run is tried to be stored while the database does not answer
 STOP_SECONDS = 5.0  # beyond the lease of a lost run, until a cancel answers with a run that has not stopped yet
 TELL_SECONDS = 1.0  # for which a stop waits until those who follow runs here are told where these go on
 
@@ -347,11 +346,11 @@ async def _finish(
         return
     told = stream.rest()
     try:
-        told.append(_terminal_event(turn, stream.stored + len(told) + 1, sink, meter, error))
-        finished = await _store(turn, _outcome(sink, meter, error, partial), told, meter)
+        told.append(ending.terminal_event(turn, stream.stored + len(told) + 1, sink, meter, error))
+        finished = await ending.store(turn, ending.outcome_of(sink, meter, error, partial), told, meter)
     except Exception:
         logger.exception("A run's end could not be stored", extra={"run_id": str(turn.run.id)})
-        told, finished = await _store_failure(turn, stream, meter)
+        told, finished = await ending.store_failure(turn, stream, meter)
     if finished is None:
         await meter.keep()
     else:
@@ -360,77 +359,3 @@ async def _finish(
         here.live.pop(turn.run.id, None)
         here.hub.deliver(turn.run.id, told)
         _ended(here, turn.run.tenant_id, turn.run.id, finished)
-
-
-async def _store(turn: Turn, outcome: Outcome, told: list[events.Event], meter: RunMeter) -> Finished | None:
-    """Tried again while the database does not answer, and when the agent goes meanwhile."""
-    loop = asyncio.get_running_loop()
-    end, wait, faults = loop.time() + STORE_SECONDS, 0.05, 0
-    while True:
-        closed = meter.closed[:]
-        try:
-            finished = await in_db_thread(
-                finish_turn,
-                run=turn.run,
-                fence=turn.fence,
-                outcome=outcome,
-                events=told,
-                bill=Bill(meter.records, closed, meter.capped),
-            )
-            if finished is not None:
-                meter.settled(closed)
-            return finished
-        except DatabaseError as error:
-            faults += not isinstance(error, OperationalError | InterfaceError)
-            if faults > 2 or loop.time() > end:
-                raise
-        await asyncio.sleep(wait)
-        wait = min(2 * wait, 1.0)
-
-
-async def _store_failure(turn: Turn, stream: RunStream, meter: RunMeter) -> tuple[list[events.Event], Finished | None]:
-    """The run ends as failed, with nothing of what it said since the last commit."""
-    error = Unavailable("The answer could not be stored.", code="storage_failed")
-    last = events.make_event(stream.stored + 1, "RUN_ERROR", events.run_error(error))
-    try:
-        return [last], await _store(turn, _failure(error, meter), [last], meter)
-    except DatabaseError:
-        logger.warning("A run stays open until its lease ends", extra={"run_id": str(turn.run.id)})
-        return [last], None
-
-
-def _failure(error: ApplicationError, meter: RunMeter) -> Outcome:
-    used = meter.tokens
-    return Outcome(Run.Status.FAILED, [], None, "", error.code, error.message, used.input, used.output)
-
-
-def _terminal_event(
-    turn: Turn, seq: int, sink: RunSink, meter: RunMeter, error: ApplicationError | None
-) -> events.Event:
-    if error is not None:
-        return events.make_event(seq, "RUN_ERROR", events.run_error(error))
-    fields = events.run_finished(
-        turn.run.thread_id,
-        str(turn.run.id),
-        finish_reason=sink.finish_reason or "stop",
-        model=turn.run.model,
-        tokens=meter.tokens,
-    )
-    return events.make_event(seq, "RUN_FINISHED", fields)
-
-
-def _outcome(sink: RunSink, meter: RunMeter, error: ApplicationError | None, partial: dict[str, Any] | None) -> Outcome:
-    status = Run.Status.SUCCEEDED
-    if error is not None:
-        status = Run.Status.CANCELLED if isinstance(error, RunCancelled) else Run.Status.FAILED
-    return Outcome(
-        status=status,
-        messages=sink.messages,
-        partial=partial,
-        finish_reason=sink.finish_reason,
-        error_code=error.code if error else "",
-        error_message=error.message if error else "",
-        prompt_tokens=meter.tokens.input,
-        completion_tokens=meter.tokens.output,
-        first_token_ms=sink.first_token_ms,
-    )

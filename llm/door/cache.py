@@ -23,6 +23,7 @@ from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.calls import CallContext, CallOutcome
+from llm.door.attempt import as_delta
 from llm.door.settling import close, in_background, logger, open_metered
 from llm.exceptions import ProviderRejected
 from llm.models import AnswerCache
@@ -114,16 +115,9 @@ def _one(deltas: list[Delta]) -> Delta:
             call.id, call.name = call.id or part.id, call.name or part.name
             call.arguments += part.arguments
             call.extra_content = part.extra_content or call.extra_content
-    answer = whole.completion()
-    return Delta(
-        text=answer.text or None,
-        reasoning=answer.reasoning or None,
-        tool_calls=list(calls.values()) or None,
-        finish_reason=next((delta.finish_reason for delta in deltas if delta.finish_reason), None),
-        usage=answer.usage,
-        refusal=answer.refusal or None,
-        model=answer.model,
-    )
+    finish_reason = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
+    tool_calls = list(calls.values()) or None
+    return msgspec.structs.replace(as_delta(whole.completion()), tool_calls=tool_calls, finish_reason=finish_reason)
 
 
 async def _find(tenant_id: UUID, key: bytes) -> list[Delta] | None:

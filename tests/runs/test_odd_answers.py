@@ -10,7 +10,7 @@ from django.conf import settings
 
 from core.validation import storable, storable_text
 from llm.door.cleaning import MAX_CALL_ID
-from runs import runner
+from runs import ending
 from runs.events import RESERVED
 from runs.hub import Hub
 from runs.models import Run, RunEvent
@@ -129,7 +129,7 @@ async def test_an_end_that_cannot_be_made_still_ends_the_run(
     def fail(*_: Any) -> None:
         raise TypeError("unforeseen")
 
-    monkeypatch.setattr(runner, "_outcome", fail)
+    monkeypatch.setattr(ending, "outcome_of", fail)
     async with asyncio.timeout(5):
         response = await chat(owner, user("hi"))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
