@@ -109,19 +109,32 @@ def hold(
     limit = params.get("max_completion_tokens") or params.get("max_tokens")
     answer = _first_answer(limit, silent=silent)
     held = Held(asked_at_most(messages, params), answer, quotes, now, silent, limit=limit)
-    for last in (False, False, True):
-        wanted = held.amount.beyond(before.amount) if before else held.amount
+    tokens, rooms = _reserve(payer, call, held, held.asked, answer, before)
+    held = replace(held, tokens=tokens)
+    return replace(held, most=held.tokens + _left(held, rooms)) if rooms else held
+
+
+def _reserve(
+    payer: Payer, call: UUID, held: Held, asked: int, tokens: int, before: Held | None = None
+) -> tuple[int, Sequence[Room] | None]:
+    """For a request of `asked` and an answer of `tokens`, beyond `before`; for a shorter answer where less is left.
+
+    The tokens of that answer, and what is left beside. Raises BudgetExceeded or PriceUnknown.
+    """
+    tries = 3
+    while True:
+        tries -= 1
+        amount = held.amount_of(asked, tokens)
+        wanted = amount.beyond(before.amount) if before else amount
         try:
             with transaction.atomic():
-                rooms = reserve(payer=payer, call_id=call, amount=wanted, model=", ".join(quotes), at=now)
+                model = ", ".join(held.quotes)
+                return tokens, reserve(payer=payer, call_id=call, amount=wanted, model=model, at=held.at)
         except BudgetExceeded as error:
-            fewer = held.answer_for(error.unit, error.left - held.amount_of(held.asked, 0).of(error.unit))
-            if last or not LEAST_ANSWER <= fewer < held.tokens:
+            fewer = held.answer_for(error.unit, error.left - held.amount_of(asked, 0).of(error.unit))
+            if not tries or not LEAST_ANSWER <= fewer < tokens:
                 raise
-            held = replace(held, tokens=fewer)
-        else:
-            break
-    return replace(held, most=held.tokens + _left(held, rooms)) if rooms else held
+            tokens = fewer
 
 
 def _left(held: Held, rooms: Sequence[Room]) -> int:
@@ -290,20 +303,7 @@ class RunCall:
 
     def _hold_more(self, tokens: int) -> int:
         assert self.held is not None
-        payer = self._meter.payer
-        for last in (False, False, True):
-            more = self.held.amount_of(0, tokens)
-            try:
-                with transaction.atomic():
-                    reserve(payer=payer, call_id=self.id, amount=more, model=self.target.name, at=self.held.at)
-            except BudgetExceeded as error:
-                fewer = self.held.answer_for(error.unit, error.left)
-                if last or not LEAST_ANSWER <= fewer < tokens:
-                    raise
-                tokens = fewer
-            else:
-                break
-        return tokens
+        return _reserve(self._meter.payer, self.id, self.held, 0, tokens)[0]
 
     def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)
