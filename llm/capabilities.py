@@ -54,13 +54,14 @@ class Access(Protocol):
 
 
 def capabilities_of(access: Access, model: str) -> Capabilities:
-    """Cheap: asked for every turn. What the tenant said within the last seconds counts already in this process."""
+    """Without prices, and cheap: asked for every turn. What the tenant says counts at once in this process."""
     setting = _settings_of(access).get(model)
-    return capabilities_with(access, model, setting.overrides if setting else {})
+    known = _known(access.kind, access.base_url, model)
+    return msgspec.structs.replace(known, **setting.overrides) if setting else known
 
 
 def capabilities_with(access: Access, model: str, overrides: Mapping[str, Any]) -> Capabilities:
-    """With the overrides of a row that was read."""
+    """With prices, and with the overrides of a row that was read."""
     known = _known(access.kind, access.base_url, model)
     return msgspec.structs.replace(known, **_prices(access, model), **overrides)
 
