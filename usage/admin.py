@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 from django.http import HttpRequest
 
 from core.admin.lists import SinceFilter
@@ -147,10 +147,9 @@ def run_calls(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
     if not may(request, "usage.view"):
         return {}
     rows = UsageRecord.objects.filter(tenant_id=actor_of(request).tenant_id, run_id=run_id)
-    calls = _calls(rows)
-    costs = [call["record"].cost for call in calls]
-    sums = Sums(cost=sum((cost for cost in costs if cost is not None), Decimal(0)), unknown=costs.count(None))
-    return {"calls": calls, "calls_cost": dollars_of(sums, sums.cost)}
+    found = rows.aggregate(calls=Count("id"), unknown=Count("id", filter=Q(cost=None)), spent=Sum("cost"))
+    sums = Sums(cost=found["spent"] or Decimal(0), unknown=found["unknown"])
+    return {"calls": _calls(rows), "calls_made": found["calls"], "calls_cost": dollars_of(sums, sums.cost)}
 
 
 class PriceForm(ServiceForm):

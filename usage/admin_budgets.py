@@ -96,9 +96,6 @@ class BudgetForm(ServiceForm):
                 found["subject"] = subject_id(self.actor.tenant_id, found["scope"], found["subject"])
             except forms.ValidationError as fault:
                 self.add_error("subject", fault)
-        amount = found.get("amount")
-        if found.get("unit") == Budget.Unit.TOKENS and amount is not None and amount != amount.to_integral_value():
-            self.add_error("amount", "A number of tokens is whole.")
         return found
 
     def clean_notify_at(self) -> list[int]:

@@ -12,6 +12,7 @@ from usage.budgets import bounds
 from usage.models import Budget
 from usage.totals import Query, Sums, Totals, summed, totals
 
+MOST_LINES = 10_000  # of an answer
 LINES = ("provider", "model", "agent")
 Month = tuple[datetime, datetime]
 
@@ -40,12 +41,21 @@ class Invoice:
 def usage_invoice(*, actor: Principal, month: str) -> Invoice:
     """`month` as 2026-11, "" for this one. Raises InvalidRequest."""
     authorize(actor, "usage.view")
-    return invoice(actor.tenant_id, parse_month(month))
+    found = invoice(actor.tenant_id, parse_month(month), limit=MOST_LINES + 1)
+    if len(found.lines) > MOST_LINES:
+        message = f"The month has more than {MOST_LINES:,} lines: ask /v1/usage for parts of it, as CSV."
+        raise InvalidRequest(message, code="too_many_rows", param="month")
+    return found
 
 
-def invoice(tenant_id: UUID, month: Month, *, using: str = "default") -> Invoice:
+def invoice(tenant_id: UUID, month: Month, *, using: str = "default", limit: int | None = None) -> Invoice:
     start, end = month
-    return Invoice(start, end, totals(tenant_id, Query(start, end, LINES), using=using))
+    return Invoice(start, end, totals(tenant_id, Query(start, end, LINES, limit=limit), using=using))
+
+
+def month_total(tenant_id: UUID, month: Month, *, using: str = "default") -> Sums:
+    """What its invoice's lines are in all."""
+    return summed(totals(tenant_id, Query(*month), using=using))
 
 
 def month_of(at: datetime) -> Month:

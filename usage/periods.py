@@ -84,6 +84,23 @@ def _key(share: Share, at: datetime) -> _Key:
 
 
 def _add(share: Share, at: datetime) -> UUID | None:
+    """Looked for first: to add up what was spent reads the records of the whole period."""
+    found = _stored(share, at) or _inserted(share, at) or _stored(share, at)
+    if found is not None:  # it may be this transaction's own, which may be rolled back
+        transaction.on_commit(partial(_remember, _key(share, at), found))
+    return found
+
+
+def _stored(share: Share, at: datetime) -> UUID | None:
+    rows = BudgetPeriod.objects.filter(
+        tenant_id=share.budget.tenant_id, budget_id=share.budget.id, subject=share.subject
+    )
+    found: UUID | None = rows.filter(starts_at=_key(share, at).starts_at).values_list("id", flat=True).first()
+    return found
+
+
+def _inserted(share: Share, at: datetime) -> UUID | None:
+    """None when another one was faster, or the budget was deleted."""
     budget, key = share.budget, _key(share, at)
     _, ends = bounds(budget.period, at)
     names = {"tenant": "%(tenant)s", "subject": "%(subject)s", "starts": "%(starts)s", "ends": "%(ends)s::timestamptz"}
@@ -98,16 +115,7 @@ def _add(share: Share, at: datetime) -> UUID | None:
     with connection.cursor() as cursor:
         cursor.execute(_ADD.format(spent=spent_sql(budget, **names)), given)
         added = cursor.fetchone()
-    if added:
-        found = UUID(str(added[0]))
-        transaction.on_commit(partial(_remember, key, found))
-        return found
-    rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, budget_id=budget.id, subject=share.subject)
-    known: UUID | None = rows.filter(starts_at=key.starts_at).values_list("id", flat=True).first()
-    if known is None:
-        return None
-    transaction.on_commit(partial(_remember, key, known))  # it may be this transaction's own, which may be rolled back
-    return known
+    return UUID(str(added[0])) if added else None
 
 
 def _remember(key: _Key, id: UUID) -> None:

@@ -1,16 +1,15 @@
 """Reports of usage, and what a caller may ask of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from core.errors import InvalidRequest
 from core.ids import parse_uuid
-from core.validation import invalid, pydantic_faults
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from usage.dimensions import DIMENSIONS
@@ -21,7 +20,6 @@ MOST_DAYS = 366
 MOST_DAYS_BY_HOUR = 31
 MOST_ROWS = 10_000
 MOST_CSV_ROWS = 100_000
-P = TypeVar("P", bound=BaseModel)
 
 
 def _moment(value: Any) -> Any:
@@ -117,14 +115,6 @@ class ReportParameters(Filters):
         if self.from_ is not None:
             return self.from_, self.to or max(now, self.from_ + timedelta(microseconds=1))
         return month_of(now) if self.to is None else (month_of(self.to - timedelta(microseconds=1))[0], self.to)
-
-
-def parameters(schema: type[P], given: Mapping[str, str]) -> P:
-    """Raises InvalidRequest with every fault at once."""
-    try:
-        return schema.model_validate(dict(given))
-    except ValidationError as error:
-        raise invalid(pydantic_faults(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,10 +100,3 @@ def record_list(
         else:
             rows = rows.filter(**{DIMENSIONS[name].sql: value})
     return rows
-
-
-def record_get(*, actor: Principal, ref: str) -> UsageRecord:
-    record = record_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
-    if record is None:
-        raise NotFound("No usage record with this id.")
-    return record

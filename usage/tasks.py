@@ -8,14 +8,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from audit.models import AuditEvent
+from core import audit
 from core.jobs import enqueue, job
 from core.tenant import tenant_context
 from tenants.models import Tenant
+from tenants.principal import system_principal
 from usage.daily import roll_up
 from usage.models import Budget, BudgetHold, BudgetPeriod
 from usage.services.budgets import budget_recount
@@ -94,11 +95,11 @@ def recount() -> None:
     now = timezone.now()
     changed = Budget.objects.using("ops").filter(updated_at__gt=now - timedelta(minutes=3), is_active=True)
     for tenant_id, id in changed.filter(updated_at__lt=now - SETTLED).values_list("tenant_id", "id"):
-        with tenant_context(tenant_id), transaction.atomic():
+        with tenant_context(tenant_id):
             budget = Budget.objects.filter(tenant_id=tenant_id, id=id).first()
-            wrong = budget_recount(budget) if budget else 0
-        if wrong:
-            logger.info("%d periods of a budget were counted again", wrong, extra={"budget_id": str(id)})
+            if budget is not None and (wrong := budget_recount(budget)):
+                actor, told = system_principal(tenant_id, ""), {"periods": wrong}
+                audit.record(actor=actor, action="budget.recount", target=budget, after=told)
 
 
 @job("usage.forget_run_periods", platform=True, cron="27 * * * *")

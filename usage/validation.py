@@ -14,13 +14,12 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from core.ids import parse_uuid
-from core.validation import SLUG, invalid, pydantic_faults, slug_faults
+from core.validation import SLUG, parse, slug_faults
 
 MOST = Decimal(100_000_000_000)  # US dollars, or tokens; ten times that does not fit the columns
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -136,10 +135,7 @@ class PriceFields(_Fields):
 
 def checked(schema: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
     """The values as the schema has them; raises InvalidRequest with every fault."""
-    try:
-        return dict(schema.model_validate(values))
-    except ValidationError as error:
-        raise invalid(pydantic_faults(error)) from None
+    return dict(parse(schema, values))
 
 
 def as_json(values: dict[str, Any]) -> dict[str, Any]:

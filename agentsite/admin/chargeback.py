@@ -14,7 +14,7 @@ from core.errors import InvalidRequest
 from tenants.models import Tenant
 from usage.admin_parts import dollars, dollars_of
 from usage.budgets import months
-from usage.invoices import Month, invoice, parse_month
+from usage.invoices import Month, invoice, month_total, parse_month
 from usage.tables import INVOICE_COLUMNS, invoice_rows
 
 OPS = "ops"
@@ -46,7 +46,7 @@ def _months() -> list[str]:
 
 def _row(tenant: Tenant, month: Month, look: Look) -> dict[str, Any]:
     look(tenant)
-    sums = invoice(tenant.id, month, using=OPS).total
+    sums = month_total(tenant.id, month, using=OPS)
     return {
         "tenant": tenant,
         "calls": f"{sums.calls:,}",

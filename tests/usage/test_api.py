@@ -155,6 +155,13 @@ class TestUsage:
         for month in ("november", "9999-12", "2026-13"):
             assert owner.get("usage/invoice", month=month).status_code == 400
 
+    def test_an_invoice_of_too_many_lines_is_refused(
+        self, owner: Actor, calls: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("usage.invoices.MOST_LINES", 1)
+        answer = owner.get("usage/invoice")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_many_rows")
+
     def test_a_report_takes_few_queries(self, owner: Actor) -> None:
         owner.get("usage")
         for path in ("usage?group_by=agent", "usage/records", "usage/invoice"):
@@ -227,6 +234,23 @@ class TestBudgets:
         answer = owner.patch("budgets/team", {"unit": "tokens"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "immutable")
         assert owner.post("budgets", BUDGET).status_code == 409
+
+    def test_tokens_stay_whole(self, owner: Actor) -> None:
+        owner.post("budgets", {**BUDGET, "unit": "tokens", "amount": "100"})
+        answer = owner.patch("budgets/team", {"amount": "1.5"})
+        assert (answer.status_code, fault_paths(answer)) == (400, ["amount"])
+        assert owner.get("budgets/team").json()["amount"] == "100"
+
+    def test_a_tenant_has_so_many(self, owner: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("usage.services.budgets.MAX_BUDGETS", 1)
+        monkeypatch.setattr("usage.services.prices.MAX_PRICES", 0)
+        assert owner.post("budgets", BUDGET).status_code == 201
+        for path, body in (
+            ("budgets", {**BUDGET, "slug": "second"}),
+            ("prices", {"model": "x", "input": 1, "output": 1}),
+        ):
+            answer = owner.post(path, body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_many")
 
     def test_the_period_under_way(self, owner: Actor, calls: None) -> None:
         owner.post("budgets", {**BUDGET, "amount": "0.05"})

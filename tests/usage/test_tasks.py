@@ -9,6 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from audit.models import AuditEvent
 from core.ids import uuid7
 from tests.usage.conftest import CALL_COST, call
 from usage import list_prices
@@ -33,6 +34,7 @@ def test_a_budget_that_was_changed_is_counted_again(payer: Payer, new_budget: Ne
     Budget.objects.filter(id=budget.id).update(updated_at=timezone.now() - timedelta(seconds=30))
     recount()
     assert BudgetPeriod.objects.get().spent == CALL_COST
+    assert AuditEvent.objects.get(action="budget.recount").after == {"periods": 1}
 
 
 @committed

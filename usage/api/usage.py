@@ -14,13 +14,14 @@ from core.api import paginate_latest
 from core.api_schema import LIST_PARAMETERS, errors_of, list_of
 from core.csv_response import CsvResponse
 from core.errors import InvalidRequest
+from core.validation import parse
 from tenants.api.base import ApiView
 from usage import selectors
 from usage.api import serializers as io
 from usage.dimensions import BUCKETS, DIMENSIONS
 from usage.invoices import Invoice, usage_invoice
 from usage.models import UsageRecord
-from usage.reports import MOST_CSV_ROWS, MOST_ROWS, Filters, Report, ReportParameters, parameters, usage_report
+from usage.reports import MOST_CSV_ROWS, MOST_ROWS, Filters, Report, ReportParameters, usage_report
 from usage.tables import INVOICE_COLUMNS, invoice_rows, plain, report_table
 from usage.totals import Sums, Totals
 
@@ -70,7 +71,7 @@ class UsageView(ApiView):
     def get(self, request: Request) -> HttpResponseBase:
         """What was used, summed up by at most two dimensions and a time bucket. Without a time: this month."""
         as_csv = wants_csv(request)
-        asked = parameters(ReportParameters, without_format(request))
+        asked = parse(ReportParameters, without_format(request))
         report = usage_report(actor=self.actor, asked=asked, most=MOST_CSV_ROWS if as_csv else MOST_ROWS)
         return CsvResponse(*report_table(report)) if as_csv else Response(report_json(report))
 
@@ -85,7 +86,7 @@ class UsageRecordsView(ApiView):
     def get(self, request: Request) -> Response:
         """Single calls of providers, the latest first."""
         given = {name: value for name, value in request.GET.dict().items() if name not in ("limit", "cursor")}
-        asked = parameters(Filters, given)
+        asked = parse(Filters, given)
         rows = selectors.record_list(actor=self.actor, start=asked.from_, end=asked.to, **asked.filters)
         return paginate_latest(request, rows, record_json)
 

@@ -19,6 +19,7 @@ from usage.selectors import budget_get
 from usage.validation import BudgetChangeable, BudgetFields, as_json, checked
 
 CHANGEABLE = tuple(BudgetChangeable.model_fields)
+MAX_BUDGETS = 500  # of a tenant; those that apply are looked at before each call
 FIXED = ("scope", "subject", "unit", "period")
 
 
@@ -30,6 +31,9 @@ def budget_create(*, actor: Principal, **values: Any) -> Budget:
     """
     authorize(actor, "budget.edit")
     fields = checked(BudgetFields, values)
+    if Budget.objects.filter(tenant_id=actor.tenant_id).count() >= MAX_BUDGETS:
+        message = f"A tenant has at most {MAX_BUDGETS:,} budgets: delete one, or make one for each subject at once."
+        raise InvalidRequest(message, code="too_many")
     budget = Budget(tenant_id=actor.tenant_id, **fields)
     _save(budget, force_insert=True)
     if budget.sole_subject:
@@ -48,7 +52,8 @@ def budget_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> 
             message = f"The {name} of a budget cannot change: make another budget."
             raise InvalidRequest(message, code="immutable", param=name)
     before = {name: getattr(budget, name) for name in CHANGEABLE}
-    after = checked(BudgetChangeable, {**before, **{k: v for k, v in changes.items() if k not in FIXED}})
+    fixed = {name: getattr(budget, name) for name in FIXED}
+    after = checked(BudgetFields, {**before, **changes, **fixed})
     changed = [name for name in CHANGEABLE if before[name] != after[name]]
     if not changed:
         return budget
@@ -75,19 +80,27 @@ def budget_delete(*, actor: Principal, ref: str) -> None:
 
 
 def budget_recount(budget: Budget) -> int:
-    """Make the spent sums of the periods under way what the records say; how many were wrong. In a transaction."""
+    """Make the spent sums of the periods under way what the records say; how many were wrong.
+
+    Each in a transaction of its own where the caller has none, so that calls wait for one period at most.
+    """
     now = datetime.now(UTC)
-    rows = BudgetPeriod.objects.select_for_update().filter(tenant_id=budget.tenant_id, budget_id=budget.id)
+    rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, budget_id=budget.id)
     rows = rows.filter(models.Q(ends_at=None) | models.Q(ends_at__gt=now)).order_by("id")
     if budget.scope == Budget.Scope.RUN:
         rows = rows.filter(created_at__gt=now - timedelta(hours=2))
-    wrong = 0
-    for period in rows:
-        spent = recounted(budget, period)
-        if spent != period.spent:
-            wrong += 1
-            BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, id=period.id).update(spent=spent)
-    return wrong
+    return sum(_recount(budget, id) for id in list(rows.values_list("id", flat=True)))
+
+
+@transaction.atomic
+def _recount(budget: Budget, period_id: UUID) -> bool:
+    rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, id=period_id)
+    period = rows.select_for_update().first()
+    spent = recounted(budget, period) if period else None
+    if period is None or spent == period.spent:
+        return False
+    rows.update(spent=spent)
+    return True
 
 
 def _save(budget: Budget, **options: Any) -> None:

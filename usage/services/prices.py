@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from core import audit
-from core.errors import Conflict
+from core.errors import Conflict, InvalidRequest
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from usage.models import Price
@@ -16,6 +16,7 @@ from usage.selectors import price_get
 from usage.validation import PriceFields, as_json, checked
 from usage.vendors import vendor_of
 
+MAX_PRICES = 5_000  # of a tenant; they are looked through for each call
 FIELDS = tuple(PriceFields.model_fields)
 
 
@@ -30,6 +31,9 @@ def price_create(*, actor: Principal, **values: Any) -> Price:
     fields = checked(PriceFields, values)
     if fields["provider"]:
         vendor_of(actor.tenant_id, fields["provider"])
+    if Price.objects.filter(tenant_id=actor.tenant_id).count() >= MAX_PRICES:
+        message = f"A tenant has at most {MAX_PRICES:,} prices: delete old ones, or price many models by gpt-*."
+        raise InvalidRequest(message, code="too_many")
     fields["effective_from"] = fields["effective_from"] or timezone.now()
     price = Price(tenant_id=actor.tenant_id, **fields)
     try:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -162,6 +163,8 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
     `run_id`: that run has ended, and whatever is still held for it is free. `held` False: nothing was. Call it in a
     transaction.
     """
+    if not calls and run_id is None:
+        return
     owed = _owed(calls)  # before the records, so that they are counted once
     stored = _store(calls) if calls else set()
     if not owed and not held:
@@ -184,8 +187,9 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
 
 def _owed(calls: Sequence[CallRecord]) -> list[tuple[UUID, UUID, Decimal]]:
     """What each call has spent of each budget: the period, the call and how much."""
+    period_of = cache(lambda share, starts: period_ids([share], starts)[0])
     found = ((share, call) for call in calls for share in shares(call.payer))
-    periods = ((period_ids([share], call.began)[0], share, call) for share, call in found)
+    periods = ((period_of(share, bounds(share.budget.period, call.began)[0]), share, call) for share, call in found)
     return [(id, call.id, call.spent.of(share.budget.unit)) for id, share, call in periods if id is not None]
 
 
