@@ -299,12 +299,7 @@ def paginate(request: Any, queryset: QuerySet[Any], serialize: Serialize, *, key
         value = _decode_cursor(queryset, column, cursor)
         queryset = queryset.filter(**{f"{column}__{'lt' if key.startswith('-') else 'gt'}": value})
     rows = list(queryset.order_by(key)[: limit + 1])
-    more = len(rows) > limit
-    rows = rows[:limit]
-    following = encode_cursor(getattr(rows[-1], column)) if more else None
-    return Response(
-        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
-    )
+    return _page(rows, limit, serialize, lambda row: getattr(row, column))
 
 
 def paginate_latest(request: Any, queryset: QuerySet[Any], serialize: Serialize) -> Response:
@@ -318,12 +313,7 @@ def paginate_latest(request: Any, queryset: QuerySet[Any], serialize: Serialize)
         except (ValidationError, ValueError):
             raise _bad_cursor() from None
     rows = list(queryset.order_by("-created_at", "-id")[: limit + 1])
-    more = len(rows) > limit
-    rows = rows[:limit]
-    following = encode_cursor(f"{rows[-1].created_at.isoformat()} {rows[-1].id}") if more else None
-    return Response(
-        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
-    )
+    return _page(rows, limit, serialize, lambda row: f"{row.created_at.isoformat()} {row.id}")
 
 
 def paginate_items(request: Any, items: Iterable[T], serialize: Serialize, *, key: Callable[[T], str]) -> Response:
@@ -332,9 +322,13 @@ def paginate_items(request: Any, items: Iterable[T], serialize: Serialize, *, ke
     cursor = request.GET.get("cursor")
     after = _decode_text(cursor) if cursor else ""
     rows = list(islice((item for item in items if not cursor or key(item) > after), limit + 1))
-    more = len(rows) > limit
-    rows = rows[:limit]
-    following = encode_cursor(key(rows[-1])) if more else None
+    return _page(rows, limit, serialize, key)
+
+
+def _page(rows: list[T], limit: int, serialize: Callable[[T], Any], place: Callable[[T], Any]) -> Response:
+    """`rows` are `limit` and one more when there is more; `place` is where the next page begins after a row."""
+    more, rows = len(rows) > limit, rows[:limit]
+    following = encode_cursor(place(rows[-1])) if more else None
     return Response(
         {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
     )

@@ -29,10 +29,6 @@ def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, 
     ]
 
 
-def _path(prefix: str, location: Sequence[Any]) -> str:
-    return ".".join([*([prefix] if prefix else []), *map(str, location)])
-
-
 def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """The error that tells all faults at once, the first one in its message."""
     first = faults[0]

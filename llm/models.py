@@ -9,7 +9,7 @@ from tenants.models import TenantModel
 
 
 class Provider(TenantModel):
-    """A tenant's access to a model provider. Its models are addressed as `slug/model`.
+    """A tenant's access to a model provider, with its main key. Its models are addressed as `slug/model`.
 
     `model_names` was where its models were kept before ProviderModel; servers of that release still read it.
     """
@@ -18,7 +18,6 @@ class Provider(TenantModel):
     enabled_models: Sequence[str]
     disabled_models: Sequence[str]
     models_listed: bool
-    """A tenant's access to a model provider, with its main key. Its models are addressed as `slug/model`."""
 
     class Health(models.TextChoices):
         UNKNOWN = "unknown", "Not tested"

@@ -51,10 +51,6 @@ class ChatRequest(msgspec.Struct):
     messages: list[dict[str, Any]]
     params: dict[str, Any] = msgspec.field(default_factory=dict)
 
-    def guessed_tokens(self) -> int:
-        """About how many it takes, for when no provider counts them: four characters each."""
-        return len(msgspec.json.encode([message.get("content") for message in self.messages])) // 4
-
 
 class ToolCall(msgspec.Struct, omit_defaults=True):
     id: str

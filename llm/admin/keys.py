@@ -15,9 +15,9 @@ from core.admin.parts import (
 from core.ids import parse_uuid
 from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind
+from llm.providers.base import LIMITS
 from llm.selectors.providers import provider_list
 from llm.services.keys import MAX_LABEL, key_create, key_delete, key_update
-from llm.validation.providers import LIMITS
 from tenants.admin_base import ServiceAdmin, ServiceForm, actor_of
 from tenants.admin_schema import select
 

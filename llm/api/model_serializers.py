@@ -3,31 +3,22 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api import JSONObject, StrictSerializer, Text
+from core.api import Flag, JSONObject, StrictSerializer, Text
 from llm.capabilities import capabilities_with, capability_sources
 from llm.models import ProviderModel
 from llm.validation.models import MAX_NAME
-
-
-class Boolean(serializers.BooleanField):
-    """A JSON boolean and nothing else."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if not isinstance(data, bool):
-            self.fail("invalid", input=data)
-        return data
 
 
 class ProviderModelInput(StrictSerializer):
     """The form of the overrides is checked by the service, which reports the faults of all fields at once."""
 
     name = Text(max_length=MAX_NAME)
-    enabled = Boolean(required=False, default=True)
+    enabled = Flag(required=False, default=True)
     overrides = JSONObject(required=False, default=dict)
 
 
 class ProviderModelPatch(StrictSerializer):
-    enabled = Boolean(required=False)
+    enabled = Flag(required=False)
     overrides = JSONObject(required=False)
 
 

@@ -3,11 +3,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api import Integer, JSONObject, StrictSerializer, Text
+from core.api import Flag, Integer, JSONObject, StrictSerializer, Text
 from llm.models import ProviderKey, Route
+from llm.providers.base import LIMITS
 from llm.selectors.route_report import MAX_DAYS, ReportRow
 from llm.selectors.routes import target_spec
-from llm.validation.providers import LIMITS
 
 _LIMIT_HELP = {"rpm": "Requests a minute.", "tpm": "Tokens a minute.", "concurrent": "Calls at once."}
 
@@ -23,7 +23,7 @@ class TargetInput(StrictSerializer):
     weight = Integer(required=False, default=1)
     rule = Text(required=False, allow_blank=True, default="", help_text="A CEL expression over the request.")
     variant = Text(required=False, allow_blank=True, default="")
-    enabled = serializers.BooleanField(required=False, default=True)
+    enabled = Flag(required=False, default=True)
 
 
 class RouteInput(StrictSerializer):
@@ -31,12 +31,12 @@ class RouteInput(StrictSerializer):
     name = Text(required=False, allow_blank=True, default="")
     strategy = Text(max_length=32)
     settings = JSONObject(required=False, default=dict)
-    continues = serializers.BooleanField(
+    continues = Flag(
         required=False,
         default=False,
         help_text="When a target fails after its first token, the next one goes on from what was said.",
     )
-    is_active = serializers.BooleanField(required=False, default=True)
+    is_active = Flag(required=False, default=True)
     targets = TargetInput(many=True)
 
 
@@ -45,8 +45,8 @@ class RoutePatch(StrictSerializer):
     name = Text(required=False, allow_blank=True)
     strategy = Text(max_length=32, required=False)
     settings = JSONObject(required=False)
-    continues = serializers.BooleanField(required=False)
-    is_active = serializers.BooleanField(required=False)
+    continues = Flag(required=False)
+    is_active = Flag(required=False)
     targets = TargetInput(many=True, required=False)
 
 
@@ -155,7 +155,7 @@ class KeyInput(StrictSerializer):
     rpm = limit("rpm")
     tpm = limit("tpm")
     concurrent = limit("concurrent")
-    enabled = serializers.BooleanField(required=False, default=True)
+    enabled = Flag(required=False, default=True)
 
 
 class KeyPatch(StrictSerializer):
@@ -164,7 +164,7 @@ class KeyPatch(StrictSerializer):
     rpm = limit("rpm")
     tpm = limit("tpm")
     concurrent = limit("concurrent")
-    enabled = serializers.BooleanField(required=False)
+    enabled = Flag(required=False)
 
 
 class KeyOutput(serializers.Serializer[ProviderKey]):

@@ -20,7 +20,7 @@ from llm.door.settling import close, open_metered
 from llm.door.way import Step
 from llm.exceptions import ProviderError, ProviderTimeout, StreamTruncated
 from llm.providers.base import Adapter, CompletingAdapter
-from llm.wire import Accumulator, ChatRequest, Completion, Delta, ToolCallDelta, Usage
+from llm.wire import Accumulator, ChatRequest, Completion, Delta, Usage
 
 logger = logging.getLogger(__name__)
 UNBOUNDED = 100_000  # tokens; no answer is longer
@@ -92,7 +92,7 @@ class Attempt:
         if isinstance(adapter, CompletingAdapter):
             answer = clean_completion(await self._complete(adapter, clock.first_token))
             self._usage, self._finish = answer.usage, answer.finish_reason
-            self._metered.said(as_delta(answer))
+            self._metered.said(answer.delta())
             self._refuse_unfinished()
             return answer
         clock.in_pieces()
@@ -191,20 +191,3 @@ class Attempt:
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)
-
-
-def as_delta(answer: Completion) -> Delta:
-    """A whole answer as one delta."""
-    calls = [
-        ToolCallDelta(place, call.id, call.name, call.arguments, call.extra_content)
-        for place, call in enumerate(answer.tool_calls)
-    ]
-    return Delta(
-        text=answer.text or None,
-        reasoning=answer.reasoning or None,
-        tool_calls=calls or None,
-        finish_reason=answer.finish_reason,
-        usage=answer.usage,
-        refusal=answer.refusal or None,
-        model=answer.model,
-    )

@@ -23,7 +23,6 @@ from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.calls import CallContext, CallOutcome
-from llm.door.attempt import as_delta
 from llm.door.settling import close, in_background, logger, open_metered
 from llm.exceptions import ProviderRejected
 from llm.models import AnswerCache
@@ -117,7 +116,7 @@ def _one(deltas: list[Delta]) -> Delta:
             call.extra_content = part.extra_content or call.extra_content
     finish_reason = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
     tool_calls = list(calls.values()) or None
-    return msgspec.structs.replace(as_delta(whole.completion()), tool_calls=tool_calls, finish_reason=finish_reason)
+    return msgspec.structs.replace(whole.completion().delta(), tool_calls=tool_calls, finish_reason=finish_reason)
 
 
 async def _find(tenant_id: UUID, key: bytes) -> list[Delta] | None:

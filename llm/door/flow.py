@@ -22,6 +22,7 @@ from llm.calls import Priority
 from llm.providers import provider_kind
 from llm.providers.base import Limits
 from llm.targets import Endpoint, ModelTarget
+from llm.tokens import asked_likely
 from llm.wire import ChatRequest, Usage
 
 MAX_LANES = 4096
@@ -348,7 +349,7 @@ def room_left(endpoint: Endpoint) -> float:
 
 def _tokens(target: ModelTarget, request: ChatRequest) -> int:
     """Counted only where tokens are limited."""
-    return request.guessed_tokens() if target.connection.limits.tpm else 0
+    return asked_likely(request.messages) if target.connection.limits.tpm else 0
 
 
 def _host(base_url: str, kind_slug: str) -> str:

@@ -40,14 +40,17 @@ class ProviderConnection:
     limits: Limits = Limits()
 
 
+LIMITS = {"rpm": 10_000_000, "tpm": 10_000_000_000, "concurrent": 100_000}  # the most that a key may be given
+
+
 class LimitSettings(BaseModel):
     """What the provider may be asked by one server process; empty: as much as comes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, title="Limits")
 
-    rpm: int | None = Field(None, ge=1, le=10_000_000, title="Requests a minute")
-    tpm: int | None = Field(None, ge=1, le=10_000_000_000, title="Tokens a minute")
-    concurrent: int | None = Field(None, ge=1, le=100_000, title="Calls at once")
+    rpm: int | None = Field(None, ge=1, le=LIMITS["rpm"], title="Requests a minute")
+    tpm: int | None = Field(None, ge=1, le=LIMITS["tpm"], title="Tokens a minute")
+    concurrent: int | None = Field(None, ge=1, le=LIMITS["concurrent"], title="Calls at once")
 
 
 class ProviderSettings(BaseModel):

@@ -11,10 +11,11 @@ from core.ids import uuid7
 from core.validation import invalid
 from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind
+from llm.providers.base import LIMITS
 from llm.selectors.keys import key_get
 from llm.selectors.providers import forget_connection, provider_get
 from llm.services.providers import set_secret
-from llm.validation.providers import LIMITS, limit_faults, secret_faults
+from llm.validation.providers import limit_faults, secret_faults
 from tenants.permissions import authorize
 from tenants.principal import Principal
 

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from core import audit
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, InvalidRequest, NotFound
 from core.ids import uuid7
 from llm.capabilities import forget_models
 from llm.models import Provider, ProviderModel
@@ -18,6 +18,7 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 
 MOST_FOUND = 10_000  # models of one provider that its test keeps
+MAX_MODELS = 2 * MOST_FOUND  # with those that were entered
 
 
 class ModelChanges(TypedDict, total=False):
@@ -34,6 +35,9 @@ def model_create(
     """Enter a model. Raises InvalidRequest with every fault in `details`, NotFound, Conflict when it is there."""
     authorize(actor, "provider.edit")
     provider = provider_get(actor=actor, ref=ref)
+    if ProviderModel.objects.filter(tenant_id=actor.tenant_id, provider_id=provider.id).count() >= MAX_MODELS:
+        message = f"A provider has at most {MAX_MODELS:,} models: delete some; others may be asked all the same."
+        raise InvalidRequest(message, code="too_many")
     stored = check_model(provider, name=name, overrides=overrides or {})
     model = ProviderModel(
         id=uuid7(),

@@ -192,7 +192,7 @@ def _end_test(actor: Principal, provider: Provider, result: ProviderTest, watchi
     if result.healthy:
         _let_through(provider)
     found = models_found(provider, result.models) if result.healthy else {}
-    if provider.health != before or not watching:
+    if provider.health != before or not watching or any(found.values()):
         audit.record(actor=actor, action="provider.test", target=provider, after={**fields, **found})
     if provider.health != before:
         _forget_on_commit(provider, provider.slug)

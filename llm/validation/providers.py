@@ -14,12 +14,11 @@ from core.ids import parse_uuid
 from core.net import AddressRefused, check_url
 from llm.models import Provider, ProviderKey
 from llm.providers import provider_kind, provider_kinds
-from llm.providers.base import Need, ProviderKind
+from llm.providers.base import LIMITS, Need, ProviderKind
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 RESERVED = frozenset({"kinds", "route"})  # a path of the API, and the prefix of routed model names
 MAX_API_KEY = 4000
-LIMITS = {"rpm": 10_000_000, "tpm": 10_000_000_000, "concurrent": 100_000}  # the most that a key may be given
 Fault = dict[str, Any]
 
 

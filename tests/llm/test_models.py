@@ -52,6 +52,13 @@ def enter(actor: Actor, name: str, **fields: Any) -> Any:
     return response.json()
 
 
+def test_a_provider_has_so_many(owner: Actor, main: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm.services.models.MAX_MODELS", 1)
+    enter(owner, "first")
+    answer = owner.post("providers/main/models", {"name": "second"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "too_many")
+
+
 def rows() -> list[tuple[str, bool, bool]]:
     return list(ProviderModel.objects.order_by("name").values_list("name", "entered", "enabled"))
 
@@ -261,7 +268,7 @@ def test_capabilities_are_merged_and_asked_for_once_in_a_while(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
     ours = provider_connection(main)
-    with django_assert_num_queries(2):  # the models, and the prices
+    with django_assert_num_queries(1):  # the models; prices are asked where they are shown
         assert capabilities_of(ours, "gpt-4o").vision is True
         assert capabilities_of(main, "o3").parallel_tools is False
         assert capabilities_of(ours, "my-own") == Capabilities()

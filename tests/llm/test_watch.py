@@ -96,6 +96,9 @@ def test_a_test_stores_the_health_and_audits_its_changes(actor: Principal) -> No
     assert list(provider.models.values_list("name", flat=True)) == ["mock-1", "mock-2"]
     first = provider.health_checked_at
     assert AuditEvent.objects.filter(action="provider.test").count() == 1
+    provider.models.filter(name="mock-2").delete()
+    async_to_sync(tasks.test_provider)(str(provider.id))  # it is found again
+    assert AuditEvent.objects.filter(action="provider.test").latest("created_at").after["models_added"] == 1
     Provider.objects.filter(id=provider.id).update(base_url="http://127.0.0.1:9/v1")
     for _ in range(2):
         async_to_sync(tasks.test_provider)(str(provider.id))
@@ -104,5 +107,5 @@ def test_a_test_stores_the_health_and_audits_its_changes(actor: Principal) -> No
     assert first is not None
     assert provider.health_checked_at is not None
     assert provider.health_checked_at > first
-    assert AuditEvent.objects.filter(action="provider.test").count() == 2
+    assert AuditEvent.objects.filter(action="provider.test").count() == 3
     async_to_sync(tasks.test_provider)(str(uuid7()))  # deleted meanwhile
