@@ -67,6 +67,7 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     agent = agent_for_chat(actor=actor, ref=request.model)
     version = agent.version
     assert version is not None  # an active agent has one
+    version.agent = agent
     _check_model(actor, version.model, request)
     session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
     open_runs = list(Run.objects.filter(tenant_id=actor.tenant_id, session_id=session.id, finished_at=None))
@@ -196,8 +197,9 @@ def _check_limits(actor: Principal, agent: Agent | None = None, version: AgentVe
     remedy = "the platform's site, or TENANT_CONCURRENT_RUNS, raises this"
     _check_limit(actor, count, limit, "The tenant", remedy)
     if agent is not None and version is not None and version.max_concurrent_runs:
-        count, remedy = _running(actor, agent), "its max_concurrent_runs raises this"
-        _check_limit(actor, count, version.max_concurrent_runs, "The agent", remedy, agent)
+        limit, remedy = version.max_concurrent_runs, "its max_concurrent_runs raises this"
+        count = _running(actor, agent) if limit > CLOSE_TO_LIMIT else limit  # close to it anyhow
+        _check_limit(actor, count, limit, "The agent", remedy, agent)
 
 
 def _running(actor: Principal, agent: Agent | None) -> int:
