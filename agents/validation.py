@@ -12,10 +12,9 @@ from core.validation import config_faults, parse_config, slug_faults
 from llm.capabilities import capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.models import Provider, Route
-from llm.providers import provider_kind
 from llm.routing.routed import PREFIX as ROUTE
 from llm.selectors.models import provider_of_model
-from llm.selectors.providers import listing_fault, provider_models
+from llm.selectors.providers import model_fault, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
@@ -148,15 +147,11 @@ def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | 
         report.errors.append(fault("model", "unknown_provider", f"There is no provider '{slug}'."))
         return None
     provider, overrides = found
-    if provider_kind(provider.kind) is None:
-        message = f"The provider kind '{provider.kind}' is not installed on this server."
-        report.errors.append(fault("model", "provider_kind_missing", message))
-        return None
     return capabilities_with(provider, model, overrides) if _check_listed(report, provider, model) else None
 
 
 def _check_listed(report: Report, provider: Provider, model: str) -> bool:
-    wrong = listing_fault(provider, model)
+    wrong = model_fault(provider, model)
     if wrong is not None:
         report.errors.append(fault("model", *wrong))
     elif model not in provider_models(provider):

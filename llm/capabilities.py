@@ -1,28 +1,27 @@
 """What a tenant's model can do: the kind's word, the catalog's, and before both the tenant's own."""
 
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 from django.db.models import Q
 
+from core.kept import Kept
 from core.validation import invalid
 from llm.catalog.lookup import catalog_entry
 from llm.catalog.matrix import Capabilities
 from llm.catalog.vendors import vendor_of
 from llm.models import ProviderModel
 from llm.providers import provider_kind
-from llm.wire import ChatRequest
+from llm.wire import PART_MEDIA, ChatRequest
 from usage.prices import quote
 
-CACHE_SECONDS = 4.0  # another process sees a change within 5 s
-CACHE_SIZE = 2048
-PART_NEEDS = {"image_url": "vision", "input_audio": "audio", "file": "documents"}
+# What a request needs, as the capability that says whether a model takes it.
+NEEDS = {"tools": "tools", "json_schema": "json_schema", "images": "vision", "audio": "audio", "documents": "documents"}
 WORDS = {
     "tools": "tools",
     "json_schema": "answers by a JSON schema",
@@ -37,7 +36,7 @@ class ModelSetting(NamedTuple):
     overrides: Mapping[str, Any]
 
 
-_settings: dict[tuple[UUID, str], tuple[float, dict[str, ModelSetting]]] = {}
+_settings: Kept[tuple[UUID, str], dict[str, ModelSetting]] = Kept()
 
 
 class Access(Protocol):
@@ -83,7 +82,7 @@ def model_enabled(access: Access, model: str) -> bool:
 
 def forget_models(tenant_id: UUID, slug: str) -> None:
     """After a change: calls in this process see it at once."""
-    _settings.pop((tenant_id, slug), None)
+    _settings.forget((tenant_id, slug))
 
 
 @lru_cache(maxsize=4096)
@@ -108,16 +107,13 @@ def _settings_of(access: Access) -> Mapping[str, ModelSetting]:
     """Of the provider's models that a person has switched off, or said something of."""
     if access.tenant_id is None:
         return {}
-    key, now = (access.tenant_id, access.slug), time.monotonic()
-    held = _settings.get(key)
-    if held is None or held[0] <= now:
-        changed = Q(enabled=False) | ~Q(overrides={})
-        rows = ProviderModel.objects.filter(changed, tenant_id=access.tenant_id, provider__slug=access.slug)
-        found = {name: ModelSetting(*rest) for name, *rest in rows.values_list("name", "enabled", "overrides")}
-        if len(_settings) >= CACHE_SIZE:
-            _settings.clear()
-        held = _settings[key] = (now + CACHE_SECONDS, found)
-    return held[1]
+    return _settings.get((access.tenant_id, access.slug), partial(_read_settings, access.tenant_id, access.slug))
+
+
+def _read_settings(tenant_id: UUID, slug: str) -> dict[str, ModelSetting]:
+    changed = Q(enabled=False) | ~Q(overrides={})
+    rows = ProviderModel.objects.filter(changed, tenant_id=tenant_id, provider__slug=slug)
+    return {name: ModelSetting(*rest) for name, *rest in rows.values_list("name", "enabled", "overrides")}
 
 
 def refuse_unsupported(request: ChatRequest, capabilities: Capabilities) -> None:
@@ -136,8 +132,8 @@ def _needs(request: ChatRequest) -> Iterator[tuple[str, str]]:
     for index, message in enumerate(request.messages):
         content = message.get("content")
         for part, item in enumerate(content if isinstance(content, list) else ()):
-            if need := PART_NEEDS.get(item.get("type", "")):
-                yield f"messages.{index}.content.{part}", need
+            if media := PART_MEDIA.get(item.get("type", "")):
+                yield f"messages.{index}.content.{part}", NEEDS[media]
 
 
 def _unsupported(path: str, need: str, model: str) -> dict[str, Any]:

@@ -44,6 +44,18 @@ class Delta(msgspec.Struct, omit_defaults=True):
         return bool(self.text or self.reasoning or self.tool_calls or self.finish_reason or self.refusal)
 
 
+PART_MEDIA = {  # what a part of a message is, by its type
+    "image_url": "images",
+    "input_image": "images",
+    "image": "images",
+    "input_audio": "audio",
+    "audio": "audio",
+    "file": "documents",
+    "input_file": "documents",
+    "document": "documents",
+}
+
+
 class ChatRequest(msgspec.Struct):
     """`messages` and `params` (tools, stop, …) in OpenAI's shape; `model` is the provider's own name for it."""
 

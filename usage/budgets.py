@@ -1,6 +1,5 @@
 """Which budgets a call counts against, and for which of their periods."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,12 +7,10 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from core.kept import Kept
 from usage.models import Budget
 
-CACHE_SECONDS = 4.0  # another process sees a changed budget within 5 s
-CACHE_SIZE = 2048
-
-_active: dict[UUID, tuple[float, list[Budget]]] = {}
+_active: Kept[UUID, list[Budget]] = Kept()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +88,12 @@ def shares(payer: Payer, *, hard: bool = False) -> list[Share]:
 
 
 def active_budgets(tenant_id: UUID) -> Sequence[Budget]:
-    now = time.monotonic()
-    held = _active.get(tenant_id)
-    if held is None or held[0] <= now:
-        if len(_active) >= CACHE_SIZE:
-            _active.clear()
-        rows = list(Budget.objects.filter(tenant_id=tenant_id, is_active=True))
-        held = _active[tenant_id] = (now + CACHE_SECONDS, rows)
-    return held[1]
+    return _active.get(tenant_id, lambda: list(Budget.objects.filter(tenant_id=tenant_id, is_active=True)))
 
 
 def forget_budgets(tenant_id: UUID) -> None:
     """After a change: calls in this process see it at once."""
-    _active.pop(tenant_id, None)
+    _active.forget(tenant_id)
 
 
 def bounds(period: str, at: datetime) -> tuple[datetime, datetime | None]:

@@ -1,6 +1,5 @@
 """What a call costs: the tenant's own price of a model where it has one, else the vendor's list price."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
@@ -8,16 +7,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from core.kept import Kept
 from usage.list_prices import FREE, ListPrice, UnitPrices, list_price
 from usage.models import Price
 
 MILLION = Decimal(1_000_000)
 MONEY_STEP = Decimal("1e-12")
 MOST_TOKENS = 2**31 - 1  # what the columns take
-CACHE_SECONDS = 4.0  # another process sees a changed price within 5 s
-CACHE_SIZE = 2048
 
-_own: dict[UUID, tuple[float, list[Price]]] = {}
+_own: Kept[UUID, list[Price]] = Kept()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +88,11 @@ def quote(*, tenant_id: UUID, vendor: str, provider: str, model: str, at: dateti
 
 def forget_prices(tenant_id: UUID) -> None:
     """After a change: calls in this process see it at once."""
-    _own.pop(tenant_id, None)
+    _own.forget(tenant_id)
 
 
 def _prices(tenant_id: UUID) -> list[Price]:
-    now = time.monotonic()
-    held = _own.get(tenant_id)
-    if held is None or held[0] <= now:
-        if len(_own) >= CACHE_SIZE:
-            _own.clear()
-        held = _own[tenant_id] = (now + CACHE_SECONDS, list(Price.objects.filter(tenant_id=tenant_id)))
-    return held[1]
+    return _own.get(tenant_id, lambda: list(Price.objects.filter(tenant_id=tenant_id)))
 
 
 def _closest(prices: Sequence[Price], provider: str, model: str, at: datetime) -> Price | None:

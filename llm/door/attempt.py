@@ -165,7 +165,7 @@ class Attempt:
     def _tell_breaker(self, error: BaseException | None) -> None:
         endpoint = self._step.target.endpoint
         failed = isinstance(error, ApplicationError) and not self._refused
-        health.ended(self._record, failed=failed if failed or error is None else None)
+        health.ended(self._record)
         if not self._step.guarded:
             return
         if error is None:

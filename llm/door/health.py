@@ -12,10 +12,9 @@ WEIGHT = 0.2  # of the newest first-token time in the moving one
 
 @dataclass(slots=True)
 class EndpointRecord:
-    """`first_token_ms` is an exponentially weighted mean, `failures` counts those since the last success."""
+    """`first_token_ms` is an exponentially weighted mean."""
 
     first_token_ms: float | None = None
-    failures: int = 0
     in_flight: int = 0
 
 
@@ -30,10 +29,6 @@ def first_token_ms(endpoint: Endpoint) -> float | None:
 
 def in_flight(endpoint: Endpoint) -> int:
     return (_records.get(endpoint) or _UNKNOWN).in_flight
-
-
-def failures(endpoint: Endpoint) -> int:
-    return (_records.get(endpoint) or _UNKNOWN).failures
 
 
 def is_open(endpoint: Endpoint) -> bool:
@@ -53,11 +48,8 @@ def first_token(record: EndpointRecord, ms: float) -> None:
     record.first_token_ms = ms if held is None else held + WEIGHT * (ms - held)
 
 
-def ended(record: EndpointRecord, *, failed: bool | None) -> None:
-    """`failed` is None for a call that its caller gave up."""
+def ended(record: EndpointRecord) -> None:
     record.in_flight -= 1
-    if failed is not None:
-        record.failures = record.failures + 1 if failed else 0
 
 
 def forget_all() -> None:

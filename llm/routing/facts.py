@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 
-from llm.capabilities import capabilities_of
+from llm.capabilities import NEEDS, capabilities_of
 from llm.catalog.matrix import Capabilities
 from llm.door import flow, health
 from llm.pricing import quote_of
@@ -15,7 +15,6 @@ from llm.targets import Endpoint, ModelTarget
 from usage.prices import Quote, Tokens
 
 Cost = Callable[[int, int], Decimal | None]  # of input and output tokens, in US dollars
-NEEDS = {"tools": "tools", "json_schema": "json_schema", "images": "vision", "audio": "audio", "documents": "documents"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,9 @@ from itertools import islice
 from typing import Any
 
 from core.validation import storable_text
-from llm.wire import ChatRequest
+from llm.wire import PART_MEDIA, ChatRequest
 
 MAX_PAIRS, MAX_NAME, MAX_VALUE = 16, 64, 512  # OpenAI's limits of metadata
-_PARTS = {
-    "image_url": "images",
-    "input_image": "images",
-    "image": "images",
-    "input_audio": "audio",
-    "audio": "audio",
-    "file": "documents",
-    "input_file": "documents",
-    "document": "documents",
-}
 
 
 def text_pairs(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -81,7 +71,7 @@ class Features:
         found = {"images": 0, "audio": 0, "documents": 0}
         for message in self.request.messages:
             for part in _parts(message):
-                if (kind := _PARTS.get(str(part.get("type")))) is not None:
+                if (kind := PART_MEDIA.get(str(part.get("type")))) is not None:
                     found[kind] += 1
         return found
 

@@ -1,10 +1,11 @@
 """Routes as they are stored, ready to choose: kept in memory for some seconds, as connections are."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from uuid import UUID
 
+from core.kept import Kept
 from llm.capabilities import model_enabled
 from llm.connections import keyed
 from llm.exceptions import RouteInactive, model_not_found
@@ -15,34 +16,26 @@ from llm.routing.cel import prepare
 from llm.routing.facts import facts_of
 from llm.routing.routed import PREFIX, RoutedTarget
 
-CACHE_SECONDS = 4.0  # another process sees a changed route within 5 s
-CACHE_SIZE = 2048
-
-_routes: dict[tuple[UUID, str], tuple[float, RoutedTarget]] = {}
+_routes: Kept[tuple[UUID, str], RoutedTarget] = Kept()
 
 
 def routed_target(tenant_id: UUID, slug: str) -> RoutedTarget:
     """Raises ModelNotFound, or RouteInactive."""
-    now = time.monotonic()
-    held = _routes.get((tenant_id, slug))
-    if held is not None and held[0] > now:
-        return held[1]
+    return _routes.get((tenant_id, slug), partial(_read, tenant_id, slug))
+
+
+def _read(tenant_id: UUID, slug: str) -> RoutedTarget:
     route = Route.objects.filter(tenant_id=tenant_id, slug=slug).first()
     if route is None:
         raise model_not_found(f"{PREFIX}/{slug}")
     if not route.is_active:
         raise RouteInactive(f"The route '{slug}' is switched off.", param="model")
-    target = ready(route)
-    if len(_routes) >= CACHE_SIZE:
-        _routes.clear()
-    _routes[tenant_id, slug] = (now + CACHE_SECONDS, target)
-    return target
+    return ready(route)
 
 
 def forget_routes(tenant_id: UUID) -> None:
     """After a change to a route or a provider: calls in this process see it at once."""
-    for key in [key for key in _routes if key[0] == tenant_id]:
-        _routes.pop(key, None)
+    _routes.forget(*(key for key in _routes if key[0] == tenant_id))
 
 
 def ready(route: Route) -> RoutedTarget:

@@ -1,8 +1,8 @@
 """Reads of providers and their models; what belongs to another tenant is missing."""
 
-import time
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from core.errors import NotFound
 from core.ids import parse_uuid
+from core.kept import Kept
 from llm.capabilities import forget_models, model_enabled
 from llm.connections import keyed
 from llm.exceptions import ModelNotFound, model_not_found
@@ -23,10 +24,7 @@ from llm.targets import Target
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
-CACHE_SECONDS = 4.0  # another process sees a changed or deleted provider within 5 s
-CACHE_SIZE = 2048
-
-_connections: dict[tuple[UUID, str], tuple[float, tuple[Keyed, ...]]] = {}
+_connections: Kept[tuple[UUID, str], tuple[Keyed, ...]] = Kept()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +96,14 @@ def provider_models(provider: Provider) -> list[str]:
     return [name for name in known if name not in provider.disabled_models]
 
 
-def listing_fault(provider: Provider, model: str) -> tuple[str, str] | None:
+def model_fault(provider: Provider, model: str) -> tuple[str, str] | None:
     """Why a model cannot be chosen: a code and a message; None when it can, or the provider alone knows.
 
     The provider was read by `with_models`. A list that holds only what people entered says nothing of other models.
     """
     slug = provider.slug
+    if provider_kind(provider.kind) is None:
+        return "provider_kind_missing", f"The provider kind '{provider.kind}' is not installed on this server."
     if model in provider.disabled_models:
         return "model_disabled", f"The model '{model}' of the provider '{slug}' is switched off."
     if model in provider_models(provider) or not (provider.models_listed or has_closed_list(provider)):
@@ -139,22 +139,19 @@ def model_resolve(*, actor: Principal, name: str) -> Target:
 
 def _keys(tenant_id: UUID, slug: str) -> tuple[Keyed, ...]:
     """Of a provider, for any model; none when there is no such provider."""
-    now = time.monotonic()
-    held = _connections.get((tenant_id, slug))
-    if held is not None and held[0] > now:
-        return held[1]
-    provider = Provider.objects.filter(tenant_id=tenant_id, slug=slug).first()
-    if provider is None:
+    try:
+        return _connections.get((tenant_id, slug), partial(_read_keys, tenant_id, slug))
+    except Provider.DoesNotExist:
         return ()
-    keys = keyed(provider, "", keys_by_provider(tenant_id, [provider.id])[provider.id])
-    if len(_connections) >= CACHE_SIZE:
-        _connections.clear()
-    _connections[tenant_id, slug] = (now + CACHE_SECONDS, keys)
-    return keys
+
+
+def _read_keys(tenant_id: UUID, slug: str) -> tuple[Keyed, ...]:
+    provider = Provider.objects.get(tenant_id=tenant_id, slug=slug)
+    return keyed(provider, "", keys_by_provider(tenant_id, [provider.id])[provider.id])
 
 
 def forget_connection(tenant_id: UUID, slug: str) -> None:
     """After a change: calls in this process see it at once."""
-    _connections.pop((tenant_id, slug), None)
+    _connections.forget((tenant_id, slug))
     forget_models(tenant_id, slug)
     forget_routes(tenant_id)

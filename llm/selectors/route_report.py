@@ -13,7 +13,7 @@ from tenants.principal import Principal
 
 MAX_DAYS = 92
 _ROWS = """
-    SELECT variant, provider, model, count(*), count(*) FILTER (WHERE error_code <> ''),
+    SELECT variant, provider, model, count(*), count(*) FILTER (WHERE error_code NOT IN ('', 'cancelled')),
         percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY first_token_ms),
         percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY total_ms) FILTER (WHERE error_code = ''),
         sum(cost), count(*) FILTER (WHERE cost IS NULL), sum(input_tokens), sum(output_tokens)

@@ -9,12 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.validation import config_faults, invalid, pydantic_faults, slug_faults
 from llm.models import Provider
-from llm.providers import provider_kind
 from llm.routing import STRATEGIES
 from llm.routing.base import Strategy
 from llm.routing.cel import MAX_RULE, RuleFault, check_rule
 from llm.routing.routed import PREFIX
-from llm.selectors.providers import listing_fault, with_models
+from llm.selectors.providers import model_fault, with_models
 from tenants.principal import Principal
 
 MAX_TARGETS = 20
@@ -112,10 +111,7 @@ def _model_faults(path: str, slug: str, model: str, provider: Provider | None) -
         return [fault(path, "invalid", "A route cannot hold a route: list the models of that one.")]
     if provider is None:
         return [fault(path, "unknown_provider", f"There is no provider '{slug}'.")]
-    if provider_kind(provider.kind) is None:
-        message = f"The provider kind '{provider.kind}' is not installed on this server."
-        return [fault(path, "provider_kind_missing", message)]
-    wrong = listing_fault(provider, model)
+    wrong = model_fault(provider, model)
     return [fault(path, *wrong)] if wrong else []
 
 

@@ -137,10 +137,11 @@ def test_what_is_under_way_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("llm.door.bounded.OF_TENANT", 5)
     busy = health.began(HERE)
     for number in range(20):
-        health.ended(health.began(HERE._replace(model=str(number))), failed=True)
-    assert (health.in_flight(HERE), health.failures(HERE._replace(model="19"))) == (1, 1)
+        health.ended(health.began(HERE._replace(model=str(number))))
+    assert health.in_flight(HERE) == 1
     assert len(health._records) == 5
-    health.ended(busy, failed=False)
+    health.ended(busy)
+    assert health.in_flight(HERE) == 0
 
 
 async def test_an_open_endpoint_is_not_asked(upstream: Upstream) -> None:
@@ -233,8 +234,8 @@ async def test_the_health_of_an_endpoint(upstream: Upstream) -> None:
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    assert (health.in_flight(target.endpoint), health.failures(target.endpoint)) == (0, 0)
+    assert health.in_flight(target.endpoint) == 0
     failing = at(upstream.url, "status:500", "health")
     for _ in range(2):
         await asyncio.gather(listen(failing), return_exceptions=True)
-    assert (health.failures(failing.endpoint), health.first_token_ms(failing.endpoint)) == (2, None)
+    assert (health.in_flight(failing.endpoint), health.first_token_ms(failing.endpoint)) == (0, None)

@@ -7,9 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditEvent
+from core import kept
 from core.errors import InvalidRequest
 from core.tenant import tenant_context
-from llm import capabilities
 from llm.capabilities import capabilities_of, forget_models, refuse_unsupported
 from llm.catalog.matrix import FIELDS, Capabilities
 from llm.connections import provider_connection
@@ -291,8 +291,8 @@ def test_a_change_elsewhere_is_seen_after_some_seconds(owner: Actor, main: Provi
             tenant=owner.tenant, provider=main, name="my-own", overrides={"tools": True}, enabled=True
         )
         assert capabilities_of(main, "my-own").tools is None
-        now = capabilities.time.monotonic()
-        monkeypatch.setattr(capabilities.time, "monotonic", lambda: now + 5)
+        now = kept.time.monotonic()
+        monkeypatch.setattr(kept.time, "monotonic", lambda: now + 5)
         assert capabilities_of(main, "my-own").tools is True
 
 

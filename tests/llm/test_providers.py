@@ -8,6 +8,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from audit.models import AuditEvent
+from core import kept
 from core.errors import Conflict, NotFound
 from core.ids import uuid7
 from core.tenant import tenant_context
@@ -329,9 +330,8 @@ def test_resolve_asks_again_after_some_seconds(owner: Actor, in_acme: Tenant, mo
     provider = create(owner)
     model_resolve(actor=owner.principal, name="main/a")
     Provider.objects.filter(id=provider["id"]).delete()
-    monkeypatch.setattr(selectors, "CACHE_SECONDS", 0)
-    now = selectors.time.monotonic()
-    monkeypatch.setattr(selectors.time, "monotonic", lambda: now + 5)
+    now = kept.time.monotonic()
+    monkeypatch.setattr(kept.time, "monotonic", lambda: now + 5)
     with pytest.raises(ModelNotFound):
         model_resolve(actor=owner.principal, name="main/a")
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from audit.models import AuditEvent
+from core import kept
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.exceptions import ModelNotFound, RouteInactive
@@ -312,8 +313,8 @@ def test_another_process_sees_a_change_after_some_seconds(owner: Actor, in_acme:
     assert len(resolved(owner).candidates) == 2
     RouteTarget.objects.filter(model="gpt").update(enabled=False)
     assert len(resolved(owner).candidates) == 2
-    now = stored.time.monotonic()
-    monkeypatch.setattr(stored.time, "monotonic", lambda: now + 5)
+    now = kept.time.monotonic()
+    monkeypatch.setattr(kept.time, "monotonic", lambda: now + 5)
     assert len(resolved(owner).candidates) == 1
 
 
