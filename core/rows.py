@@ -3,53 +3,35 @@
 Django's compiler and a parameter for each column cost several times what PostgreSQL does with the row.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import orjson
-from django.db import connection as default
-from django.db import connections, models, router
-
-_unsent: ContextVar[list[tuple[Any, str, list[Any]]] | None] = ContextVar("unsent", default=None)
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """What `send` and the functions below are given meanwhile goes to the database at the end, in one message.
-
-    In a transaction, and for one database: the statements run in their order, and the first that fails ends it.
-    """
-    unsent: list[tuple[Any, str, list[Any]]] = []
-    token = _unsent.set(unsent)
-    try:
-        yield
-    finally:
-        _unsent.reset(token)
-    if unsent:
-        statements = "; ".join(sql for _, sql, _ in unsent)
-        with unsent[0][0].cursor() as cursor:
-            cursor.execute(statements, [each for _, _, given in unsent for each in given])
-
-
-def send(sql: str, given: list[Any], connection: Any = default) -> None:
-    """A statement whose answer nobody needs."""
-    unsent = _unsent.get()
-    if unsent is not None:
-        unsent.append((connection, sql, given))
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(sql, given)
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
 
 def row_insert(row: models.Model) -> None:
     """As `row.save(force_insert=True)`, without signals; for columns whose values JSON can express."""
-    fields: Any = row._meta.concrete_fields
-    values = {field.column: field.pre_save(row, True) for field in fields}
-    _execute(row, insert_sql(row._meta.db_table, tuple(values)), values)
+    plain, made = _columns(type(row))
+    values = {column: row.__dict__[attribute] for column, attribute in plain}
+    values |= {field.column: field.pre_save(row, True) for field in made}
+    values_insert(type(row), values)
     row._state.adding = False
+
+
+def values_insert(model: type[models.Model], values: dict[str, Any]) -> None:
+    """A row by its columns' values."""
+    sql = insert_sql(model._meta.db_table, tuple(values))
+    send(sql, as_given([values]), using=router.db_for_write(model))
+
+
+@cache
+def _columns(model: type[models.Model]) -> tuple[list[tuple[str, str]], list[Any]]:
+    """Those that a row has as attributes, and the fields that make their values when it is stored."""
+    fields: Any = model._meta.concrete_fields
+    plain = [field for field in fields if type(field).pre_save is models.Field.pre_save]
+    return [(field.column, field.attname) for field in plain], [field for field in fields if field not in plain]
 
 
 def row_update(row: models.Model, names: Sequence[str]) -> None:
@@ -57,11 +39,17 @@ def row_update(row: models.Model, names: Sequence[str]) -> None:
     fields: Any = [row._meta.get_field(name) for name in names]
     values = {field.column: getattr(row, field.attname) for field in fields}
     keys = {name: getattr(row, name) for name in ("id", "tenant_id")}
-    _execute(row, _update(row._meta.db_table, tuple(values)), {**values, **keys})
+    sql = _update(row._meta.db_table, tuple(values))
+    send(sql, as_given([{**values, **keys}]), using=router.db_for_write(type(row)))
 
 
-def _execute(row: models.Model, sql: str, values: dict[str, Any]) -> None:
-    send(sql, [as_given([values])], connections[router.db_for_write(type(row))])
+def send(sql: str, *texts: str, using: str = DEFAULT_DB_ALIAS) -> None:
+    """A statement whose answer nobody needs, with texts in the place of %s.
+
+    In a transaction it goes with the next one, which may tell its error.
+    """
+    connection: Any = connections[using]
+    connection.send_later(sql, *texts)
 
 
 def as_given(rows: Sequence[dict[str, Any]]) -> str:
@@ -70,10 +58,10 @@ def as_given(rows: Sequence[dict[str, Any]]) -> str:
 
 
 @cache
-def insert_sql(table: str, columns: tuple[str, ...]) -> str:
-    """Of rows with these columns. A column that a newer release has added keeps its default."""
+def insert_sql(table: str, columns: tuple[str, ...], given: str = "%s") -> str:
+    """Of rows with these columns, given as `given`. A column that a newer release has added keeps its default."""
     names = ", ".join(f'"{column}"' for column in columns)
-    given = f'jsonb_populate_recordset(NULL::"{table}", %s::jsonb)'
+    given = f'jsonb_populate_recordset(NULL::"{table}", {given}::jsonb)'
     return f'INSERT INTO "{table}" ({names}) SELECT {names} FROM {given}'  # noqa: S608
 
 

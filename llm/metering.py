@@ -127,9 +127,8 @@ def _reserve(
         amount = held.amount_of(asked, tokens)
         wanted = amount.beyond(before.amount) if before else amount
         try:
-            with transaction.atomic():
-                model = ", ".join(held.quotes)
-                return tokens, reserve(payer=payer, call_id=call, amount=wanted, model=model, at=held.at)
+            model = ", ".join(held.quotes)
+            return tokens, reserve(payer=payer, call_id=call, amount=wanted, model=model, at=held.at)
         except BudgetExceeded as error:
             fewer = held.answer_for(error.unit, error.left - held.amount_of(asked, 0).of(error.unit))
             if not tries or not LEAST_ANSWER <= fewer < tokens:
@@ -303,7 +302,8 @@ class RunCall:
 
     def _hold_more(self, tokens: int) -> int:
         assert self.held is not None
-        return _reserve(self._meter.payer, self.id, self.held, 0, tokens)[0]
+        with transaction.atomic():
+            return _reserve(self._meter.payer, self.id, self.held, 0, tokens)[0]
 
     def close(self, outcome: CallOutcome) -> None:
         tokens, certain = self._tokens(outcome)

@@ -68,6 +68,9 @@ async def _next(here: Process, mailbox: Mailbox, last: int) -> tuple[list[Event]
         if _follow_on(events, last):
             return events, False
     mailbox.behind = False  # before the read: what happens from now on is told again
+    stream = here.live.get(mailbox.key.run_id)
+    if stream is not None and last > stream.stored:
+        return [], False  # the table has less than was shown: what is stored comes once more
     page = await _read(here, mailbox, last)
     whole = len(page.events) < PAGE
     mailbox.behind = mailbox.behind or not whole

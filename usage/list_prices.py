@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class UnitPrices:
     cache_write: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListPrice:
     """The price of one model at one time; from `tiers` thresholds on, all tokens of a call cost the tier's price."""
 
@@ -42,6 +42,14 @@ class ListPrice:
 
     def of(self, input_tokens: int) -> UnitPrices:
         """The unit prices of a call that takes in so many tokens."""
+        return self._flat or self._of(input_tokens)
+
+    @cached_property
+    def _flat(self) -> UnitPrices | None:
+        """The unit prices of every call; None when they depend on its size."""
+        return self._of(0) if all(len(tiers) == 1 for tiers in self.rates.values()) else None
+
+    def _of(self, input_tokens: int) -> UnitPrices:
         found = {name: _rate(tiers, input_tokens) for name, tiers in self.rates.items()}
         zero = Decimal(0)
         return UnitPrices(

@@ -1,14 +1,15 @@
 """What a call costs: the tenant's own price of a model where it has one, else the vendor's list price."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from core.kept import Kept
-from usage.list_prices import FREE, ListPrice, UnitPrices, list_price
+from usage.list_prices import FREE, KINDS_OF_TOKENS, ListPrice, list_price
 from usage.models import Price
 
 MILLION = Decimal(1_000_000)
@@ -34,8 +35,13 @@ class Tokens:
 
     def plus(self, other: "Tokens") -> "Tokens":
         """The two together, within what the columns take."""
-        both = zip(astuple(self), astuple(other), strict=True)
-        return Tokens(*(min(ours + theirs, MOST_TOKENS) for ours, theirs in both))
+        return Tokens(
+            min(self.input + other.input, MOST_TOKENS),
+            min(self.output + other.output, MOST_TOKENS),
+            min(self.cached + other.cached, MOST_TOKENS),
+            min(self.cache_write + other.cache_write, MOST_TOKENS),
+            min(self.reasoning + other.reasoning, MOST_TOKENS),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,10 @@ class Quote:
         """The unit prices (US dollars for a million tokens) as a record keeps them."""
         if self.price is None:
             return None
-        unit = {name: str(value) for name, value in asdict(self.price.of(input_tokens)).items() if value is not None}
-        return {**unit, "source": self.source, "markup_percent": str(self.markup_percent)}
+        unit = self.price.of(input_tokens)
+        kinds = {"input": unit.input, "output": unit.output, "cached": unit.cached, "cache_write": unit.cache_write}
+        told = {name: str(value) for name, value in kinds.items() if value is not None}
+        return {**told, "source": self.source, "markup_percent": str(self.markup_percent)}
 
 
 _FREE_PRICE = ListPrice({name: [(0, Decimal(0))] for name in ("input", "output")})
@@ -79,7 +87,7 @@ def quote(*, tenant_id: UUID, vendor: str, provider: str, model: str, at: dateti
     own = _closest(_prices(tenant_id), provider, model, at)
     markup = own.markup_percent if own else Decimal(0)
     if own is not None and own.input is not None:
-        return Quote(_own_price(own), "own", markup)
+        return Quote(_own_price(own.input, own.output, own.cached, own.cache_write), "own", markup)
     if vendor == FREE:
         return Quote(_FREE_PRICE, FREE, markup)
     listed = list_price(vendor, model, at) if vendor else None
@@ -111,6 +119,8 @@ def _closeness(price: Price) -> tuple[bool, bool, int, datetime]:
     return not price.model.endswith("*"), bool(price.provider), len(price.model), price.effective_from
 
 
-def _own_price(price: Price) -> ListPrice:
-    unit = UnitPrices(price.input or Decimal(0), price.output or Decimal(0), price.cached, price.cache_write)
-    return ListPrice({name: [(0, value)] for name, value in asdict(unit).items() if value is not None})
+@lru_cache(maxsize=1024)
+def _own_price(*unit: Decimal | None) -> ListPrice:
+    """`unit` is of KINDS_OF_TOKENS, in their order."""
+    named = zip(KINDS_OF_TOKENS, unit, strict=True)
+    return ListPrice({name: [(0, value)] for name, value in named if value is not None})

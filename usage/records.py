@@ -76,18 +76,18 @@ class CallRecord:
             "leg": 0,
             "attempt": 1,
             "cached": self.cached,
-            "input_tokens": tokens.input,
-            "output_tokens": tokens.output,
-            "cached_tokens": tokens.cached,
-            "cache_write_tokens": tokens.cache_write,
-            "reasoning_tokens": tokens.reasoning,
+            "input_tokens": _within(tokens.input),
+            "output_tokens": _within(tokens.output),
+            "cached_tokens": _within(tokens.cached),
+            "cache_write_tokens": _within(tokens.cache_write),
+            "reasoning_tokens": _within(tokens.reasoning),
             "certainty": self._certainty(price),
             "prices": self.quote.snapshot(tokens.input),
             "cost": cost,
             "charge": self.quote.charge(cost),
             "saved": price if self.cached and price is not None else Decimal(0),
-            "first_token_ms": self.first_token_ms,
-            "total_ms": self.total_ms,
+            "first_token_ms": None if self.first_token_ms is None else _within(self.first_token_ms),
+            "total_ms": _within(self.total_ms),
             "finish_reason": "",
             "error_code": "",
             **self.told,
@@ -97,3 +97,8 @@ class CallRecord:
         if price is None:
             return UsageRecord.Certainty.UNKNOWN
         return UsageRecord.Certainty.EXACT if self.tokens_certain else UsageRecord.Certainty.ESTIMATED
+
+
+def _within(count: int) -> int:
+    """What the columns take."""
+    return min(max(count, 0), MOST_TOKENS)

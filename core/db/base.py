@@ -1,17 +1,23 @@
 """Every statement runs under the ContextVar's tenant, or under none (docs/adr/002-tenancy.md).
 
 Inside a transaction `app.tenant_id` is set for its length. For statements outside one, mode `session` sets it on the
-connection, which loses it when it goes back to the pool; mode `local`, which is safe behind a transaction pooler, sends
-each of them with its setting in one pipeline, which PostgreSQL runs as one transaction.
+connection, which loses it when it goes back to the pool; mode `local`, which is safe behind a transaction pooler, sets
+it for each statement.
+BEGIN, the setting and statements whose answer nobody needs (`send_later`) do not go to the database by themselves: they
+are owed, and go in one message with the next statement, or with COMMIT.
 A database with `SERVES_TENANTS` is asked once per process whether it keeps tenants apart.
 """
 
 import select
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base, operations
+from django.db.backends.utils import debug_transaction
+from psycopg.pq import Escaping
 from psycopg_pool import ConnectionPool
 
 from core.db.pooler import require_safe
@@ -20,18 +26,37 @@ from core.tenant import current_tenant
 _UNKNOWN = object()
 _safe: set[str] = set()  # the aliases that this process has asked
 MODES = ("session", "local")
+_SET_TENANT = b"SELECT set_config('app.tenant_id', '%s', %s)"
 
 
-class LocalCursor(base.Cursor):
-    """The cursor of mode `local`."""
+class Cursor(base.Cursor):
+    """What its connection owes goes before its statement. PostgreSQL runs a message as one transaction."""
+
+    wrapper: "DatabaseWrapper | None" = None  # None: of a connection that Django is still preparing
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        tenant = current_tenant()
-        if tenant is None or not self.connection.autocommit:
+        owed = self.wrapper.owed() if self.wrapper else b""
+        if not (self.wrapper and owed):
             return super().execute(query, params, **options)
-        with self.connection.pipeline():
-            psycopg.Cursor(self.connection).execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
-            return super().execute(query, params, **options)
+        with self.wrapper.paying():
+            super().execute(owed + self.mogrify(query, params).encode(), None, **options)
+        return self.set_result(-1)
+
+    def executemany(self, *args: Any, **options: Any) -> Any:
+        self._pay()
+        return super().executemany(*args, **options)
+
+    def copy(self, *args: Any, **options: Any) -> Any:
+        self._pay()
+        return super().copy(*args, **options)
+
+    def stream(self, *args: Any, **options: Any) -> Any:
+        self._pay()
+        return super().stream(*args, **options)
+
+    def _pay(self) -> None:
+        if self.wrapper:
+            self.wrapper.pay()
 
 
 class DatabaseOperations(operations.DatabaseOperations):
@@ -47,19 +72,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._applied_tenant: object = _UNKNOWN
-        self._applying = False
+        self._owed: list[bytes] = []
+        self._aborted = False  # PostgreSQL takes nothing but a rollback
         self._keeps_tenant = False  # the connection would, beyond this use of it
         mode = self.settings_dict.get("TENANT_MODE", "session")
         if mode not in MODES:
             raise ImproperlyConfigured(f"TENANT_MODE must be one of {', '.join(MODES)}, not {mode!r}.")
         self._local = mode == "local"
+        self._begin = _begin(self.settings_dict["OPTIONS"].get("isolation_level"))
 
     def _forget_tenant(self) -> None:
         self._applied_tenant = _UNKNOWN
 
     def get_connection_params(self) -> dict[str, Any]:
-        parameters = super().get_connection_params()
-        return {**parameters, "cursor_factory": LocalCursor} if self._local else parameters
+        return {**super().get_connection_params(), "cursor_factory": Cursor}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.settings_dict.get("SERVES_TENANTS") and self.alias not in _safe:
@@ -72,10 +98,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.pool.putconn(connection)  # which replaces it
 
     def connect(self) -> None:
+        self._owed.clear()
         self._forget_tenant()
         super().connect()
 
     def _close(self) -> None:
+        self._owed.clear()
         self._forget_tenant()
         if self._keeps_tenant and self.pool:
             self._leave_tenant()
@@ -91,46 +119,114 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except psycopg.Error:
             self.connection.close()  # the pool replaces it
 
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """psycopg stays in autocommit mode, or it would send a BEGIN of its own."""
+        self._forget_tenant()
+        if not autocommit:
+            self._owed.append(self._begin)
+            return
+        if self._owed == [self._begin]:
+            self._owed.clear()
+        super()._set_autocommit(True)
+
     def _commit(self) -> None:
         self._forget_tenant()
-        super()._commit()
+        owed, self._owed = self._owed, []
+        if owed == [self._begin]:
+            return
+        if not owed:
+            super()._commit()
+            return
+        with self.wrap_database_errors, debug_transaction(self, "COMMIT"):
+            self.connection.execute(_message(owed) + b"COMMIT")
 
     def _rollback(self) -> None:
+        self._owed.clear()
         try:
             super()._rollback()
         finally:
             self._forget_tenant()  # a rollback undoes set_config
 
     def _savepoint_rollback(self, sid: str) -> None:
-        # Forget after it, never before: set_config inside the aborted transaction would make ROLLBACK TO fail.
-        self._applying = True
+        """What is owed since the savepoint is undone before it was done."""
+        self._owed.clear()
+        self._aborted = True
         try:
             super()._savepoint_rollback(sid)
         finally:
-            self._applying = False
+            self._aborted = False
             self._forget_tenant()
 
-    def _apply_tenant(self) -> None:
-        if self._applying or self.connection is None:
-            return
-        wanted = str(current_tenant() or "")
-        within = not self.get_autocommit()
-        if wanted == self._applied_tenant or (self._local and not within):
-            return
-        self._applying = True
-        try:
-            with self.connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('app.tenant_id', %s, %s)", [wanted, within])
-            self._applied_tenant = wanted
-            self._keeps_tenant = self._keeps_tenant or (not within and bool(wanted))
-        finally:
-            self._applying = False
+    def send_later(self, sql: str, *texts: str) -> None:
+        """A statement whose answer nobody needs, with texts in the place of %s.
 
-    def _cursor(self, name: str | None = None) -> Any:
+        In a transaction its error may come with a later statement's.
+        """
         self.ensure_connection()
-        with self.wrap_database_errors:
-            self._apply_tenant()
-        return super()._cursor(name)
+        if self.autocommit:
+            with self.cursor() as cursor:
+                cursor.execute(sql, texts)
+        else:
+            self._owe_tenant()
+            quote = Escaping(self.connection.pgconn).escape_literal
+            self._owed.append(sql.encode() % tuple(bytes(quote(text.encode())) for text in texts))
+
+    def owed(self) -> bytes:
+        """What must go before the next statement."""
+        if self._aborted:
+            return b""
+        self._owe_tenant()
+        return _message(self._owed) if self._owed else b""
+
+    @contextmanager
+    def paying(self) -> Iterator[None]:
+        """It is owed until it has arrived. Outside of a transaction a statement that fails undoes its message."""
+        try:
+            yield
+            self._owed.clear()
+        except BaseException:
+            if self.autocommit:
+                self._owed.clear()
+                self._forget_tenant()
+            raise
+
+    def pay(self) -> None:
+        """By itself, before what cannot take anything along."""
+        if owed := self.owed():
+            with self.wrap_database_errors, self.paying():
+                self.connection.execute(owed)
+
+    def _owe_tenant(self) -> None:
+        wanted, within = str(current_tenant() or ""), not self.autocommit
+        if wanted == self._applied_tenant:
+            return
+        if within or wanted:
+            of_transaction = within or self._local
+            self._owed.append(_SET_TENANT % (wanted.encode(), b"true" if of_transaction else b"false"))
+        elif not self._local:  # by itself: some statements refuse company
+            self.connection.execute(_SET_TENANT % (b"", b"false"))
+        if within or not self._local:
+            self._applied_tenant = wanted
+        self._keeps_tenant = self._keeps_tenant or bool(wanted and not within and not self._local)
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        if name:
+            self.pay()
+            make: Any = base.ServerSideCursor
+            return make(self.connection, name, scrollable=False, withhold=self.autocommit)
+        cursor = super().create_cursor()
+        cursor.wrapper = self
+        return cursor
+
+
+def _begin(level: int | None) -> bytes:
+    if level is None:
+        return b"BEGIN"
+    return b"BEGIN ISOLATION LEVEL " + psycopg.IsolationLevel(level).name.replace("_", " ").encode()
+
+
+def _message(statements: Sequence[bytes]) -> bytes:
+    return b"".join(statement + b"; " for statement in statements)
 
 
 def _is_alive(connection: Any) -> bool:

@@ -15,7 +15,7 @@ from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
-from core.rows import row_insert, send, together
+from core.rows import row_insert, send
 from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest
@@ -91,11 +91,10 @@ def _start_at_once(
 ) -> Turn:
     _join(run, messages)
     started = make_event(1, "RUN_STARTED", run_started(run.thread_id, str(run.id)))
-    with together():
-        if not run.outlives_caller:
-            send(_SOON, [])
-        _run_create(actor, request, run)
-        lease_create(run, owner, [started])
+    if not run.outlives_caller:
+        send(_SOON)
+    _run_create(actor, request, run)
+    lease_create(run, owner, [started])
     return turn_of(actor=actor, run=run, fence=1, stored=1, told=[started])
 
 

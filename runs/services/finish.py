@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from core import audit
-from core.rows import row_update, together
+from core.rows import row_update
 from core.validation import storable_text
 from llm.metering import Closed
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
-from runs.services.lease import lease_end, lease_make_due, lease_release
+from runs.services.lease import Ended, lease_end, lease_make_due, lease_release
 from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
@@ -24,7 +24,6 @@ from tenants.principal import Principal
 from usage.records import CallRecord
 from usage.services.spending import release, settle
 
-_LOCK = "SELECT status, agent_version_id FROM run WHERE tenant_id = %s AND id = %s FOR UPDATE"
 _COUNTED = ("status", "finish_reason", "prompt_tokens", "completion_tokens", "first_token_ms")
 _ENDED = (*_COUNTED, "error_code", "error_message", "finished_at", "last_seq")
 
@@ -74,26 +73,25 @@ def finish_turn(
     meanwhile with its session: then nothing is stored.
     """
     session = locked_session(run)
-    found = _locked(run)
-    if found is None:
+    ended = lease_end(run, fence=fence, after=events[0].seq - 1, events=events)
+    if ended is None:
         return None
-    watched = lease_end(found, fence=fence, after=events[0].seq - 1, events=events)
-    if watched is None:
-        return Finished(True, None) if _is_stored(found, fence, events[-1]) else None
+    if ended.watched is None:
+        return Finished(True, None) if _is_stored(run, ended.status, fence, events[-1]) else None
+    found = _as_found(run, ended)
     if session is not None:
         _store_messages(found, session, outcome)
     _pay(found, bill)
     if fence != 1:
         outcome = _of_all_attempts(found, outcome)
-    with together():
-        _store_outcome(found, outcome, events[-1].seq)
-        audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
+    _store_outcome(found, outcome, events[-1].seq)
+    audit.record(actor=principal_of(found), action="run.finish", target=found, after=_audited(found))
     others = _open_in_session(found)
     heard = _heard(found, others)
     for other in heard:
         _end_with(found, other, outcome, events[-1])
     following = _make_next_due([other for other in others if other not in heard])
-    return Finished(watched, following, [other.id for other in heard])
+    return Finished(ended.watched, following, [other.id for other in heard])
 
 
 @transaction.atomic
@@ -114,16 +112,11 @@ def _of_all_attempts(run: Run, outcome: Outcome) -> Outcome:
     return replace(outcome, prompt_tokens=prompt, completion_tokens=completion)
 
 
-def _locked(run: Run) -> Run | None:
-    """The run, locked until the transaction ends, with what others may have changed of it."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [run.tenant_id, run.id])
-        row = cursor.fetchone()
-    if row is None:
-        return None
+def _as_found(run: Run, ended: Ended) -> Run:
+    """With what others may have changed of it."""
     found = copy(run)
-    found.status, version_id = row
-    if version_id is None:
+    found.status = ended.status
+    if ended.agent_version_id is None:
         found.agent_version = None
     return found
 
@@ -176,9 +169,9 @@ def _make_next_due(others: Sequence[Run]) -> UUID | None:
     return others[0].id
 
 
-def _is_stored(run: Run, fence: int, last: Event) -> bool:
+def _is_stored(run: Run, status: str, fence: int, last: Event) -> bool:
     events = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, seq=last.seq, fence=fence)
-    return run.status in FINISHED and events.exists()
+    return status in FINISHED and events.exists()
 
 
 def _store_outcome(run: Run, outcome: Outcome, last_seq: int) -> None:

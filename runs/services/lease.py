@@ -50,16 +50,19 @@ _END = """
     WITH asked AS MATERIALIZED (
         SELECT * FROM jsonb_to_record(%s::jsonb) AS asked (
             run uuid, tenant uuid, day date, fence int, after int, events jsonb)
+    ), locked AS MATERIALIZED (
+        SELECT run.id, run.status, agent_version_id FROM run JOIN asked ON run.tenant_id = tenant AND run.id = asked.run
+        FOR UPDATE OF run
     ), ended AS (
-        DELETE FROM run_lease lease USING asked
-        WHERE lease.run_id = run AND lease.fence = asked.fence AND last_seq = after
+        DELETE FROM run_lease lease USING asked, locked
+        WHERE lease.run_id = locked.id AND lease.fence = asked.fence AND last_seq = after
         RETURNING watched_until > now() AS watched
     ), stored AS (
         INSERT INTO run_event (at_ms, day, tenant_id, run_id, seq, fence, type, data)
         SELECT (told -> 1)::bigint, day, tenant, run, after + number, fence, told ->> 0, told -> 2
         FROM ended, asked, jsonb_array_elements(events) WITH ORDINALITY AS event (told, number)
     )
-    SELECT watched FROM ended
+    SELECT status, agent_version_id, (SELECT watched FROM ended) FROM locked
 """
 _RELEASE = "UPDATE run_lease SET lease_until = 'epoch', owner = NULL WHERE run_id = %s AND fence = %s"
 _DUE = "UPDATE run_lease SET lease_until = 'epoch' WHERE run_id = %s AND status = 'queued'"
@@ -72,6 +75,17 @@ class Claim(NamedTuple):
     last_seq: int
     cancel_requested: bool
     lost: bool
+
+
+class Ended(NamedTuple):
+    """The run as it was, locked until the transaction ends, and whether other processes follow it.
+
+    `watched` is None when the run is not ours, or its events do not go on where they should: nothing is stored.
+    """
+
+    status: str
+    agent_version_id: UUID | None
+    watched: bool | None
 
 
 def lease_create(run: Run, owner: UUID | None, events: Sequence[Event] = ()) -> None:
@@ -87,7 +101,7 @@ def lease_create(run: Run, owner: UUID | None, events: Sequence[Event] = ()) -> 
         "last": len(events),
         "seconds": settings.RUN_LEASE_SECONDS,
     }
-    send(_CREATE, [_asked(run, events, **given)])
+    send(_CREATE, _asked(run, events, **given))
 
 
 def lease_claim(run: Run, owner: UUID) -> Claim | None:
@@ -97,13 +111,10 @@ def lease_claim(run: Run, owner: UUID) -> Claim | None:
     return Claim(*found) if found else None
 
 
-def lease_end(run: Run, *, fence: int, after: int, events: Sequence[Event]) -> bool | None:
-    """The run is finished, with these last events: do other processes follow it?
-
-    None, and nothing is stored, when it is not ours, or is not at the seq `after`.
-    """
-    ended = _one(_END, [_asked(run, events, fence=fence, after=after)])
-    return bool(ended[0]) if ended else None
+def lease_end(run: Run, *, fence: int, after: int, events: Sequence[Event]) -> Ended | None:
+    """The run is finished, with these last events that follow the seq `after`. None for a run that was deleted."""
+    found = _one(_END, [_asked(run, events, fence=fence, after=after)])
+    return Ended(*found) if found else None
 
 
 def lease_release(*, run_id: UUID, fence: int) -> None:

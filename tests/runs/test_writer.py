@@ -191,6 +191,31 @@ async def test_followers_of_an_early_run_read_each_event_once(acme: Tenant, log:
         del here.live[stream.key.run_id]
 
 
+async def test_a_follower_of_an_early_run_that_must_look_at_the_table_waits_for_what_it_was_shown(
+    acme: Tenant, log: Any
+) -> None:
+    here = await process()
+    async with log() as apart:
+        stream = await apart.open(acme, early=True)
+        apart.writer._hub = here.hub
+        here.live[stream.key.run_id] = stream
+        events = follow(stream.key)
+        told = asyncio.create_task(anext(events))
+        while not here.hub.followers(stream.key.run_id):
+            await asyncio.sleep(0.005)
+        say(stream, "a")
+        assert (await told).seq == 1
+        assert stream.stored == 0
+        told = asyncio.create_task(anext(events))
+        here.hub.look_all()
+        await asyncio.sleep(0.05)
+        say(stream, "b", message="2")
+        assert (await told).seq == 2
+        await apart.writer.flushed(stream)
+        await events.aclose()
+        del here.live[stream.key.run_id]
+
+
 async def test_a_value_that_the_database_refuses_stops_its_run_only(acme: Tenant, log: Any) -> None:
     async with log() as here:
         streams = [await here.open(acme) for _ in range(9)]

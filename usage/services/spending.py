@@ -13,43 +13,49 @@ from django.utils import timezone
 
 from core import audit
 from core.jobs import enqueue
-from core.rows import as_given, insert_sql
+from core.rows import as_given, insert_sql, send
 from tenants.principal import system_principal
 from usage.budgets import Amount, Payer, Share, bounds, forget_budgets, shares
 from usage.exceptions import BudgetExceeded, budget_exceeded, price_unknown
 from usage.models import Budget, BudgetPeriod, UsageRecord
 from usage.periods import forget_periods, period_ids
-from usage.records import MOST_TOKENS, CallRecord
+from usage.records import CallRecord
 
 logger = logging.getLogger(__name__)
 
-# Locked in the order of their ids, so that no two transactions wait for each other. The budget is read here, not from
-# a cache: what it allows now counts.
+# Locked in the order of their ids, so that no two transactions wait for each other; held of all or none.
+# The budget is read here, not from a cache: what it allows now counts.
 _HOLD = """
-    WITH wanted AS (SELECT * FROM unnest(%(periods)s::uuid[], %(amounts)s::numeric[]) AS wanted (id, amount)),
+    WITH wanted AS (SELECT * FROM jsonb_to_recordset(%(wanted)s::jsonb) AS wanted (id uuid, amount numeric)),
     locked AS (
-        SELECT period.id FROM budget_period period JOIN wanted USING (id)
+        SELECT period.id, wanted.amount, budget.amount AS most, budget.amount - period.spent - period.reserved AS room
+        FROM budget_period period
+        JOIN wanted USING (id)
+        JOIN budget ON budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
         WHERE period.tenant_id = %(tenant)s ORDER BY period.id FOR UPDATE OF period
     ),
+    fitting AS (SELECT count(*) FILTER (WHERE room >= amount) = %(count)s AS fits FROM locked),
     moved AS (
-        UPDATE budget_period period SET reserved = period.reserved + wanted.amount
-        FROM wanted, locked, budget
-        WHERE period.id = wanted.id AND locked.id = period.id AND period.tenant_id = %(tenant)s
-            AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
-            AND period.spent + period.reserved + wanted.amount <= budget.amount
-        RETURNING period.id, wanted.amount, budget.amount - period.spent - period.reserved AS room
+        UPDATE budget_period period SET reserved = period.reserved + locked.amount
+        FROM locked, fitting
+        WHERE fits AND period.id = locked.id AND period.tenant_id = %(tenant)s
+        RETURNING period.id, locked.amount
     ),
     held AS (
         INSERT INTO budget_hold (id, tenant_id, created_at, period_id, run_id, call_id, amount)
         SELECT gen_random_uuid(), %(tenant)s, now(), id, %(run)s, %(call)s, amount FROM moved
         ON CONFLICT (tenant_id, call_id, period_id) DO UPDATE SET amount = budget_hold.amount + EXCLUDED.amount
     )
-    SELECT id, room FROM moved
+    SELECT id, most, room, fits FROM locked, fitting
 """
 _SETTLE = """
-    WITH locked AS (
+    WITH stored AS ({stored}),
+    owed AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(%(owed)s::jsonb) AS owed (id uuid, call uuid, amount numeric)
+    ),
+    locked AS (
         SELECT period.id FROM budget_period period
-        WHERE period.tenant_id = %(tenant)s AND (period.id = ANY (%(periods)s::uuid[]) OR period.id IN (
+        WHERE period.tenant_id = %(tenant)s AND (period.id IN (SELECT id FROM owed) OR period.id IN (
             SELECT period_id FROM budget_hold
             WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)))
         ORDER BY period.id FOR UPDATE OF period
@@ -60,12 +66,15 @@ _SETTLE = """
             AND (SELECT count(*) FROM locked) > 0
         RETURNING period_id, amount
     ),
-    paid AS (SELECT * FROM unnest(%(periods)s::uuid[], %(amounts)s::numeric[]) AS paid (id, amount)),
+    paid AS (
+        SELECT owed.id, owed.amount
+        FROM owed JOIN stored ON stored.id = owed.call
+    ),
     change AS (
         SELECT id, sum(spent) AS spent, sum(freed) AS freed FROM (
             SELECT id, amount AS spent, 0 AS freed FROM paid
             UNION ALL SELECT period_id, 0, amount FROM freed
-        ) AS both_ways GROUP BY id
+        ) AS both_ways WHERE (SELECT count(*) FROM locked) > 0 GROUP BY id
     )
     UPDATE budget_period period SET spent = period.spent + change.spent, reserved = period.reserved - change.freed
     FROM change, budget
@@ -86,13 +95,20 @@ class Room(NamedTuple):
     left: Decimal
 
 
+class _Before(NamedTuple):
+    """What a budget allows, and had left, when something was to be held; `held` says whether it was."""
+
+    most: Decimal
+    left: Decimal
+    held: bool
+
+
 def reserve(
     *, payer: Payer, call_id: UUID, amount: Amount, model: str, at: datetime | None = None
 ) -> list[Room] | None:
     """Hold an amount, or so much more, of every hard budget that applies; None when none does.
 
-    `at` says for which periods. Call it in a transaction, which it ends by raising BudgetExceeded or PriceUnknown;
-    `payer` has a run.
+    `at` says for which periods; `payer` has a run. Raises BudgetExceeded or PriceUnknown, with which nothing is held.
     """
     found = shares(payer, hard=True)
     if not found:
@@ -101,44 +117,42 @@ def reserve(
         if budget.unit == Budget.Unit.USD and amount.usd is None:
             raise price_unknown(budget.slug, model)
     at = at or datetime.now(UTC)
-    held = _hold(payer, call_id, found, amount, at)
-    if len(held) < len(found) and _forget_deleted(payer.tenant_id, found, at):
+    rooms = _hold(payer, call_id, found, amount, at)
+    if len(rooms) < len(found) and _forget_deleted(payer.tenant_id, found, at):
         found = shares(payer, hard=True)
-        held |= _hold(payer, call_id, [share for share in found if share not in held], amount, at)
+        rooms = _hold(payer, call_id, found, amount, at)
     for share in found:
-        if share not in held:
-            raise _refusal(payer, share, amount, at)
-    return [Room(share.budget.unit, left) for share, left in held.items()] or None
+        room = rooms.get(share)
+        if room is None or not (room.held or room.left >= amount.of(share.budget.unit)):
+            raise _refusal(payer, share, amount, at, room or _Before(share.budget.amount, Decimal(0), False))
+    after = [(share.budget.unit, room.left - amount.of(share.budget.unit)) for share, room in rooms.items()]
+    return [Room(unit, left) for unit, left in after] or None
 
 
-def _hold(payer: Payer, call_id: UUID, wanted: Sequence[Share], amount: Amount, at: datetime) -> dict[Share, Decimal]:
-    """Those of the budgets that had room, and what they have left."""
+def _hold(payer: Payer, call_id: UUID, wanted: Sequence[Share], amount: Amount, at: datetime) -> dict[Share, _Before]:
+    """What the budgets had before: each that is there, which is all of them when something was held."""
     found = {id: share for share, id in zip(wanted, period_ids(wanted, at), strict=True) if id is not None}
     given: dict[str, Any] = {
         "tenant": payer.tenant_id,
         "run": payer.run_id,
         "call": call_id,
-        "periods": list(found),
-        "amounts": [amount.of(share.budget.unit) for share in found.values()],
+        "wanted": as_given([{"id": id, "amount": amount.of(share.budget.unit)} for id, share in found.items()]),
+        "count": len(wanted),
     }
     with connection.cursor() as cursor:
         cursor.execute(_HOLD, given)
-        return {found[id]: left for id, left in cursor.fetchall()}
+        return {found[id]: _Before(*room) for id, *room in cursor.fetchall()}
 
 
-def _refusal(payer: Payer, share: Share, amount: Amount, at: datetime) -> BudgetExceeded:
+def _refusal(payer: Payer, share: Share, amount: Amount, at: datetime, room: _Before) -> BudgetExceeded:
     budget = share.budget
-    ids = [id for id in period_ids([share], at) if id is not None]
-    rows = BudgetPeriod.objects.filter(tenant_id=payer.tenant_id, id__in=ids)
-    found = rows.values_list("budget__amount", "spent", "reserved").first()
-    most, spent, reserved = found or (budget.amount, Decimal(0), Decimal(0))
     return budget_exceeded(
         budget.slug,
         payer.name_of(budget.scope),
         unit=budget.unit,
         needed=amount.of(budget.unit),
-        left=most - spent - reserved,
-        amount=most,
+        left=room.left,
+        amount=room.most,
         resets_at=bounds(budget.period, at)[1],
         now=datetime.now(UTC),
     )
@@ -166,18 +180,21 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
     if not calls and run_id is None:
         return
     owed = _owed(calls)  # before the records, so that they are counted once
-    stored = _store(calls) if calls else set()
+    rows = [call.row() for call in calls]
+    columns = tuple(rows[0]) if rows else ()
     if not owed and not held:
+        if rows:
+            send(_store_sql(columns, "%s"), as_given(rows))
         return
     given: dict[str, Any] = {
         "tenant": tenant_id,
         "run": run_id,
+        "rows": as_given(rows),
         "calls": [call.id for call in calls],
-        "periods": [id for id, _, _ in owed],
-        "amounts": [amount if call in stored else Decimal(0) for _, call, amount in owed],
+        "owed": as_given(owed),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_SETTLE, given)
+        cursor.execute(_settle_sql(columns), given)
         changed = cursor.fetchall()
     for row in changed:
         reached = _Reached(*row)
@@ -185,12 +202,16 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
             _notify(tenant_id, reached)
 
 
-def _owed(calls: Sequence[CallRecord]) -> list[tuple[UUID, UUID, Decimal]]:
-    """What each call has spent of each budget: the period, the call and how much."""
+def _owed(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
+    """What each call has spent of each budget: the `id` of its period, the `call` and the `amount`."""
     period_of = cache(lambda share, starts: period_ids([share], starts)[0])
     found = ((share, call) for call in calls for share in shares(call.payer))
     periods = ((period_of(share, bounds(share.budget.period, call.began)[0]), share, call) for share, call in found)
-    return [(id, call.id, call.spent.of(share.budget.unit)) for id, share, call in periods if id is not None]
+    return [
+        {"id": id, "call": call.id, "amount": call.spent.of(share.budget.unit)}
+        for id, share, call in periods
+        if id is not None
+    ]
 
 
 def release(*, tenant_id: UUID, run_id: UUID) -> None:
@@ -198,18 +219,14 @@ def release(*, tenant_id: UUID, run_id: UUID) -> None:
     settle(tenant_id=tenant_id, calls=(), run_id=run_id)
 
 
-def _store(calls: Sequence[CallRecord]) -> set[UUID]:
-    """The ids of those that were not there yet."""
-    rows = [{name: _within(value) for name, value in call.row().items()} for call in calls]
-    sql = f"{insert_sql(UsageRecord._meta.db_table, tuple(rows[0]))} ON CONFLICT (id) DO NOTHING RETURNING id"
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [as_given(rows)])
-        return {row[0] for row in cursor.fetchall()}
+@cache
+def _settle_sql(columns: tuple[str, ...]) -> str:
+    none = "SELECT id FROM usage_record WHERE false"
+    return _SETTLE.format(stored=f"{_store_sql(columns, '%(rows)s')} RETURNING id" if columns else none)
 
 
-def _within(value: Any) -> Any:
-    """What the columns take."""
-    return min(max(value, 0), MOST_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else value
+def _store_sql(columns: tuple[str, ...], given: str) -> str:
+    return f"{insert_sql(UsageRecord._meta.db_table, columns, given)} ON CONFLICT (id) DO NOTHING"
 
 
 class _Reached(NamedTuple):
