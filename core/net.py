@@ -7,6 +7,7 @@ changes between check and connect gains nothing.
 import asyncio
 import re
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -48,6 +49,7 @@ class AddressRefused(InvalidRequest):
     code = "address_refused"
 
 
+@lru_cache(maxsize=1024)
 def check_url(url: str, *, allow_private: bool) -> SplitResult:
     """Refuse what is no plain http(s) URL or names a refused address literally; names are checked when they resolve."""
     parts = _split(url)

@@ -26,6 +26,7 @@ from runs.store import Store, stream_parameters
 from runs.stream import MAX_PENDING, RunLost, RunStream
 from runs.writer import QUIET_BEAT, Writer
 from tenants.models import Tenant
+from tests.llm.doors import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
@@ -201,8 +202,7 @@ async def test_a_follower_of_an_early_run_that_must_look_at_the_table_waits_for_
         here.live[stream.key.run_id] = stream
         events = follow(stream.key)
         told = asyncio.create_task(anext(events))
-        while not here.hub.followers(stream.key.run_id):
-            await asyncio.sleep(0.005)
+        await until(lambda: here.hub.followers(stream.key.run_id) == 1)
         say(stream, "a")
         assert (await told).seq == 1
         assert stream.stored == 0
