@@ -43,13 +43,22 @@ def row_update(row: models.Model, names: Sequence[str]) -> None:
     send(sql, as_given([{**values, **keys}]), using=router.db_for_write(type(row)))
 
 
-def send(sql: str, *texts: str, using: str = DEFAULT_DB_ALIAS) -> None:
-    """A statement whose answer nobody needs, with texts in the place of %s.
+def send(sql: str, *texts: str | None, using: str = DEFAULT_DB_ALIAS) -> None:
+    """A statement whose answer nobody needs, with texts in the place of $1, $2, …
 
     In a transaction it goes with the next one, which may tell its error.
     """
     connection: Any = connections[using]
     connection.send_later(sql, *texts)
+
+
+def ask(sql: str, *texts: str | None, using: str = DEFAULT_DB_ALIAS) -> list[Any]:
+    """The rows of a statement, as `send` takes it."""
+    connection: Any = connections[using]
+    with connection.cursor() as cursor:
+        cursor.execute(connection.statement(sql, *texts))
+        rows: list[Any] = cursor.fetchall()
+        return rows
 
 
 def as_given(rows: Sequence[dict[str, Any]]) -> str:
@@ -58,16 +67,16 @@ def as_given(rows: Sequence[dict[str, Any]]) -> str:
 
 
 @cache
-def insert_sql(table: str, columns: tuple[str, ...], given: str = "%s") -> str:
-    """Of rows with these columns, given as `given`. A column that a newer release has added keeps its default."""
+def insert_sql(table: str, columns: tuple[str, ...]) -> str:
+    """Of rows with these columns, given as $1. A column that a newer release has added keeps its default."""
     names = ", ".join(f'"{column}"' for column in columns)
-    given = f'jsonb_populate_recordset(NULL::"{table}", {given}::jsonb)'
+    given = f'jsonb_populate_recordset(NULL::"{table}", $1::jsonb)'
     return f'INSERT INTO "{table}" ({names}) SELECT {names} FROM {given}'  # noqa: S608
 
 
 @cache
 def _update(table: str, columns: tuple[str, ...]) -> str:
     taken = ", ".join(f'"{column}" = given."{column}"' for column in columns)
-    given = f'jsonb_populate_recordset(NULL::"{table}", %s::jsonb) AS given'
+    given = f'jsonb_populate_recordset(NULL::"{table}", $1::jsonb) AS given'
     where = f'"{table}".id = given.id AND "{table}".tenant_id = given.tenant_id'
     return f'UPDATE "{table}" SET {taken} FROM {given} WHERE {where}'  # noqa: S608

@@ -8,6 +8,8 @@ are owed, and go in one message with the next statement, or with COMMIT.
 A database with `SERVES_TENANTS` is asked once per process whether it keeps tenants apart.
 """
 
+import itertools
+import re
 import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from core.tenant import current_tenant
 _UNKNOWN = object()
 _safe: set[str] = set()  # the aliases that this process has asked
 MODES = ("session", "local")
+_PLACE = re.compile(r"\$(\d+)")
+_numbers = itertools.count(1)
 _SET_TENANT = b"SELECT set_config('app.tenant_id', '%s', %s)"
 
 
@@ -73,6 +77,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self._applied_tenant: object = _UNKNOWN
         self._owed: list[bytes] = []
+        self._preparing: dict[str, str] = {}  # the names of statements that are prepared by what is owed
         self._aborted = False  # PostgreSQL takes nothing but a rollback
         self._keeps_tenant = False  # the connection would, beyond this use of it
         mode = self.settings_dict.get("TENANT_MODE", "session")
@@ -98,12 +103,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.pool.putconn(connection)  # which replaces it
 
     def connect(self) -> None:
-        self._owed.clear()
+        self._drop_owed()
         self._forget_tenant()
         super().connect()
 
     def _close(self) -> None:
-        self._owed.clear()
+        self._drop_owed()
         self._forget_tenant()
         if self._keeps_tenant and self.pool:
             self._leave_tenant()
@@ -131,17 +136,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> None:
         self._forget_tenant()
-        owed, self._owed = self._owed, []
-        if owed == [self._begin]:
-            return
-        if not owed:
+        if self._owed == [self._begin]:
+            self._owed.clear()
+        elif not self._owed:
             super()._commit()
-            return
-        with self.wrap_database_errors, debug_transaction(self, "COMMIT"):
-            self.connection.execute(_message(owed) + b"COMMIT")
+        else:
+            with self.wrap_database_errors, debug_transaction(self, "COMMIT"), self.paying():
+                self.connection.execute(_message(self._owed) + b"COMMIT")
 
     def _rollback(self) -> None:
-        self._owed.clear()
+        self._drop_owed()
         try:
             super()._rollback()
         finally:
@@ -149,7 +153,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _savepoint_rollback(self, sid: str) -> None:
         """What is owed since the savepoint is undone before it was done."""
-        self._owed.clear()
+        self._drop_owed()
         self._aborted = True
         try:
             super()._savepoint_rollback(sid)
@@ -157,19 +161,38 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._aborted = False
             self._forget_tenant()
 
-    def send_later(self, sql: str, *texts: str) -> None:
-        """A statement whose answer nobody needs, with texts in the place of %s.
-
-        In a transaction its error may come with a later statement's.
-        """
+    def send_later(self, sql: str, *texts: str | None) -> None:
+        """A `statement` whose answer nobody needs. In a transaction its error may come with a later one's."""
         self.ensure_connection()
         if self.autocommit:
             with self.cursor() as cursor:
-                cursor.execute(sql, texts)
+                cursor.execute(self.statement(sql, *texts))
         else:
             self._owe_tenant()
-            quote = Escaping(self.connection.pgconn).escape_literal
-            self._owed.append(sql.encode() % tuple(bytes(quote(text.encode())) for text in texts))
+            self._owed.append(self.statement(sql, *texts).encode())
+
+    def statement(self, sql: str, *texts: str | None) -> str:
+        """To be executed next, with texts in the place of $1, $2, …; PostgreSQL plans it once for a connection.
+
+        `sql` is one of few: a connection keeps each for ever. A transaction pooler gives connections to everybody, so
+        nothing is prepared in mode `local`.
+        """
+        self.ensure_connection()
+        quote = Escaping(self.connection.pgconn).escape_literal
+        given = ["NULL" if text is None else bytes(quote(text.encode())).decode() for text in texts]
+        if self._local or not given:
+            return _PLACE.sub(lambda place: given[int(place[1]) - 1], sql)
+        name = self._prepared.get(sql) or self._preparing.get(sql)
+        if name is None:
+            name = self._preparing[sql] = f"statement_{next(_numbers)}"
+            self._owed.append(f"PREPARE {name} AS {sql}".encode())
+        return f"EXECUTE {name} ({', '.join(given)})"
+
+    @property
+    def _prepared(self) -> dict[str, str]:
+        """The names of the connection's statements, which it keeps in the pool."""
+        kept: dict[str, str] = self.connection.__dict__.setdefault("prepared", {})
+        return kept
 
     def owed(self) -> bytes:
         """What must go before the next statement."""
@@ -183,12 +206,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """It is owed until it has arrived. Outside of a transaction a statement that fails undoes its message."""
         try:
             yield
-            self._owed.clear()
         except BaseException:
             if self.autocommit:
-                self._owed.clear()
+                self._drop_owed()
                 self._forget_tenant()
             raise
+        self._prepared.update(self._preparing)
+        self._drop_owed()
+
+    def _drop_owed(self) -> None:
+        self._owed.clear()
+        self._preparing.clear()
 
     def pay(self) -> None:
         """By itself, before what cannot take anything along."""

@@ -15,7 +15,7 @@ from agents.selectors import agent_for_chat
 from core import audit
 from core.errors import IdempotencyMismatch, InvalidRequest, RateLimited
 from core.ids import uuid7
-from core.rows import row_insert, send
+from core.rows import ask, row_insert, send
 from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest
@@ -33,9 +33,9 @@ from tenants.principal import Principal
 
 CLOSE_TO_LIMIT = 64  # more begins of one tenant than this are never under way at once
 _TENANT_LIMIT = """
-    SELECT coalesce(nullif(max_concurrent_runs, 0), %s),
+    SELECT coalesce(nullif(max_concurrent_runs, 0), $1::int),
         (SELECT count(*) FROM run WHERE run.tenant_id = tenant.id AND run.status = 'running')
-    FROM tenant WHERE id = %s
+    FROM tenant WHERE id = $2::uuid
 """
 # A crash of the database may undo the begin of a call that ends with its caller: what was held for it goes with it, and
 # the commit of its end is waited for.
@@ -190,9 +190,7 @@ def _capabilities(version: AgentVersion) -> frozenset[str]:
 
 def _check_limits(actor: Principal, agent: Agent | None = None, version: AgentVersion | None = None) -> None:
     """Raises RateLimited when the tenant or the agent has its fill of runs."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TENANT_LIMIT, [settings.TENANT_CONCURRENT_RUNS, actor.tenant_id])
-        limit, count = cursor.fetchone()
+    ((limit, count),) = ask(_TENANT_LIMIT, str(settings.TENANT_CONCURRENT_RUNS), str(actor.tenant_id))
     remedy = "the platform's site, or TENANT_CONCURRENT_RUNS, raises this"
     _check_limit(actor, count, limit, "The tenant", remedy)
     if agent is not None and version is not None and version.max_concurrent_runs:

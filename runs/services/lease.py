@@ -10,7 +10,7 @@ import orjson
 from django.conf import settings
 from django.db import connection, transaction
 
-from core.rows import send
+from core.rows import ask, send
 from runs.events import Event, make_event
 from runs.models import Run
 
@@ -24,7 +24,7 @@ _APPEND = """
 """
 _CREATE = """
     WITH asked AS MATERIALIZED (
-        SELECT * FROM jsonb_to_record(%s::jsonb) AS asked (
+        SELECT * FROM jsonb_to_record($1::jsonb) AS asked (
             run uuid, tenant uuid, day date, status text, owner uuid, fence int, last int, seconds float, events jsonb)
     ), made AS (
         INSERT INTO run_lease (run_id, tenant_id, day, status, owner, fence, last_seq, lease_until)
@@ -48,7 +48,7 @@ _CLAIM = """
 """
 _END = """
     WITH asked AS MATERIALIZED (
-        SELECT * FROM jsonb_to_record(%s::jsonb) AS asked (
+        SELECT * FROM jsonb_to_record($1::jsonb) AS asked (
             run uuid, tenant uuid, day date, fence int, after int, events jsonb)
     ), locked AS MATERIALIZED (
         SELECT run.id, run.status, agent_version_id FROM run JOIN asked ON run.tenant_id = tenant AND run.id = asked.run
@@ -113,8 +113,8 @@ def lease_claim(run: Run, owner: UUID) -> Claim | None:
 
 def lease_end(run: Run, *, fence: int, after: int, events: Sequence[Event]) -> Ended | None:
     """The run is finished, with these last events that follow the seq `after`. None for a run that was deleted."""
-    found = _one(_END, [_asked(run, events, fence=fence, after=after)])
-    return Ended(*found) if found else None
+    found = ask(_END, _asked(run, events, fence=fence, after=after))
+    return Ended(*found[0]) if found else None
 
 
 def lease_release(*, run_id: UUID, fence: int) -> None:

@@ -5,15 +5,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import DataError, ProgrammingError, connection, transaction
+from django.db import DataError, ProgrammingError, connection, connections, transaction
 
 from core.db.base import DatabaseWrapper
-from core.rows import send
+from core.rows import ask, send
 from core.tenant import tenant_context
 from tenants.models import ApiKey, Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
-NAME = "UPDATE tenant SET name = %s"
+NAME = "UPDATE tenant SET name = $1"
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_a_statement_that_cannot_be_written_does_not_lose_the_begin(acme: Tenant
     with tenant_context(acme.id), pytest.raises(ValueError, match="stop"), transaction.atomic():
         send(NAME, "first")
         with connection.cursor() as cursor, pytest.raises(ProgrammingError, match="adapt"):
-            cursor.execute(NAME, [object()])
+            cursor.execute("UPDATE tenant SET name = %s", [object()])
         with connection.cursor() as cursor:
-            cursor.execute(NAME, ["second"])
+            cursor.execute("UPDATE tenant SET name = %s", ["second"])
         raise ValueError("stop")
     assert name_of(acme) == "Acme"
 
@@ -108,7 +108,7 @@ def test_each_statement_has_the_tenant_of_its_time(acme: Tenant, globex: Tenant)
     with transaction.atomic():
         for tenant in (acme, globex):
             with tenant_context(tenant.id):
-                send("UPDATE tenant SET name = slug || %s", "!")
+                send("UPDATE tenant SET name = slug || $1", "!")
         with tenant_context(None):
             assert not Tenant.objects.exists()
     assert (name_of(acme), name_of(globex)) == ("acme!", "globex!")
@@ -161,3 +161,47 @@ def test_an_isolation_level_of_the_settings_counts() -> None:
         assert cursor.fetchone() == ("serializable",)
     strict.rollback()
     strict.close()
+
+
+def test_a_statement_is_planned_once_for_a_connection(acme: Tenant, messages: list[str]) -> None:
+    sql = "SELECT name || $1 FROM tenant"
+    with tenant_context(acme.id):
+        for _ in range(2):
+            assert ask(sql, "!") == [("Acme!",)]
+        with transaction.atomic():
+            assert ask(sql, None) == [(None,)]
+    assert [message.count("PREPARE") for message in messages] == [1, 0, 0]
+
+
+def test_a_statement_whose_preparation_fails_is_prepared_anew(acme: Tenant) -> None:
+    """Alone, in a transaction that fails, and behind a savepoint that is undone before anything was sent."""
+    sql = "SELECT name || $1 FROM tenant"
+    with tenant_context(acme.id):
+        with pytest.raises(ProgrammingError):
+            ask("SELECT nothing || $1", "!")
+        with pytest.raises(DataError), transaction.atomic():
+            send(NAME, "x" * 500)
+            ask(sql, "!")
+        with transaction.atomic():
+            with pytest.raises(ValueError, match="inner"), transaction.atomic():
+                connection.statement(sql, "!")  # type: ignore[attr-defined]
+                raise ValueError("inner")
+            assert ask(sql, "!") == [("Acme!",)]
+        with pytest.raises(ValueError, match="mind"), transaction.atomic():
+            assert ask("SELECT $1 || name FROM tenant", "!") == [("!Acme",)]
+            raise ValueError("changed my mind")
+        assert ask("SELECT $1 || name FROM tenant", "!") == [("!Acme",)]
+        assert ask(sql, "!") == [("Acme!",)]
+
+
+def test_a_planned_statement_follows_a_changed_table(acme: Tenant) -> None:
+    sql = "SELECT name || $1 FROM tenant"
+    with tenant_context(acme.id):
+        assert ask(sql, "!") == [("Acme!",)]
+        with connections["owner"].cursor() as cursor:
+            cursor.execute("ALTER TABLE tenant ADD COLUMN of_a_newer_release int")
+        try:
+            assert ask(sql, "!") == [("Acme!",)]
+        finally:
+            with connections["owner"].cursor() as cursor:
+                cursor.execute("ALTER TABLE tenant DROP COLUMN of_a_newer_release")

@@ -134,3 +134,19 @@ def test_mode_local_refuses_rows_of_another_tenant(local: DatabaseWrapper, acme:
         with pytest.raises(DatabaseError, match="row-level security"):
             cursor.execute("INSERT INTO tenant SELECT %s, 'spy', 'Spy', 'active', now(), now()", [globex.id])
         assert slugs(local) == ["acme"]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+def test_mode_local_prepares_nothing_and_forgets_the_tenant_of_what_failed(
+    local: DatabaseWrapper, acme: Tenant
+) -> None:
+    with tenant_context(acme.id):
+        local.send_later("UPDATE tenant SET name = $1 || $2", "it's ", "$1")
+        with local.cursor() as cursor:
+            cursor.execute("SELECT name FROM tenant")
+            assert cursor.fetchone() == ("it's $1",)
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+            assert cursor.fetchone() == (0,)
+            with pytest.raises(DatabaseError):
+                cursor.execute("SELECT nothing")
+    assert slugs(local) == []

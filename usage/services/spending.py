@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from core import audit
 from core.jobs import enqueue
-from core.rows import as_given, insert_sql, send
+from core.rows import as_given, ask, insert_sql, send
 from tenants.principal import system_principal
 from usage.budgets import Amount, Payer, Share, bounds, forget_budgets, shares
 from usage.exceptions import BudgetExceeded, budget_exceeded, price_unknown
@@ -26,24 +26,24 @@ logger = logging.getLogger(__name__)
 # Locked in the order of their ids, so that no two transactions wait for each other; held of all or none.
 # The budget is read here, not from a cache: what it allows now counts.
 _HOLD = """
-    WITH wanted AS (SELECT * FROM jsonb_to_recordset(%(wanted)s::jsonb) AS wanted (id uuid, amount numeric)),
+    WITH wanted AS (SELECT * FROM jsonb_to_recordset($4::jsonb) AS wanted (id uuid, amount numeric)),
     locked AS (
         SELECT period.id, wanted.amount, budget.amount AS most, budget.amount - period.spent - period.reserved AS room
         FROM budget_period period
         JOIN wanted USING (id)
         JOIN budget ON budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
-        WHERE period.tenant_id = %(tenant)s ORDER BY period.id FOR UPDATE OF period
+        WHERE period.tenant_id = $1::uuid ORDER BY period.id FOR UPDATE OF period
     ),
-    fitting AS (SELECT count(*) FILTER (WHERE room >= amount) = %(count)s AS fits FROM locked),
+    fitting AS (SELECT count(*) FILTER (WHERE room >= amount) = $5::int AS fits FROM locked),
     moved AS (
         UPDATE budget_period period SET reserved = period.reserved + locked.amount
         FROM locked, fitting
-        WHERE fits AND period.id = locked.id AND period.tenant_id = %(tenant)s
+        WHERE fits AND period.id = locked.id AND period.tenant_id = $1::uuid
         RETURNING period.id, locked.amount
     ),
     held AS (
         INSERT INTO budget_hold (id, tenant_id, created_at, period_id, run_id, call_id, amount)
-        SELECT gen_random_uuid(), %(tenant)s, now(), id, %(run)s, %(call)s, amount FROM moved
+        SELECT gen_random_uuid(), $1::uuid, now(), id, $2::uuid, $3::uuid, amount FROM moved
         ON CONFLICT (tenant_id, call_id, period_id) DO UPDATE SET amount = budget_hold.amount + EXCLUDED.amount
     )
     SELECT id, most, room, fits FROM locked, fitting
@@ -51,18 +51,18 @@ _HOLD = """
 _SETTLE = """
     WITH stored AS ({stored}),
     owed AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(%(owed)s::jsonb) AS owed (id uuid, call uuid, amount numeric)
+        SELECT * FROM jsonb_to_recordset($5::jsonb) AS owed (id uuid, call uuid, amount numeric)
     ),
     locked AS (
         SELECT period.id FROM budget_period period
-        WHERE period.tenant_id = %(tenant)s AND (period.id IN (SELECT id FROM owed) OR period.id IN (
+        WHERE period.tenant_id = $2::uuid AND (period.id IN (SELECT id FROM owed) OR period.id IN (
             SELECT period_id FROM budget_hold
-            WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)))
+            WHERE tenant_id = $2::uuid AND (call_id = ANY ($4::uuid[]) OR run_id = $3::uuid)))
         ORDER BY period.id FOR UPDATE OF period
     ),
     freed AS (
         DELETE FROM budget_hold
-        WHERE tenant_id = %(tenant)s AND (call_id = ANY (%(calls)s::uuid[]) OR run_id = %(run)s)
+        WHERE tenant_id = $2::uuid AND (call_id = ANY ($4::uuid[]) OR run_id = $3::uuid)
             AND (SELECT count(*) FROM locked) > 0
         RETURNING period_id, amount
     ),
@@ -78,7 +78,7 @@ _SETTLE = """
     )
     UPDATE budget_period period SET spent = period.spent + change.spent, reserved = period.reserved - change.freed
     FROM change, budget
-    WHERE period.id = change.id AND period.tenant_id = %(tenant)s
+    WHERE period.id = change.id AND period.tenant_id = $2::uuid
         AND budget.tenant_id = period.tenant_id AND budget.id = period.budget_id
     RETURNING period.id, period.subject, period.spent, period.notified_at, budget.id, budget.slug, budget.amount,
         budget.scope = 'tenant' OR budget.subject <> '', (
@@ -132,16 +132,9 @@ def reserve(
 def _hold(payer: Payer, call_id: UUID, wanted: Sequence[Share], amount: Amount, at: datetime) -> dict[Share, _Before]:
     """What the budgets had before: each that is there, which is all of them when something was held."""
     found = {id: share for share, id in zip(wanted, period_ids(wanted, at), strict=True) if id is not None}
-    given: dict[str, Any] = {
-        "tenant": payer.tenant_id,
-        "run": payer.run_id,
-        "call": call_id,
-        "wanted": as_given([{"id": id, "amount": amount.of(share.budget.unit)} for id, share in found.items()]),
-        "count": len(wanted),
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_HOLD, given)
-        return {found[id]: _Before(*room) for id, *room in cursor.fetchall()}
+    amounts = as_given([{"id": id, "amount": amount.of(share.budget.unit)} for id, share in found.items()])
+    rows = ask(_HOLD, str(payer.tenant_id), str(payer.run_id), str(call_id), amounts, str(len(wanted)))
+    return {found[id]: _Before(*room) for id, *room in rows}
 
 
 def _refusal(payer: Payer, share: Share, amount: Amount, at: datetime, room: _Before) -> BudgetExceeded:
@@ -184,18 +177,11 @@ def settle(*, tenant_id: UUID, calls: Sequence[CallRecord], run_id: UUID | None 
     columns = tuple(rows[0]) if rows else ()
     if not owed and not held:
         if rows:
-            send(_store_sql(columns, "%s"), as_given(rows))
+            send(_store_sql(columns), as_given(rows))
         return
-    given: dict[str, Any] = {
-        "tenant": tenant_id,
-        "run": run_id,
-        "rows": as_given(rows),
-        "calls": [call.id for call in calls],
-        "owed": as_given(owed),
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_settle_sql(columns), given)
-        changed = cursor.fetchall()
+    ids = ",".join(str(call.id) for call in calls)
+    run = str(run_id) if run_id else None
+    changed = ask(_settle_sql(columns), as_given(rows), str(tenant_id), run, f"{{{ids}}}", as_given(owed))
     for row in changed:
         reached = _Reached(*row)
         if reached.percent > reached.notified_at:
@@ -221,12 +207,12 @@ def release(*, tenant_id: UUID, run_id: UUID) -> None:
 
 @cache
 def _settle_sql(columns: tuple[str, ...]) -> str:
-    none = "SELECT id FROM usage_record WHERE false"
-    return _SETTLE.format(stored=f"{_store_sql(columns, '%(rows)s')} RETURNING id" if columns else none)
+    none = "SELECT NULL::uuid AS id WHERE $1::jsonb IS NULL"
+    return _SETTLE.format(stored=f"{_store_sql(columns)} RETURNING id" if columns else none)
 
 
-def _store_sql(columns: tuple[str, ...], given: str) -> str:
-    return f"{insert_sql(UsageRecord._meta.db_table, columns, given)} ON CONFLICT (id) DO NOTHING"
+def _store_sql(columns: tuple[str, ...]) -> str:
+    return f"{insert_sql(UsageRecord._meta.db_table, columns)} ON CONFLICT (id) DO NOTHING"
 
 
 class _Reached(NamedTuple):
