@@ -70,6 +70,9 @@ class MeteredCall(Protocol):
 
 
 class Meter(Protocol):
+    def at_once(self, target: ModelTarget, request: ChatRequest) -> MeteredCall | None:
+        """As `open`, where nothing must be waited for; None otherwise, and `open` is asked."""
+
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
         """Reserve for one attempt. Raises `usage.exceptions.BudgetExceeded`; then nothing is reserved.
 
@@ -80,6 +83,9 @@ class Meter(Protocol):
 
 class Unpaid:
     """The meter, and the call, of what costs nothing: a replay of recorded answers."""
+
+    def at_once(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
+        return self
 
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
         return self

@@ -211,18 +211,26 @@ class RunMeter:
     _number: int = 0
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def at_once(self, target: ModelTarget, request: ChatRequest) -> "RunCall | None":
+        """What was held when the run began may be enough; or no budget applied."""
+        held = None
+        if self.first is not None and self.first.covers(target, asked_at_most(request.messages, request.params)):
+            held = self.first.of(target)
+        elif self._number or self.capped or self.closed:
+            return None
+        self.first = None
+        return self._call(target, request, held)
+
     async def open(self, target: ModelTarget, request: ChatRequest) -> "RunCall":
-        self._number += 1
-        call = RunCall(self, self._number, target, request)
         first, self.first = self.first, None
-        if self._number == 1 and not (self.capped or self.closed):
-            return call
-        if first is not None and first.covers(target, asked_at_most(request.messages, request.params)):
-            call.held = first.of(target)
-            return call
+        call = self._call(target, request, None)
         async with self._storing:
             call.held = await in_db_thread(self._next, call, request, first)
         return call
+
+    def _call(self, target: ModelTarget, request: ChatRequest, held: Held | None) -> "RunCall":
+        self._number += 1
+        return RunCall(self, self._number, target, request, held)
 
     def _next(self, call: "RunCall", request: ChatRequest, before: Held | None) -> Held | None:
         """Pay for the calls that have ended, then hold for this one."""
@@ -270,11 +278,13 @@ class RunMeter:
 class RunCall:
     """`llm.calls.MeteredCall` of a run."""
 
-    def __init__(self, meter: RunMeter, number: int, target: ModelTarget, request: ChatRequest) -> None:
+    def __init__(
+        self, meter: RunMeter, number: int, target: ModelTarget, request: ChatRequest, held: Held | None
+    ) -> None:
         assert meter.payer.run_id is not None
         self.id = call_id(meter.payer.run_id, meter.fence, number)
         self.target = target
-        self.held: Held | None = None
+        self.held = held
         self._meter = meter
         self._number = number
         self._request = request

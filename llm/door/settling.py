@@ -16,6 +16,9 @@ _under_way: set[asyncio.Task[Any]] = set()
 
 async def open_metered(meter: Meter, target: ModelTarget, request: ChatRequest) -> MeteredCall:
     """Raises what the meter raises. For a caller that is cancelled meanwhile, what is opened is closed."""
+    call = meter.at_once(target, request)
+    if call is not None:
+        return call
     opening = _kept(meter.open(target, request))
     try:
         return await asyncio.shield(opening)

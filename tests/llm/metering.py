@@ -68,6 +68,9 @@ class RecordingMeter:
     open_seconds: float = 0
     calls: list[RecordedCall] = field(default_factory=list)
 
+    def at_once(self, target: ModelTarget, request: ChatRequest) -> None:
+        return None
+
     async def open(self, target: ModelTarget, request: ChatRequest) -> MeteredCall:
         if self.calls_left is not None:
             if not self.calls_left:
