@@ -2,8 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
@@ -28,18 +28,24 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCallContext:
-    """Whose call it is."""
+    """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name.
+
+    A secret may be used and never told: not in a result, an error or a log.
+    """
 
     tenant_id: UUID
     run_id: UUID | None = None
     session_id: UUID | None = None
+    toolset: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
     """`call` gets the validated arguments and answers text or JSON; it raises ToolError for an expected failure.
 
-    `timeout` is in seconds. The name is unique within its toolset.
+    `timeout` is in seconds. The name is unique within its toolset. `parallel`: it may run beside others of one
+    model's turn. `untrusted`: its answer comes from outside, and may hold instructions of somebody else.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Tool:
     call: Callable[[Any, ToolCallContext], Awaitable[Any]]
     risk: Risk = Risk.READ
     timeout: float = 30.0
+    parallel: bool = True
+    untrusted: bool = False
 
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
@@ -67,12 +75,17 @@ class ToolsetConfig(BaseModel):
 
 
 class ToolsetKind(ABC):
-    """One kind of toolset; stateless. `tools` must be cheap and open nothing: connections belong to the calls."""
+    """One kind of toolset; stateless. `tools` must be cheap and open nothing: connections belong to the calls.
+
+    `secrets` are what its calls may need, by name, with a title for people: they are stored encrypted, can be written
+    and not read, and are given to each call by its context.
+    """
 
     slug: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str] = ""
     Config: ClassVar[type[BaseModel]] = ToolsetConfig
+    secrets: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def tools(self, config: Any) -> Sequence[Tool]:
