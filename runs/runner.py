@@ -32,9 +32,11 @@ from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
 from runs.sink import RunSink
 from runs.stream import RunKey, RunLost, RunStream
+from runs.tool_ledger import RunLedger
 from runs.transcript import Transcript
 from templates_app.checkpoints import forget, stored_checkpoints, thread_of
 from tenants.principal import Principal
+from toolsets.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 _stopping = Flag()
@@ -310,6 +312,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
         checkpointed=checkpointed,
         resume=turn.resume,
         heard=heard,
+        make_toolbox=partial(Toolbox, ledger=RunLedger(turn.run, turn.fence)),
     )
     async with aclosing(produced) as told:
         async for event in told:

@@ -56,6 +56,7 @@ class Tool:
     timeout: float = 30.0
     parallel: bool = True
     untrusted: bool = False
+    approval: bool = False  # asks a person first, unless the toolset says otherwise
 
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
@@ -78,7 +79,8 @@ class ToolsetKind(ABC):
     """One kind of toolset; stateless. `tools` must be cheap and open nothing: connections belong to the calls.
 
     `secrets` are what its calls may need, by name, with a title for people: they are stored encrypted, can be written
-    and not read, and are given to each call by its context.
+    and not read, and are given to each call by its context. `places` are the fields of the config that say where they
+    go: with another place they must be given again.
     """
 
     slug: ClassVar[str]
@@ -86,6 +88,7 @@ class ToolsetKind(ABC):
     description: ClassVar[str] = ""
     Config: ClassVar[type[BaseModel]] = ToolsetConfig
     secrets: ClassVar[Mapping[str, str]] = {}
+    places: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def tools(self, config: Any) -> Sequence[Tool]:

@@ -12,6 +12,9 @@ class Toolset(TenantModel):
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=32)
     config: Any = models.JSONField(default=dict, blank=True)
+    policy: Any = models.JSONField(default=dict, db_default={}, blank=True)
+    secrets = models.BinaryField(null=True, editable=False)
+    secret_names: Any = models.JSONField(default=list, db_default=[], editable=False)
     enabled = models.BooleanField(default=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -22,3 +25,47 @@ class Toolset(TenantModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ToolCall(TenantModel):
+    """One call of a tool, of a run or of a person who tries it; kept when its run or its toolset is deleted.
+
+    What changes something or reaches outside has its row before it begins: one that is `started` and whose process is
+    gone may have been done or not. In a run `key` says which call it is (the model's id of it, the tool, the arguments,
+    and which of those that are alike), so that another attempt of the run does not do it again. `created_at` is when it
+    began, `size` the bytes of its whole result.
+    """
+
+    class Status(models.TextChoices):
+        STARTED = "started", "Started"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+
+    created_at = models.DateTimeField()
+    run_id = models.UUIDField(null=True)
+    session_id = models.UUIDField(null=True)
+    fence = models.PositiveIntegerField(default=0)
+    key = models.CharField(max_length=64)
+    call_id = models.CharField(max_length=255, blank=True)
+    toolset = models.CharField(max_length=63, blank=True)
+    tool = models.CharField(max_length=64)
+    risk = models.CharField(max_length=16)
+    status = models.CharField(max_length=16, choices=Status)
+    arguments = models.TextField(blank=True)
+    result = models.TextField(blank=True)
+    size = models.PositiveIntegerField(default=0)
+    ms = models.PositiveIntegerField(null=True)
+    actor_kind = models.CharField(max_length=16, blank=True)
+    actor_id = models.UUIDField(null=True)
+    actor_label = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        db_table = "tool_call"
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "run_id", "key"], name="tool_call_once")]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-id"], name="tool_call_list"),
+        ]
+
+    def __str__(self) -> str:
+        return self.tool

@@ -1,8 +1,10 @@
 """Reads of toolsets; what belongs to another tenant is missing."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from django.db.models import Q, QuerySet
 from pydantic import ValidationError
 
@@ -13,8 +15,11 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.base import Tool, ToolsetKind
 from toolsets.models import Toolset
+from toolsets.policy import applied, policy_of
 from toolsets.registry import toolset_kinds
+from toolsets.secrets import secrets_of
 from toolsets.toolbox import GrantedToolset
+from toolsets.validation import Fault, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +72,22 @@ def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
     if kind is None:
         return None
     try:
-        return list(kind.tools(parse_config(kind.Config, toolset.config)))
+        tools = kind.tools(parse_config(kind.Config, toolset.config))
+        return applied(policy_of(toolset.policy), tools)
     except ValidationError:
         return None
+
+
+def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
+    """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
+    values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
+    secrets = changes.get("secrets") or {}
+    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets})
+    if faults:
+        return faults, []
+    faults = place_faults(toolset, values["config"], secrets)
+    tools = tools_of(Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])) or ()
+    return faults, sorted(tool.name for tool in tools)
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
@@ -93,5 +111,16 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
         if toolset is None or tools is None:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
         elif toolset.enabled:
-            granted.append(GrantedToolset(slug, f"{toolset.id}:{toolset.updated_at.timestamp()}", tools))
+            granted.append(granted_toolset(toolset, tools))
     return granted
+
+
+def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
+    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
+    try:
+        secrets = secrets_of(toolset)
+    except InvalidTag:
+        logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
+        secrets = {}
+    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
+    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets)

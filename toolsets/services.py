@@ -11,47 +11,63 @@ from core.validation import invalid
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.models import Toolset
+from toolsets.secrets import set_secrets
 from toolsets.selectors import by_ref, toolset_not_found
-from toolsets.validation import toolset_faults
+from toolsets.validation import Fault, place_faults, toolset_faults
 
-FIELDS = ("slug", "name", "config", "enabled")  # the kind stays what it was
+FIELDS = ("slug", "name", "config", "policy", "enabled")  # the kind stays what it was
 
 
 def toolset_create(
-    *, actor: Principal, slug: str, name: str, kind: str, config: dict[str, Any] | None = None, enabled: bool = True
+    *,
+    actor: Principal,
+    slug: str,
+    name: str,
+    kind: str,
+    config: dict[str, Any] | None = None,
+    policy: dict[str, Any] | None = None,
+    secrets: Mapping[str, str | None] | None = None,
+    enabled: bool = True,
 ) -> Toolset:
-    """Raises InvalidRequest with every fault, Conflict when the slug is taken."""
+    """Raises InvalidRequest with every fault, Conflict when the slug is taken. Secrets go in and never come out."""
     authorize(actor, "toolset.edit")
-    values = {"slug": slug, "name": name, "kind": kind, "config": config or {}, "enabled": enabled}
-    _refuse_faults(values)
-    toolset = Toolset(tenant_id=actor.tenant_id, **values)
+    values = {"slug": slug, "name": name, "kind": kind, "config": config or {}, "policy": policy or {}}
+    _refuse(toolset_faults({**values, "secrets": secrets}))
+    toolset = Toolset(tenant_id=actor.tenant_id, enabled=enabled, **values)
+    set_secrets(toolset, secrets or {})
     with transaction.atomic():
         _save(toolset, force_insert=True)
-        audit.record(actor=actor, action="toolset.create", target=toolset, after=values)
+        after = {**values, "enabled": enabled, "secrets": toolset.secret_names}
+        audit.record(actor=actor, action="toolset.create", target=toolset, after=after)
     return toolset
 
 
 @transaction.atomic
 def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Toolset:
-    """Change some of FIELDS; `config` is replaced as a whole. Agents use it so from their next run."""
+    """Change some of FIELDS, and of `secrets` those that are named (None takes one away).
+
+    `config` and `policy` are replaced as a whole. Agents use it so from their next run.
+    """
     authorize(actor, "toolset.edit")
     toolset = _locked(actor, ref)
     before = {name: getattr(toolset, name) for name in FIELDS}
     after = {**before, **{name: changes[name] for name in FIELDS if name in changes}}
     changed = [name for name in FIELDS if before[name] != after[name]]
-    if not changed:
+    secrets = changes.get("secrets") or {}
+    if not (changed or secrets):
         return toolset
-    _refuse_faults({**after, "kind": toolset.kind})
+    _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets}))
+    _refuse(place_faults(toolset, after["config"], secrets))
+    told_before = {name: before[name] for name in changed}
+    told_after = {name: after[name] for name in changed}
     for name in changed:
         setattr(toolset, name, after[name])
-    _save(toolset, update_fields=[*changed, "updated_at"])
-    audit.record(
-        actor=actor,
-        action="toolset.update",
-        target=toolset,
-        before={name: before[name] for name in changed},
-        after={name: after[name] for name in changed},
-    )
+    if secrets:
+        told_before["secrets"] = toolset.secret_names
+        set_secrets(toolset, secrets)
+        told_after["secrets"] = toolset.secret_names
+    _save(toolset, update_fields=[*changed, "secrets", "secret_names", "updated_at"])
+    audit.record(actor=actor, action="toolset.update", target=toolset, before=told_before, after=told_after)
     return toolset
 
 
@@ -73,8 +89,7 @@ def _locked(actor: Principal, ref: str) -> Toolset:
     return toolset
 
 
-def _refuse_faults(values: dict[str, Any]) -> None:
-    faults = toolset_faults(values)
+def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise invalid(faults)
 

@@ -1,24 +1,32 @@
 """The tools of one agent: what the model is told of them, and the calls that it makes."""
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from core.validation import pydantic_faults
-from toolsets.base import TOOL_NAME, Tool, ToolCallContext
+from core.ids import uuid7
+from core.validation import pydantic_faults, storable_text
+from toolsets import limits
+from toolsets.base import TOOL_NAME, Risk, Tool, ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.exceptions import ToolError
+from toolsets.ledger import Answer, Call, Ledger, NoLedger
+from toolsets.policy import Policy
 
 logger = logging.getLogger(__name__)
-MAX_CONTENT = 200_000  # characters of one result
+MAX_CONTENT = 200 * 1024  # characters of one result
+SAME_CALLS = 3  # of one tool with the same arguments, in one run
 Emit = Callable[[ToolResult], Awaitable[None]]
 
 
@@ -28,34 +36,42 @@ class GrantedToolset:
 
     slug: str
     revision: str
-    tools: Sequence[Tool]
+    tools: Sequence[Tool]  # with its policy applied
+    policy: Policy = field(default_factory=Policy)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    tool: Tool
+    toolset: GrantedToolset
 
 
 @dataclass(frozen=True)
 class ToolIndex:
     """The tools of all granted toolsets by the name that the model uses; `clashes` are names that were left out."""
 
-    tools: Mapping[str, Tool]
+    tools: Mapping[str, Offered]
     clashes: list[str]
 
     @cached_property
     def definitions(self) -> list[dict[str, Any]]:
         """OpenAI function tools. Made at the first use: schemas cost milliseconds, and checking names needs none."""
-        return [_definition(name, tool) for name, tool in self.tools.items()]
+        return [_definition(name, offered.tool) for name, offered in self.tools.items()]
 
 
 def tool_index(granted: Iterable[GrantedToolset]) -> ToolIndex:
     """A name that several toolsets use is prefixed by their slugs; what is no usable name even then is left out."""
-    offered = [(toolset.slug, tool) for toolset in granted for tool in toolset.tools]
-    counts = Counter(tool.name for _, tool in offered)
-    tools: dict[str, Tool] = {}
+    offered = [Offered(tool, toolset) for toolset in granted for tool in toolset.tools]
+    counts = Counter(each.tool.name for each in offered)
+    tools: dict[str, Offered] = {}
     clashes: list[str] = []
-    for slug, tool in offered:
-        name = tool.name if counts[tool.name] == 1 else f"{slug}_{tool.name}"
+    for each in offered:
+        name = each.tool.name if counts[each.tool.name] == 1 else f"{each.toolset.slug}_{each.tool.name}"
         if name in tools or not TOOL_NAME.fullmatch(name):
             clashes.append(name)
         else:
-            tools[name] = tool
+            tools[name] = each
     return ToolIndex(tools, clashes)
 
 
@@ -65,12 +81,21 @@ def _definition(name: str, tool: Tool) -> dict[str, Any]:
 
 
 class Toolbox:
-    """The tools of one run. Each call is validated, limited in time and told to `emit`; no fault of a tool escapes."""
+    """The tools of one run. Each call is validated, limited, kept by the ledger and told to `emit`.
 
-    def __init__(self, index: ToolIndex, *, emit: Emit, context: ToolCallContext) -> None:
+    No fault of a tool escapes. Calls may be made at once; a tool that does not take that waits for the others of its
+    toolset.
+    """
+
+    def __init__(self, index: ToolIndex, *, emit: Emit, context: ToolCallContext, ledger: Ledger | None = None) -> None:
         self._index = index
         self._emit = emit
         self._context = context
+        self._ledger: Ledger = ledger or NoLedger()
+        self._repeated: Counter[tuple[str, str, str]] = Counter()  # by the model's id, tool and arguments
+        self._alike: Counter[tuple[str, str]] = Counter()  # by tool and arguments
+        self._calls: Counter[str] = Counter()  # by toolset
+        self._alone: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def definitions(self) -> list[dict[str, Any]]:
@@ -81,50 +106,110 @@ class Toolbox:
         call_id = str(tool_call.get("id") or "")
         function = tool_call.get("function") or {}
         name = str(function.get("name") or "")
+        answer = await self._answer(call_id, name, function.get("arguments"))
+        await self._emit(ToolResult(call_id, name, answer.content, answer.is_error, answer.ms))
+        return {"role": "tool", "tool_call_id": call_id, "content": answer.content}
+
+    async def _answer(self, call_id: str, name: str, arguments: Any) -> Answer:
+        offered = self._index.tools.get(name)
+        if offered is None:
+            text = f"There is no tool '{name}'. Available: {', '.join(self._index.tools) or 'none'}."
+            return answer_of(text, is_error=True)
+        call = self._call_of(call_id, name, offered, arguments)
+        try:
+            parsed = self._checked(call, offered)
+        except ToolError as error:
+            answer = answer_of(str(error), is_error=True)
+            await self._ledger.finish(call, answer, begun=False)
+            return answer
+        async with AsyncExitStack() as stack:
+            if not offered.tool.parallel:
+                await stack.enter_async_context(self._alone[offered.toolset.slug])
+            return await self._once(call, offered, parsed)
+
+    async def _once(self, call: Call, offered: Offered, parsed: Any) -> Answer:
+        begun = offered.tool.risk is not Risk.READ
+        known = await self._ledger.begin(call) if begun else None
+        if known is not None:
+            return known
         started = time.monotonic()
         try:
-            content, is_error = _text(await self._result(name, function.get("arguments"))), False
+            answer = await self._made(call, offered, parsed)
         except ToolError as error:
-            content, is_error = _text(str(error)), True
-        ms = round((time.monotonic() - started) * 1000)
-        await self._emit(ToolResult(call_id, name, content, is_error, ms))
-        return {"role": "tool", "tool_call_id": call_id, "content": content}
+            answer = answer_of(str(error), is_error=True)
+        answer = answer._replace(ms=round((time.monotonic() - started) * 1000))
+        await self._ledger.finish(call, answer, begun=begun)
+        return answer
 
-    async def _result(self, name: str, arguments: Any) -> Any:
-        tool = self._index.tools.get(name)
-        if tool is None:
-            raise ToolError(f"There is no tool '{name}'. Available: {', '.join(self._index.tools) or 'none'}.")
-        parsed = _parse(tool, arguments)
+    def _call_of(self, call_id: str, name: str, offered: Offered, arguments: Any) -> Call:
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+        text = storable_text(text or "{}")
+        self._repeated[call_id, name, text] += 1
+        number, id = self._repeated[call_id, name, text], uuid7()
+        asked = "\0".join((call_id, name, text, str(number)))
+        key = str(id) if offered.tool.risk is Risk.READ else hashlib.sha256(asked.encode()).hexdigest()
+        risk = offered.tool.risk.value
+        return Call(id, key, datetime.now(UTC), storable_text(call_id), offered.toolset.slug, name, risk, text)
+
+    def _checked(self, call: Call, offered: Offered) -> Any:
+        """The arguments. Raises ToolError for what is wrong, too much, or not to be done without a person."""
+        self._refuse_more(call, offered)
+        parsed = _parse(offered.tool, call.arguments)
+        if offered.tool.approval:
+            raise ToolError(
+                f"The tool '{call.tool}' needs the approval of a person, which nobody can give here: "
+                "the toolset's policy (approval) says which tools ask."
+            )
+        return parsed
+
+    async def _made(self, call: Call, offered: Offered, parsed: Any) -> Answer:
+        """Raises ToolError."""
+        tool, toolset = offered.tool, offered.toolset
+        context = replace(self._context, toolset=toolset.slug, secrets=toolset.secrets)
+        most = toolset.policy.max_result_kb * 1024
         try:
             async with asyncio.timeout(tool.timeout):
-                return await tool.call(parsed, self._context)
+                return answer_of(await tool.call(parsed, context), most=most)
         except TimeoutError:
             raise ToolError(f"The tool did not finish within {tool.timeout:g} s.") from None
         except ToolError:
             raise
         except Exception:
-            logger.exception("A tool failed", extra={"tool": name, "run_id": str(self._context.run_id)})
+            logger.exception("A tool failed", extra={"tool": call.tool, "run_id": str(self._context.run_id)})
             raise ToolError("The tool failed on the server.") from None
 
+    def _refuse_more(self, call: Call, offered: Offered) -> None:
+        """Raises ToolError for a call beyond the limits of its toolset, and for one that was made often enough."""
+        slug, policy = offered.toolset.slug, offered.toolset.policy
+        self._calls[slug] += 1
+        self._alike[call.tool, call.arguments] += 1
+        if self._alike[call.tool, call.arguments] > SAME_CALLS:
+            raise ToolError(f"You made this same call {SAME_CALLS} times: go on with its answers, or ask otherwise.")
+        if policy.calls_per_run is not None and self._calls[slug] > policy.calls_per_run:
+            raise ToolError(f"The tools of '{slug}' may be called {policy.calls_per_run} times in a run: no further.")
+        most = policy.calls_per_minute
+        if most is not None and not limits.has_room(self._context.tenant_id, slug, most):
+            raise ToolError(f"The tools of '{slug}' may be called {most} times a minute: try again later.")
 
-def _parse(tool: Tool, arguments: Any) -> Any:
+
+def _parse(tool: Tool, arguments: str) -> Any:
     """Raises ToolError that names every fault, so that the model can mend its call."""
-    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {})
     try:
-        return tool.arguments.model_validate_json(text or "{}")
+        return tool.arguments.model_validate_json(arguments)
     except ValidationError as error:
         faults = "; ".join(f"{fault['path'] or 'arguments'}: {fault['message']}" for fault in pydantic_faults(error))
         raise ToolError(f"The arguments are wrong. {faults}") from None
 
 
-def _text(result: Any) -> str:
-    """What the model is shown: JSON but for text, storable (no NUL, no lone surrogate) and of bounded length."""
+def answer_of(result: Any, *, is_error: bool = False, most: int = MAX_CONTENT) -> Answer:
+    """What the model is shown: JSON but for text, storable (no NUL, no lone surrogate), of `most` characters."""
     text = (
         result
         if isinstance(result, str)
         else orjson.dumps(result, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     )
-    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    if len(text) <= MAX_CONTENT:
-        return text
-    return f"{text[:MAX_CONTENT]}\n[cut: {len(text)} characters in all]"
+    text = storable_text(text)
+    size = len(text.encode())
+    if len(text) > most:
+        text = f"{text[:most]}\n[cut: {len(text)} characters in all; the toolset's policy (max_result_kb) raises this]"
+    return Answer(text, is_error, size)

@@ -1,17 +1,24 @@
 """What a toolset may be; every fault at once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from core.validation import config_faults, slug_faults
+from toolsets.base import ToolsetKind
+from toolsets.models import Toolset
+from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
 
 Fault = dict[str, Any]
+MAX_SECRET = 8192
 RESERVED = frozenset({"kinds", "compatibility"})  # paths below /v1/toolsets
 
 
 def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
-    """Checks the fields that are there: slug, name, kind and config."""
+    """Checks the fields that are there: slug, name, kind, config, policy, and secrets where the kind is there too.
+
+    Nothing of a config is opened, fetched or run.
+    """
     faults: list[Fault] = []
     if "slug" in values:
         faults += slug_faults(values["slug"], reserved=RESERVED)
@@ -19,7 +26,39 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
         faults.append({"path": "name", "code": "invalid", "message": "Give a name of 1 to 120 characters."})
     if "kind" in values:
         faults += _kind_faults(values["kind"], values.get("config", {}))
+    if "policy" in values:
+        faults += config_faults(Policy, values["policy"], "policy")
+    kind = toolset_kinds().get(values.get("kind", ""))
+    if kind is not None:
+        faults += _secret_faults(kind, values.get("secrets") or {})
     return faults
+
+
+def place_faults(toolset: Toolset, config: Mapping[str, Any], given: Collection[str]) -> list[Fault]:
+    """A stored secret must not follow a toolset to another place unasked; `given` are the names of new ones."""
+    places = toolset_kinds()[toolset.kind].places
+    moved = [name for name in sorted(places) if toolset.config.get(name) != config.get(name)]
+    left = sorted(set(toolset.secret_names) - set(given))
+    if not (moved and left):
+        return []
+    message = f"With another {moved[0]} give {', '.join(left)} again: a stored secret does not go to another place."
+    return [{"path": f"config.{moved[0]}", "code": "secret_needed", "message": message}]
+
+
+def _secret_faults(kind: ToolsetKind, secrets: Mapping[str, Any]) -> list[Fault]:
+    known = ", ".join(kind.secrets) or "none"
+    unknown = f"The kind '{kind.slug}' has no such secret; it has: {known}."
+    faults = [
+        {"path": f"secrets.{name}", "code": "unknown_secret", "message": unknown}
+        for name in secrets
+        if name not in kind.secrets
+    ]
+    message = f"A secret is a text of 1 to {MAX_SECRET} characters, or null to take it away."
+    return faults + [
+        {"path": f"secrets.{name}", "code": "invalid", "message": message}
+        for name, secret in secrets.items()
+        if not (secret is None or (isinstance(secret, str) and 0 < len(secret) <= MAX_SECRET))
+    ]
 
 
 def _kind_faults(slug: str, config: Mapping[str, Any]) -> list[Fault]:

@@ -140,3 +140,24 @@ class AgentReportOutput(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
     errors = ErrorDetail(many=True)  # type: ignore[assignment]
     warnings = ErrorDetail(many=True)
+
+
+class CompatibilityInput(StrictSerializer):
+    template = Text(max_length=63)
+    template_version = Text(max_length=32, required=False)
+    model = Text(max_length=MAX_MODEL, required=False, help_text="provider/model, or route/slug.")
+    toolsets = serializers.ListField(child=Text(max_length=63), min_length=1, max_length=MAX_TOOLSETS)
+
+
+class ToolsetCompatibility(serializers.Serializer[Any]):
+    toolset = serializers.CharField()
+    compatible = serializers.BooleanField()
+    reasons = ErrorDetail(many=True)
+    tools = serializers.ListField(child=serializers.CharField(), help_text="Their names, before those that clash.")
+
+
+class CompatibilityOutput(serializers.Serializer[Any]):
+    compatible = serializers.BooleanField(help_text="All of the toolsets together.")
+    toolsets = ToolsetCompatibility(many=True)
+    errors = ErrorDetail(many=True)  # type: ignore[assignment]
+    warnings = ErrorDetail(many=True)

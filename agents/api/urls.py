@@ -4,6 +4,7 @@ from agents.api import views
 
 urlpatterns = [
     path("agents", views.AgentsView.as_view()),
+    path("toolsets/compatibility", views.CompatibilityView.as_view()),
     path("agents/validate", views.AgentValidateView.as_view()),
     path("agents/<str:ref>", views.AgentView.as_view()),
     path("agents/<str:ref>/status", views.AgentStatusView.as_view()),

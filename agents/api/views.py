@@ -8,6 +8,7 @@ from rest_framework.serializers import Serializer
 
 from agents import selectors, services
 from agents.api import serializers as io
+from agents.compatibility import compatibility
 from agents.models import Agent, AgentVersion
 from agents.validation import check_agent
 from core.api import paginate, partly_validated, validated
@@ -166,3 +167,17 @@ class AgentValidateView(ApiView):
         report = check_agent(actor=self.actor, values=values)
         errors = faults + report.errors
         return Response({"valid": not errors, "errors": errors, "warnings": report.warnings})
+
+
+class CompatibilityView(ApiView):
+    @extend_schema(
+        request=io.CompatibilityInput,
+        responses={200: io.CompatibilityOutput, **body_errors()},
+        operation_id="toolsets_compatibility",
+        tags=["toolsets"],
+    )
+    def post(self, request: Request) -> Response:
+        """Whether toolsets go with a template and a model, each with the reasons why not; nothing is made."""
+        authorize(self.actor, "agent.view")
+        values = validated(io.CompatibilityInput, request.data)
+        return Response(compatibility(actor=self.actor, values=values))

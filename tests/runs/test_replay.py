@@ -138,7 +138,7 @@ async def test_a_run_that_was_cancelled_while_a_tool_ran(
         await asyncio.sleep(60)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Toolbox, "_result", hang)
+        patched.setattr(Toolbox, "_made", hang)
         response = await chat(owner, script(TIME, {"say": "Late."}), stream=True)
         await owner.apost(f"runs/{response['X-Run-Id']}/cancel", None)
         await frames(response)

@@ -92,7 +92,7 @@ async def test_a_result_is_storable_and_bounded() -> None:
     text = await Recorded(granted("odd", made("odd", odd))).ask("odd")
     assert "\0" not in text
     assert text.encode()
-    assert text.endswith(f"[cut: {MAX_CONTENT + 4} characters in all]")
+    assert f"[cut: {MAX_CONTENT + 4} characters in all;" in text
 
 
 def test_tools_of_one_name_are_prefixed_by_their_toolsets() -> None:
@@ -109,3 +109,25 @@ def test_a_name_that_stays_ambiguous_or_too_long_is_left_out() -> None:
         f"slug-a_{long}",
         f"slug-b_{long}",
     ]
+
+
+async def test_a_tool_that_takes_no_company_runs_one_after_the_other() -> None:
+    told: list[str] = []
+
+    async def note(arguments: Amount, context: ToolCallContext) -> str:
+        told.append(f"{arguments.amount} begins")
+        await asyncio.sleep(0.01)
+        told.append(f"{arguments.amount} ends")
+        return str(arguments.amount)
+
+    def calls(name: str) -> list[dict[str, Any]]:
+        wanted = [{"name": name, "arguments": {"amount": number}} for number in range(3)]
+        return [{"id": f"c{number}", "function": function} for number, function in enumerate(wanted)]
+
+    toolbox = Recorded(granted("notes", made("alone", note, parallel=False), made("beside", note)))
+    answers = await asyncio.gather(*(toolbox.call(call) for call in calls("alone")))
+    assert [answer["content"] for answer in answers] == ["0", "1", "2"]
+    assert told == [f"{number} {what}" for number in range(3) for what in ("begins", "ends")]
+    told.clear()
+    await asyncio.gather(*(toolbox.call(call) for call in calls("beside")))
+    assert told[:3] == ["0 begins", "1 begins", "2 begins"]

@@ -3,8 +3,12 @@ from typing import Any
 from rest_framework import serializers
 
 from core.api import Flag, JSONObject, Slug, StrictSerializer, Text
+from core.api_schema import ErrorDetail
 from toolsets.base import Risk
 from toolsets.models import Toolset
+
+POLICY = "What is set around its tools: `only`, `prefix`, `approval`, `calls_per_run`, `calls_per_minute`, `timeout`, …"
+SECRETS = "Texts by name, stored encrypted and never shown; those that are not named stay, null takes one away."
 
 
 class ToolsetInput(StrictSerializer):
@@ -12,6 +16,8 @@ class ToolsetInput(StrictSerializer):
     name = Text(max_length=120)
     kind = Text(max_length=32)
     config = JSONObject(required=False, default=dict)
+    policy = JSONObject(required=False, default=dict, help_text=POLICY)
+    secrets = JSONObject(required=False, default=dict, write_only=True, help_text=SECRETS)
     enabled = Flag(required=False, default=True)
 
 
@@ -19,6 +25,8 @@ class ToolsetPatch(StrictSerializer):
     slug = Slug(required=False)
     name = Text(max_length=120, required=False)
     config = JSONObject(required=False)
+    policy = JSONObject(required=False, help_text=POLICY)
+    secrets = JSONObject(required=False, write_only=True, help_text=SECRETS)
     enabled = Flag(required=False)
 
 
@@ -28,6 +36,10 @@ class ToolsetOutput(serializers.Serializer[Toolset]):
     name = serializers.CharField()
     kind = serializers.CharField()
     config = JSONObject()
+    policy = JSONObject(help_text=POLICY)
+    secrets = serializers.ListField(
+        child=serializers.CharField(), source="secret_names", help_text="The names of those that are stored."
+    )
     enabled = serializers.BooleanField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -38,10 +50,31 @@ class ToolsetKindOutput(serializers.Serializer[Any]):
     title = serializers.CharField()
     description = serializers.CharField()
     config_schema = JSONObject(help_text="JSON Schema of `config`.")
+    policy_schema = JSONObject(help_text="JSON Schema of `policy`, the same for all kinds.")
+    secrets = JSONObject(help_text="The secrets that the kind may need, by name, with a title.")
+
+
+class ToolsetReport(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    errors = ErrorDetail(many=True)  # type: ignore[assignment]
+    tools = serializers.ListField(child=serializers.CharField(), help_text="The names of the tools that it would have.")
+
+
+class InvokeInput(StrictSerializer):
+    arguments = JSONObject(required=False, default=dict, help_text="What the tool's `parameters` describe.")
+
+
+class InvokeOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField(help_text="Of the call's row.")
+    content = serializers.CharField(help_text="What a model would be shown.")
+    is_error = serializers.BooleanField()
+    ms = serializers.IntegerField()
 
 
 class ToolOutput(serializers.Serializer[Any]):
     name = serializers.CharField()
     description = serializers.CharField()
     risk = serializers.ChoiceField([risk.value for risk in Risk])
+    approval = serializers.BooleanField(help_text="Whether a person is asked before each call.")
+    timeout = serializers.FloatField(help_text="Seconds.")
     parameters = JSONObject(help_text="JSON Schema of the arguments.")

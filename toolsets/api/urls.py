@@ -7,4 +7,6 @@ urlpatterns = [
     path("toolsets/kinds", views.ToolsetKindsView.as_view()),
     path("toolsets/<str:ref>", views.ToolsetView.as_view()),
     path("toolsets/<str:ref>/tools", views.ToolsetToolsView.as_view()),
+    path("toolsets/<str:ref>/tools/<str:name>/invoke", views.ToolInvokeView.as_view()),
+    path("toolsets/<str:ref>/validate", views.ToolsetValidateView.as_view()),
 ]

@@ -5,15 +5,17 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import paginate, paginate_items, partly_validated
+from core.api import paginate, paginate_items, partly_validated, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.validation import config_schema, invalid
-from tenants.api.base import ApiView
+from tenants.api.base import ApiView, AsyncApiView
 from tenants.permissions import authorize
 from toolsets import selectors, services
 from toolsets.api import serializers as io
 from toolsets.base import Tool, ToolsetKind
+from toolsets.invoke import tool_invoke
 from toolsets.models import Toolset
+from toolsets.policy import Policy
 from toolsets.validation import toolset_faults
 
 KIND = OpenApiParameter("kind", OpenApiTypes.STR, description="Only toolsets of this kind.")
@@ -29,6 +31,8 @@ def kind_json(kind: ToolsetKind) -> dict[str, Any]:
         "title": kind.title,
         "description": kind.description,
         "config_schema": config_schema(kind.Config),
+        "policy_schema": config_schema(Policy),
+        "secrets": dict(kind.secrets),
     }
 
 
@@ -37,6 +41,8 @@ def tool_json(tool: Tool) -> dict[str, Any]:
         "name": tool.name,
         "description": tool.description,
         "risk": tool.risk.value,
+        "approval": tool.approval,
+        "timeout": tool.timeout,
         "parameters": tool.parameters(),
     }
 
@@ -86,7 +92,8 @@ class ToolsetView(ApiView):
         values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
         if faults:
             kind = selectors.toolset_get(actor=self.actor, ref=ref).kind
-            raise invalid(faults + toolset_faults({**values, **({"kind": kind} if "config" in values else {})}))
+            checked = {**values, **({"kind": kind} if values.keys() & {"config", "secrets"} else {})}
+            raise invalid(faults + toolset_faults(checked))
         return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, changes=values)))
 
     @extend_schema(
@@ -124,3 +131,34 @@ class ToolsetToolsView(ApiView):
         """The tools of a toolset, with the JSON Schema of their arguments."""
         tools = selectors.tool_list(actor=self.actor, ref=ref)
         return paginate_items(request, tools, tool_json, key=lambda tool: tool.name)
+
+
+class ToolsetValidateView(ApiView):
+    @extend_schema(
+        request=io.ToolsetPatch,
+        responses={200: io.ToolsetReport, **body_errors(404)},
+        operation_id="toolsets_validate",
+        tags=["toolsets"],
+    )
+    def post(self, request: Request, ref: str) -> Response:
+        """What would be wrong with the toolset after these changes, every fault at once; nothing is changed or run."""
+        authorize(self.actor, "toolset.edit")
+        values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
+        toolset = selectors.toolset_get(actor=self.actor, ref=ref)
+        found, tools = selectors.toolset_report(toolset, values)
+        faults += found
+        return Response({"valid": not faults, "errors": faults, "tools": tools})
+
+
+class ToolInvokeView(AsyncApiView):
+    @extend_schema(
+        request=io.InvokeInput,
+        responses={200: io.InvokeOutput, **body_errors(404, 503)},
+        operation_id="toolsets_invoke",
+        tags=["toolsets"],
+    )
+    async def post(self, request: Request, ref: str, name: str) -> Response:
+        """Call one tool, as an agent would but outside of any run. The caller is the person who approves it."""
+        authorize(self.actor, "toolset.edit")
+        values = validated(io.InvokeInput, request.data)
+        return Response(await tool_invoke(actor=self.actor, ref=ref, name=name, arguments=values["arguments"]))

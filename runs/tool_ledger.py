@@ -1,0 +1,55 @@
+"""The tool calls of a run: what changes something or reaches outside begins once, and only while the run is ours."""
+
+from typing import Any
+
+from core.aio import in_db_thread
+from core.rows import as_given, ask, insert_sql
+from runs.models import Run
+from runs.stream import RunLost
+from toolsets.ledger import Answer, Call, finished_row, row_of, tool_call_store
+from toolsets.models import ToolCall
+
+# The lease's row is locked until the statement ends, so that nobody takes the run over meanwhile.
+_BEGIN = """
+    WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int FOR SHARE)
+    {insert}, mine ON CONFLICT (tenant_id, run_id, key) DO NOTHING RETURNING id
+"""
+_FOUND = "SELECT status, result, size FROM tool_call WHERE tenant_id = $1::uuid AND run_id = $2::uuid AND key = $3"
+UNKNOWN = (
+    "The server stopped while it made this call, and it is not known whether it was done. It is not made again: "
+    "say so, and let a person check."
+)
+
+
+class RunLedger:
+    """`toolsets.ledger.Ledger` of one attempt of a run; used in the run's tenant."""
+
+    def __init__(self, run: Run, fence: int) -> None:
+        self._tenant_id, self._run_id, self._fence = run.tenant_id, run.id, fence
+        self._whose = {"tenant_id": run.tenant_id, "run_id": run.id, "session_id": run.session_id, "fence": fence}
+
+    async def begin(self, call: Call) -> Answer | None:
+        """Raises RunLost when another process has the run."""
+        return await in_db_thread(self._begin, call)
+
+    async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
+        await in_db_thread(tool_call_store, finished_row(call, answer, self._whose, begun=begun))
+
+    def _begin(self, call: Call) -> Answer | None:
+        row = row_of(call, ToolCall.Status.STARTED, self._whose)
+        if ask(_begin_sql(tuple(row)), as_given([row]), str(self._run_id), str(self._fence)):
+            return None
+        return self._earlier(call)
+
+    def _earlier(self, call: Call) -> Answer:
+        found: list[Any] = ask(_FOUND, str(self._tenant_id), str(self._run_id), call.key)
+        if not found:
+            raise RunLost
+        status, result, size = found[0]
+        if status == ToolCall.Status.STARTED:
+            return Answer(UNKNOWN, True)
+        return Answer(result, status == ToolCall.Status.FAILED, size)
+
+
+def _begin_sql(columns: tuple[str, ...]) -> str:
+    return _BEGIN.format(insert=insert_sql(ToolCall._meta.db_table, columns))

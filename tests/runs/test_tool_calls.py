@@ -1,0 +1,171 @@
+"""The tool calls of a run: their rows, their limits, and that none is made twice."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from agents.services import agent_update
+from core.aio import in_db_thread
+from core.ids import uuid7
+from core.tenant import tenant_context
+from runs.models import Run, RunLease
+from runs.services.lease import lease_create
+from runs.stream import RunLost
+from runs.tool_ledger import UNKNOWN, RunLedger
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_chat_completions import chat, script
+from tests.toolsets.vault import DONE, WITH, vault
+from toolsets import limits
+from toolsets.ledger import Answer, Call
+from toolsets.models import ToolCall
+from toolsets.services import toolset_create, toolset_update
+
+__all__ = ["vault"]
+pytestmark = pytest.mark.usefixtures("vault")
+TIME = {"tool": "current_time", "args": {}}
+
+
+@pytest.fixture
+def safe(owner: Actor, scripted: str, in_acme: Tenant) -> Iterator[str]:
+    """The agent has the vault's tools as well."""
+    limits.forget()
+    toolset_create(actor=owner.principal, slug="safe", name="Safe", kind="vault", secrets={"token": "hunter2"})
+    agent_update(actor=owner.principal, ref="helper", changes={"toolsets": ["time", "safe"]})
+    yield "safe"
+    limits.forget()
+
+
+def uses(tool: str, name: str = "a") -> dict[str, Any]:
+    return {"tool": tool, "args": {"name": name}}
+
+
+async def rows() -> list[ToolCall]:
+    return await in_db_thread(lambda: list(ToolCall.objects.order_by("created_at", "id")))
+
+
+async def set_policy(owner: Actor, **policy: Any) -> None:
+    with tenant_context(owner.tenant.id):
+        await in_db_thread(toolset_update, actor=owner.principal, ref="safe", changes={"policy": policy})
+
+
+async def test_rows_events_and_messages_tell_the_same(owner: Actor, safe: str) -> None:
+    steps = script(
+        uses("look"), uses("put", "b"), {"tool": "current_time", "args": {}}, uses("put", "c"), {"say": "ok"}
+    )
+    answer = orjson.loads((await chat(owner, steps, metadata={"session_id": "s"})).content)
+    run_id = answer["metadata"]["run_id"]
+    events = [each["event"] for each in (await owner.aget(f"runs/{run_id}/events")).json()["data"]]
+    results = {each["toolCallId"]: each for each in events if each["type"] == "TOOL_CALL_RESULT"}
+    messages = [each for each in (await owner.aget("sessions/s/messages")).json()["data"] if each["role"] == "tool"]
+    found = await rows()
+    assert [(row.tool, row.toolset, row.risk) for row in found] == [
+        ("look", "safe", "read"),
+        ("put", "safe", "write"),
+        ("current_time", "time", "read"),
+        ("put", "safe", "write"),
+    ]
+    assert {row.status for row in found} == {"succeeded"}
+    assert {str(row.run_id) for row in found} == {run_id}
+    assert [results[row.call_id]["content"] for row in found] == [row.result for row in found]
+    assert [results[row.call_id]["metadata"]["ms"] for row in found] == [row.ms for row in found]
+    assert len(messages) == len(found)
+    assert (DONE, WITH) == (["b", "c"], ["hunter2", "hunter2"])
+
+
+async def test_what_needs_a_person_is_not_done(owner: Actor, safe: str) -> None:
+    await chat(owner, script(uses("ask"), {"say": "ok"}))
+    (row,) = await rows()
+    assert (row.status, DONE) == ("failed", [])
+    assert "needs the approval of a person" in row.result
+
+
+async def test_the_same_call_again_and_again_is_cut_off(owner: Actor, safe: str) -> None:
+    await chat(owner, script(*[uses("put")] * 5, {"say": "ok"}))
+    found = await rows()
+    assert (len(DONE), [row.status for row in found]) == (3, ["succeeded"] * 3 + ["failed"] * 2)
+    assert "You made this same call 3 times" in found[-1].result
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [({"calls_per_run": 2}, "may be called 2 times in a run"), ({"calls_per_minute": 2}, "2 times a minute")],
+)
+async def test_a_toolset_bounds_its_calls(owner: Actor, safe: str, policy: dict[str, Any], words: str) -> None:
+    await set_policy(owner, **policy)
+    steps = script(
+        uses("put", "a"), uses("look", "b"), uses("put", "c"), {"tool": "current_time", "args": {}}, {"say": "x"}
+    )
+    await chat(owner, steps)
+    assert DONE == ["a"]
+    found = await rows()
+    assert [row.status for row in found] == ["succeeded", "succeeded", "failed", "succeeded"]
+    assert words in found[2].result
+
+
+async def test_a_result_is_cut_as_the_policy_says(owner: Actor, safe: str) -> None:
+    await set_policy(owner, max_result_kb=1)
+    await chat(owner, script(uses("look", "x" * 3000), {"say": "x"}))
+    (row,) = await rows()
+    assert row.size == 3000 + len(" is there")
+    assert row.result.startswith("x" * 1024 + "\n[cut: 3009 characters in all; the toolset's policy (max_result_kb)")
+
+
+async def test_wrong_arguments_have_a_row_too(owner: Actor, safe: str) -> None:
+    await chat(owner, script({"tool": "put", "args": {"nam": "a"}}, {"say": "x"}))
+    (row,) = await rows()
+    assert (row.status, row.arguments, DONE) == ("failed", '{"nam":"a"}', [])
+
+
+@pytest.fixture
+def run(owner: Actor, in_acme: Tenant) -> Run:
+    """One that this process has, with the fence 1."""
+    run = Run.objects.create(tenant=in_acme, model="m", status="running", source="api", actor_kind="x", actor_label="x")
+    lease_create(run, uuid7())
+    return run
+
+
+def call(key: str = "k") -> Call:
+    return Call(uuid7(), key, datetime.now(UTC), "call_1", "safe", "put", "write", '{"name":"a"}')
+
+
+async def taken_over(run: Run) -> RunLedger:
+    await in_db_thread(RunLease.objects.filter(run_id=run.id).update, fence=2)
+    return RunLedger(run, 2)
+
+
+async def test_a_call_that_was_finished_is_answered_from_its_row(run: Run) -> None:
+    first = RunLedger(run, 1)
+    begun = call()
+    assert await first.begin(begun) is None
+    await first.finish(begun, Answer("put a", False, 5, 7), begun=True)
+    second = await taken_over(run)
+    again = await second.begin(call())
+    assert again == Answer("put a", False, 5)
+    assert await second.begin(call("other")) is None
+    assert [(row.key, row.fence, row.status) for row in await rows()] == [
+        ("k", 1, "succeeded"),
+        ("other", 2, "started"),
+    ]
+
+
+async def test_a_call_of_which_nobody_knows_the_end_is_not_made_again(run: Run) -> None:
+    assert await RunLedger(run, 1).begin(call()) is None
+    assert await (await taken_over(run)).begin(call()) == Answer(UNKNOWN, True)
+    assert [(row.fence, row.status) for row in await rows()] == [(1, "started")]
+
+
+async def test_a_process_that_has_lost_the_run_begins_nothing(run: Run) -> None:
+    await taken_over(run)
+    with pytest.raises(RunLost):
+        await RunLedger(run, 1).begin(call())
+    assert await rows() == []
+
+
+async def test_another_tenants_call_of_the_same_run_is_not_seen(run: Run, stranger: Actor) -> None:
+    assert await RunLedger(run, 1).begin(call()) is None
+    with tenant_context(stranger.tenant.id):
+        assert await rows() == []

@@ -1,0 +1,51 @@
+"""A person tries a tool, outside of any run."""
+
+from dataclasses import replace
+from typing import Any
+
+from core import audit
+from core.aio import in_db_thread
+from core.errors import NotFound
+from tenants.permissions import authorize
+from tenants.principal import Principal
+from toolsets.base import ToolCallContext
+from toolsets.events import ToolResult
+from toolsets.ledger import PersonsLedger
+from toolsets.models import Toolset
+from toolsets.selectors import granted_toolset, tool_list, toolset_get
+from toolsets.toolbox import Offered, Toolbox, ToolIndex
+
+
+async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a model would be shown. Raises NotFound, or Unavailable for a toolset whose kind no longer works.
+
+    Who asks for it approves it. A toolset that is switched off can be tried as well.
+    """
+    authorize(actor, "toolset.edit")
+    offered = await in_db_thread(_offered, actor, ref, name)
+    told: list[ToolResult] = []
+
+    async def emit(result: ToolResult) -> None:
+        told.append(result)
+
+    ledger = PersonsLedger(actor)
+    context = ToolCallContext(actor.tenant_id)
+    toolbox = Toolbox(ToolIndex({name: offered}, []), emit=emit, context=context, ledger=ledger)
+    await toolbox.call({"function": {"name": name, "arguments": arguments}})
+    (result,) = told
+    return {"id": ledger.last, "content": result.content, "is_error": result.is_error, "ms": result.ms}
+
+
+def _offered(actor: Principal, ref: str, name: str) -> Offered:
+    toolset = toolset_get(actor=actor, ref=ref)
+    tools = tool_list(actor=actor, ref=ref)
+    tool = next((tool for tool in tools if tool.name == name), None)
+    if tool is None:
+        raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
+    granted = granted_toolset(toolset, tools)
+    _audit(actor, toolset, name)
+    return Offered(replace(tool, approval=False), granted)
+
+
+def _audit(actor: Principal, toolset: Toolset, name: str) -> None:
+    audit.record(actor=actor, action="toolset.invoke", target=toolset, after={"tool": name})

@@ -1,0 +1,28 @@
+"""A toolset's secrets at rest: one encrypted JSON object, bound to its row."""
+
+from collections.abc import Mapping
+
+import orjson
+
+from core.crypto import decrypt, encrypt
+from toolsets.models import Toolset
+
+
+def set_secrets(toolset: Toolset, changes: Mapping[str, str | None]) -> None:
+    """Those that are named change; None takes one away."""
+    found = {**secrets_of(toolset), **changes}
+    kept = {name: secret for name, secret in found.items() if secret}
+    toolset.secret_names = sorted(kept)
+    toolset.secrets = encrypt(orjson.dumps(kept).decode(), context=_context(toolset)) if kept else None
+
+
+def secrets_of(toolset: Toolset) -> dict[str, str]:
+    """Raises `cryptography.exceptions.InvalidTag` when MASTER_KEY is another than when they were stored."""
+    if toolset.secrets is None:
+        return {}
+    found: dict[str, str] = orjson.loads(decrypt(bytes(toolset.secrets), context=_context(toolset)))
+    return found
+
+
+def _context(toolset: Toolset) -> str:
+    return f"toolset:{toolset.tenant_id}:{toolset.id}"
