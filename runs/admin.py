@@ -21,6 +21,7 @@ from runs.models import Run, RunEvent
 from runs.selectors import run_get
 from runs.timeline import MOST_SPANS, ROWS_PER_PAGE, rows, spans
 from tenants.admin_base import EventAdmin, actor_of, may, run_dialog
+from toolsets.admin_calls import run_tool_calls
 from usage.admin import run_calls
 
 STATUS_LABELS = {
@@ -111,6 +112,7 @@ class RunAdmin(EventAdmin):
             "after": start,
             "next_after": page[-1].seq if page and page[-1].seq < run.last_seq else None,
             **run_calls(request, run.id),
+            **run_tool_calls(request, run.id),
             "actions_detail": [] if run.is_finished else self.detail_actions(request, str(run.id)),
         }
 

@@ -20,7 +20,7 @@ class SchemaServiceForm(ServiceForm):
 
     chooser: ClassVar[str]
     document: ClassVar[str]
-    dynamic_fields: ClassVar[list[str]] = []  # shown with the document, since the choice decides them too
+    dynamic_fields: list[str] = []  # shown with the document, since the choice decides them too
     last_fields: ClassVar[list[str]] = []
 
     def __init__(self, data: Any = None, *, chosen: str = "", **kwargs: Any) -> None:

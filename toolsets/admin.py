@@ -5,18 +5,45 @@ from typing import Any
 from django import forms
 from django.http import HttpRequest
 
-from core.admin.parts import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget, display
+from core.admin.parts import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+    display,
+)
 from core.validation import config_schema
 from tenants.admin_base import actor_of
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
 from toolsets.models import Toolset
+from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
 from toolsets.services import toolset_create, toolset_delete, toolset_update
+
+APPROVALS = [
+    ("default", "Those of tools that ask by themselves"),
+    ("never", "None"),
+    ("side_effects", "All that change something or reach outside"),
+    ("always", "All"),
+]
+POLICY_FIELDS = [f"policy_{name}" for name in Policy.model_fields]
+
+
+def _whole(label: str, most: int, *, help_text: str = "") -> forms.IntegerField:
+    return forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=most,
+        label=label,
+        widget=UnfoldAdminIntegerFieldWidget(),
+        help_text=help_text or "Empty: as many as come.",
+    )
 
 
 class ToolsetForm(SchemaServiceForm):
     chooser = "kind"
     document = "config"
+    last_fields = list(POLICY_FIELDS)
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
     slug = forms.SlugField(
@@ -24,14 +51,64 @@ class ToolsetForm(SchemaServiceForm):
     )
     kind = forms.ChoiceField(**select(()))
     enabled = forms.BooleanField(required=False, initial=True, widget=UnfoldBooleanSwitchWidget())
+    policy_only = forms.CharField(
+        required=False,
+        max_length=5000,
+        label="Only these tools",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Names with commas between; empty: all of the kind's.",
+    )
+    policy_prefix = forms.CharField(
+        required=False,
+        max_length=32,
+        label="Prefix",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Before the name of each tool.",
+    )
+    policy_approval = forms.ChoiceField(
+        required=False, label="Approval", help_text="Which calls a person must approve.", **select(APPROVALS)
+    )
+    policy_calls_per_run = _whole("Calls in one run", 10_000)
+    policy_calls_per_minute = _whole("Calls a minute", 100_000, help_text="Of all runs in one server process.")
+    policy_timeout = forms.FloatField(
+        required=False,
+        min_value=0.1,
+        max_value=600,
+        label="Timeout",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="Seconds, where a tool has more.",
+    )
+    policy_max_result_kb = _whole("Longest result", 1000, help_text="KB that the model is shown; empty: 200.")
 
     def __init__(self, data: Any = None, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
         if toolset := self.instance:
             self.initial = {name: getattr(toolset, name) for name in ("name", "slug", "kind", "enabled")}
+            self.initial |= {f"policy_{name}": value for name, value in toolset.policy.items()}
+            self.initial["policy_only"] = ", ".join(toolset.policy.get("only") or ())
             self.fields["kind"].help_text = "The kind of a toolset cannot change."
         elif self.chosen in toolset_kinds():
             self.fields["kind"].help_text = toolset_kinds()[self.chosen].description
+        self._add_secrets()
+
+    def _add_secrets(self) -> None:
+        """A field for each secret of the kind, and a switch for each that is stored."""
+        kind = toolset_kinds().get(self.chosen)
+        stored = self.instance.secret_names if self.instance else []
+        names = []
+        for name, title in (kind.secrets if kind else {}).items():
+            widget = UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"})
+            if name in stored:
+                widget.attrs["placeholder"] = "stored; type to replace"
+            self.fields[f"secret_{name}"] = forms.CharField(required=False, label=title, widget=widget, max_length=8192)
+            names.append(f"secret_{name}")
+            if name in stored:
+                remove = forms.BooleanField(
+                    required=False, label=f"Remove the stored {title}", widget=UnfoldBooleanSwitchWidget()
+                )
+                self.fields[f"remove_{name}"] = remove
+                names.append(f"remove_{name}")
+        self.dynamic_fields = names  # of this form, by its kind
 
     def choices(self) -> list[tuple[str, str]]:
         toolset = self.instance
@@ -43,8 +120,35 @@ class ToolsetForm(SchemaServiceForm):
         kind = toolset_kinds().get(choice)
         return config_schema(kind.Config) if kind else None
 
+    def add_path_error(self, path: list[str], message: str) -> None:
+        owner = {"policy": "policy", "secrets": "secret"}.get(path[0]) if len(path) > 1 else None
+        super().add_path_error([f"{owner}_{path[1]}"] if owner else path, message)
+
+    def clean(self) -> dict[str, Any]:
+        found = self.cleaned_data
+        for name in [name for name in found if name.startswith("remove_") and found[name]]:
+            if found.get(f"secret_{name.removeprefix('remove_')}"):
+                self.add_error(name, "Either replace it or remove it.")
+        return found
+
+    def _policy(self) -> dict[str, Any]:
+        """What differs from an empty policy."""
+        found = {name.removeprefix("policy_"): self.cleaned_data.get(name) for name in POLICY_FIELDS}
+        found["only"] = [name.strip() for name in (found["only"] or "").split(",") if name.strip()]
+        return {name: value for name, value in found.items() if value not in (None, "", [], "default")}
+
+    def _secrets(self) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for name in (field.removeprefix("secret_") for field in self.dynamic_fields if field.startswith("secret_")):
+            if typed := self.cleaned_data.get(f"secret_{name}"):
+                found[name] = typed
+            elif self.cleaned_data.get(f"remove_{name}"):
+                found[name] = None
+        return found
+
     def save(self) -> Toolset:
-        found = {**self.cleaned_data, "config": self.document_value()}
+        found = {name: self.cleaned_data[name] for name in ("name", "slug", "kind", "enabled")}
+        found |= {"config": self.document_value(), "policy": self._policy(), "secrets": self._secrets()}
         if not self.instance:
             return toolset_create(actor=self.actor, **found)
         del found["kind"]

@@ -47,6 +47,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Operate",
             "items": [
                 _item("Runs", "play_circle", "runs_run_changelist", "run.view", **badge),
+                _item("Tool calls", "build", "toolsets_toolcall_changelist", "run.view"),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
                 _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
                 _item("Usage", "payments", "usage", "usage.view"),

@@ -26,7 +26,8 @@ from sessions_app.models import ChatSession
 from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
-from toolsets.models import Toolset
+from toolsets.admin_calls import ToolCallAdmin
+from toolsets.models import ToolCall, Toolset
 from usage.admin import PriceAdmin, UsageRecordAdmin
 from usage.admin_budgets import BudgetAdmin
 from usage.admin_report import report_page
@@ -66,6 +67,7 @@ operator_site = OperatorSite(name="admin")
 for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
+    (ToolCall, ToolCallAdmin),
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),
     (ProviderModel, ProviderModelAdmin),

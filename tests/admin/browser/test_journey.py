@@ -226,6 +226,7 @@ PAGES = [
     "agents/agent/{scripted}/try/",
     "toolsets/toolset/",
     "toolsets/toolset/add/",
+    "toolsets/toolcall/",
     "llm/provider/",
     "llm/provider/add/",
     "llm/endpointhealth/",

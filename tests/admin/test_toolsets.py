@@ -1,0 +1,104 @@
+"""Secrets, policies and calls of toolsets in the pages."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from core.ids import uuid7
+from core.tenant import tenant_context
+from tenants.models import Tenant
+from tests.admin.conftest import page, post, text_of
+from tests.toolsets.vault import vault
+from toolsets.models import ToolCall, Toolset
+from toolsets.secrets import secrets_of
+
+__all__ = ["vault"]
+pytestmark = pytest.mark.usefixtures("vault")
+FORM = {
+    "name": "Safe",
+    "slug": "safe",
+    "kind": "vault",
+    "enabled": "on",
+    "config-of": "vault",
+    "config-host": "vault.example.com",
+    "policy_approval": "default",
+}
+SECRET = "hunter2hunter2"
+
+
+def toolset(acme: Tenant) -> Toolset:
+    with tenant_context(acme.id):
+        return Toolset.objects.get(slug="safe")
+
+
+@pytest.fixture
+def safe(olga: Client, acme: Tenant) -> Toolset:
+    added = post(olga, "toolsets/toolset/add/", {**FORM, "secret_token": SECRET})
+    assert added.status_code == 302, text_of(added)
+    return toolset(acme)
+
+
+def change(olga: Client, safe: Toolset, **values: Any) -> Any:
+    return post(olga, f"toolsets/toolset/{safe.id}/change/", {**FORM, **values})
+
+
+def test_a_secret_is_in_no_page(olga: Client, acme: Tenant, safe: Toolset) -> None:
+    path = f"toolsets/toolset/{safe.id}/change/"
+    failed = change(olga, safe, secret_token=SECRET, policy_timeout="0")
+    for content in (text_of(page(olga, path)), text_of(failed), text_of(page(olga, "toolsets/toolset/"))):
+        assert SECRET not in content
+    assert failed.status_code == 200
+    assert "stored; type to replace" in text_of(page(olga, path))
+    assert change(olga, safe).status_code == 302
+    assert secrets_of(toolset(acme)) == {"token": SECRET}  # an empty field keeps it
+    assert change(olga, safe, secret_pin="4711", remove_token="on").status_code == 302
+    assert secrets_of(toolset(acme)) == {"pin": "4711"}
+
+
+def test_a_secret_is_replaced_or_removed(olga: Client, acme: Tenant, safe: Toolset) -> None:
+    both = change(olga, safe, secret_token="new", remove_token="on")
+    assert "Either replace it or remove it." in text_of(both)
+    moved = change(olga, safe, **{"config-host": "elsewhere.example.com"})
+    assert "give token again" in text_of(moved)
+    assert secrets_of(toolset(acme)) == {"token": SECRET}
+
+
+def test_a_policy_by_its_fields(olga: Client, acme: Tenant, safe: Toolset) -> None:
+    fields = {"only": "put, look", "prefix": "v_", "approval": "always", "calls_per_run": "5", "timeout": "2.5"}
+    assert change(olga, safe, **{f"policy_{name}": value for name, value in fields.items()}).status_code == 302
+    expected = {"only": ["put", "look"], "prefix": "v_", "approval": "always", "calls_per_run": 5, "timeout": 2.5}
+    assert toolset(acme).policy == expected
+    content = text_of(page(olga, f"toolsets/toolset/{safe.id}/change/"))
+    assert 'value="put, look"' in content
+    assert change(olga, safe, policy_approval="default").status_code == 302
+    assert toolset(acme).policy == {}
+    wrong = change(olga, safe, policy_prefix="a b", policy_calls_per_run="0")
+    assert wrong.status_code == 200
+    assert toolset(acme).policy == {}
+
+
+def test_the_fields_of_a_kind_are_its_own(olga: Client) -> None:
+    assert 'name="secret_token"' in text_of(page(olga, "toolsets/toolset/add/", kind="vault"))
+    assert 'name="secret_token"' not in text_of(page(olga, "toolsets/toolset/add/", kind="time"))
+
+
+def test_calls_are_listed_and_shown_as_text(olga: Client, stan: Client, acme: Tenant) -> None:
+    with tenant_context(acme.id):
+        call = ToolCall.objects.create(
+            tenant=acme,
+            created_at=timezone.now(),
+            key=str(uuid7()),
+            toolset="safe",
+            tool="put",
+            risk="write",
+            status="started",
+            arguments="<script>alert(1)</script>",
+        )
+    assert "put" in text_of(page(olga, "toolsets/toolcall/"))
+    content = text_of(page(olga, f"toolsets/toolcall/{call.id}/change/"))
+    assert "&lt;script&gt;alert(1)" in content
+    assert "<script>alert(1)" not in content
+    assert "it may have been done or not" in content
+    assert page(stan, f"toolsets/toolcall/{call.id}/change/").status_code in (302, 403, 404)
