@@ -19,7 +19,7 @@ from core.validation import parse_config
 from llm.binding import Sink, use_binding
 from llm.gateway import gateway
 from llm.targets import Target
-from llm.wire import Accumulator, ChatRequest
+from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
 from templates_app.checkpoints import thread_of
@@ -64,10 +64,11 @@ async def run_model(
 
 @dataclass(frozen=True, slots=True)
 class _RunModel:
-    """The run's model as templates see it."""
+    """The run's model as templates see it. The first `answers` are known: it is not asked for them."""
 
     target: Target
     report: Reporter
+    answers: list[Message]
 
     async def reply(
         self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
@@ -77,6 +78,10 @@ class _RunModel:
         answer = Accumulator()
         request = ChatRequest(self.target.model, list(messages), params)
         tell = self.report.open_reply(request)
+        if self.answers:
+            known = self.answers.pop(0)
+            await tell(_delta_of(known))
+            return Reply(known, "tool_calls" if known.get("tool_calls") else "stop", None)
         async with aclosing(gateway.stream(request, self.target)) as deltas:
             async for delta in deltas:
                 answer.add(delta)
@@ -84,6 +89,17 @@ class _RunModel:
         done = answer.completion()
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
+
+
+def _delta_of(message: Message) -> Delta:
+    """A whole message, as a model says it."""
+    calls = [
+        ToolCallDelta(index, call["id"], call["function"]["name"], call["function"]["arguments"])
+        for index, call in enumerate(message.get("tool_calls") or ())
+    ]
+    return Delta(
+        text=message.get("content") or "", tool_calls=calls or None, finish_reason="tool_calls" if calls else "stop"
+    )
 
 
 @cache
@@ -134,13 +150,15 @@ class Executable:
         resume: str | None = None,
         heard: Heard | None = None,
         make_toolbox: Callable[..., Toolbox] = Toolbox,
+        answers: Sequence[Message] = (),
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
-        `heard` gives the messages that users sent meanwhile. Raises ApplicationError; InvalidRequest for tools of the
-        caller that the template cannot use.
+        `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
+        an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
+        the caller that the template cannot use.
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
@@ -148,7 +166,7 @@ class Executable:
             config=self._config,
             instructions=self._instructions,
             messages=messages,
-            model=_RunModel(target, report),
+            model=_RunModel(target, report, list(answers)),
             make_chat_model=_chat_model,
             tools=make_toolbox(
                 shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)

@@ -269,7 +269,8 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
     try:
         async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
             with heard.listening():
-                await _play(turn, sink, heard)
+                ledger = RunLedger(turn.run, turn.fence, partial(here.writer.flushed, sink.stream))
+                await _play(turn, sink, heard, ledger)
     except asyncio.CancelledError:
         if turn.run.id in here.cancelled:
             return RunCancelled("The run was cancelled.")
@@ -289,7 +290,7 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
     return None
 
 
-async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
+async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> None:
     if turn.version is None:
         params = _model_params(turn)
         cut = turn.held is not None and not turn.held.covers_answer  # an answer that a budget may cut comes in pieces
@@ -312,7 +313,8 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard) -> None:
         checkpointed=checkpointed,
         resume=turn.resume,
         heard=heard,
-        make_toolbox=partial(Toolbox, ledger=RunLedger(turn.run, turn.fence)),
+        make_toolbox=partial(Toolbox, ledger=ledger),
+        answers=turn.answers,
     )
     async with aclosing(produced) as told:
         async for event in told:

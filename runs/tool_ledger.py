@@ -1,11 +1,16 @@
 """The tool calls of a run: what changes something or reaches outside begins once, and only while the run is ours."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from core.aio import in_db_thread
 from core.rows import as_given, ask, insert_sql
+from runs.events import Event
 from runs.models import Run
 from runs.stream import RunLost
+from runs.transcript import Transcript
+from toolsets.base import Risk
 from toolsets.ledger import Answer, Call, finished_row, row_of, tool_call_store
 from toolsets.models import ToolCall
 
@@ -22,14 +27,19 @@ UNKNOWN = (
 
 
 class RunLedger:
-    """`toolsets.ledger.Ledger` of one attempt of a run; used in the run's tenant."""
+    """`toolsets.ledger.Ledger` of one attempt of a run; used in the run's tenant.
 
-    def __init__(self, run: Run, fence: int) -> None:
+    `flush` returns once the run's events so far are stored: another attempt must know the answer that asked for a call.
+    """
+
+    def __init__(self, run: Run, fence: int, flush: Callable[[], Awaitable[None]]) -> None:
+        self._flush = flush
         self._tenant_id, self._run_id, self._fence = run.tenant_id, run.id, fence
         self._whose = {"tenant_id": run.tenant_id, "run_id": run.id, "session_id": run.session_id, "fence": fence}
 
     async def begin(self, call: Call) -> Answer | None:
         """Raises RunLost when another process has the run."""
+        await self._flush()
         return await in_db_thread(self._begin, call)
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
@@ -49,6 +59,24 @@ class RunLedger:
         if status == ToolCall.Status.STARTED:
             return Answer(UNKNOWN, True)
         return Answer(result, status == ToolCall.Status.FAILED, size)
+
+
+def answers_to_keep(run: Run, told: Sequence[Event]) -> list[dict[str, Any]]:
+    """The model's answers that another attempt begins with, by the events of the one before.
+
+    Those up to the last that asked for a call which was begun: asked again, the model might ask for the same in other
+    words. None beyond a message that was heard meanwhile, which comes when it comes.
+    """
+    begun = ToolCall.objects.filter(tenant_id=run.tenant_id, run_id=run.id).exclude(risk=Risk.READ)
+    ids = set(begun.values_list("call_id", flat=True))
+    known = takewhile(lambda event: not (event.type == "CUSTOM" and event.data["name"] == "heard"), told)
+    answers = [message for message in Transcript(known).messages if message["role"] == "assistant"] if ids else []
+    places = [place for place, message in enumerate(answers, 1) if _ids(message) & ids]
+    return answers[: max(places, default=0)]
+
+
+def _ids(message: dict[str, Any]) -> set[str]:
+    return {call["id"] for call in message.get("tool_calls") or ()}
 
 
 def _begin_sql(columns: tuple[str, ...]) -> str:

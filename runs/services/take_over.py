@@ -21,6 +21,7 @@ from runs.services.pay import pay_for_lost
 from runs.services.steer import steering_forget
 from runs.services.stop import run_end
 from runs.services.turns import Turn, context_of, locked_session, new_messages, turn_of
+from runs.tool_ledger import answers_to_keep
 from runs.transcript import Transcript, still_valid
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,14 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
     kept = [event for event in told if event.seq <= keep]
     resume: Any = checkpoint.data["value"] if checkpoint else None
     return turn_of(
-        actor=principal_of(run), run=run, fence=claim.fence, stored=new[-1].seq, kept=kept, told=new, resume=resume
+        actor=principal_of(run),
+        run=run,
+        fence=claim.fence,
+        stored=new[-1].seq,
+        kept=kept,
+        told=new,
+        resume=resume,
+        answers=answers_to_keep(run, told) if resume is None else (),
     )
 
 

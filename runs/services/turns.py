@@ -68,7 +68,8 @@ class Turn:
 
     `fence` is this process's right to write the run's events, and `stored` the seq of the last one. `told` are the
     events that are stored and that nobody was shown, `kept` all that still count of the run so far; `resume` is the
-    checkpoint of the agent's state that goes with them. `held` is what the first call of a model may cost.
+    checkpoint of the agent's state that goes with them. `held` is what the first call of a model may cost, `answers`
+    what the model said in an earlier attempt, which counts again since it called tools.
     """
 
     run: Run
@@ -82,6 +83,7 @@ class Turn:
     told: Sequence[Event] = ()
     kept: Sequence[Event] = ()
     resume: str | None = None
+    answers: Sequence[dict[str, Any]] = ()
 
     @property
     def params(self) -> dict[str, Any]:

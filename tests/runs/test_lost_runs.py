@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from agents.services import agent_update
 from audit.models import AuditEvent
 from core.tenant import tenant_context
 from runs import runner
@@ -21,16 +22,21 @@ from runs.services.lease import event_append
 from runs.services.take_over import run_take_over
 from runs.services.turns import Turn, TurnRequest
 from runs.tasks import forget_checkpoints, recover, take_over
+from runs.tool_ledger import UNKNOWN
 from sessions_app.models import Message
 from tenants.models import Tenant
 from tests.conftest import Actor
-from tests.runs.test_chat_completions import chat, frames, user
+from tests.runs.test_chat_completions import chat, frames, script, user
 from tests.runs.test_runs import activate, events_of
 from tests.runs.test_socket import hear, hear_run, socket
+from tests.toolsets.vault import DONE, vault
+from toolsets.models import ToolCall
+from toolsets.services import toolset_create
 from usage.models import BudgetPeriod, UsageRecord
 from usage.services.budgets import budget_create, budget_update
 from usage.services.prices import price_create
 
+__all__ = ["vault"]
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
 STEPS = '#script [{"say": "one"}, {"say": "two", "delay_ms": 300}, {"say": "three", "delay_ms": 100}]'
 
@@ -531,3 +537,51 @@ def test_what_a_lost_attempt_used_is_paid_though_no_other_can_begin(
     assert (lost.error_code, lost.input_tokens > 400) == ("run_lost", True)  # the instructions and the history count
     period = BudgetPeriod.objects.get()
     assert (period.reserved, period.spent) == (0, lost.charge)
+
+
+async def test_no_tool_that_changes_something_is_called_twice(
+    owner: Actor, scripted: str, in_acme: Tenant, vault: None
+) -> None:
+    """One call was finished and one was under way when the process was killed."""
+    await sync_to_async(toolset_create)(actor=owner.principal, slug="safe", name="Safe", kind="vault")
+    await sync_to_async(agent_update)(actor=owner.principal, ref="helper", changes={"toolsets": ["safe"]})
+    put, stuck = ({"tool": tool, "args": {"name": name}} for tool, name in (("put", "a"), ("stuck", "b")))
+    (asked,) = script(put, stuck, {"say": "ok"})
+    run = await begun(owner, asked["content"])
+
+    async def under_way() -> bool:
+        return DONE == ["a", "b"]
+
+    await until(under_way)
+    await lose(run.id)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    assert DONE == ["a", "b"]
+    calls = [(call.tool, call.fence, call.status) async for call in ToolCall.objects.order_by("created_at")]
+    assert calls == [("put", 1, "succeeded"), ("stuck", 1, "started")]
+    messages = [message.content async for message in Message.objects.filter(role="tool").order_by("seq")]
+    assert messages == ["put a", UNKNOWN]
+    fences = [record.fence async for record in UsageRecord.objects.order_by("fence", "number")]
+    assert fences.count(2) == 1  # the answers of the first attempt were not asked for again
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("succeeded", 2)
+    assert text_after_restart(await stored(owner, run)).replace(" ", "") == "ok"
+
+
+async def test_an_attempt_without_such_calls_begins_anew(
+    owner: Actor, scripted: str, in_acme: Tenant, vault: None
+) -> None:
+    await sync_to_async(toolset_create)(actor=owner.principal, slug="safe", name="Safe", kind="vault")
+    await sync_to_async(agent_update)(actor=owner.principal, ref="helper", changes={"toolsets": ["safe"]})
+    look = {"tool": "look", "args": {"name": "a"}}
+    (asked,) = script(look, {"say": "o"}, {"say": "k", "delay_ms": 1500})
+    run = await begun(owner, asked["content"])
+    await until(lambda: ToolCall.objects.filter(tool="look").aexists())
+    await asyncio.sleep(0.1)
+    await lose(run.id)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    assert [call.fence async for call in ToolCall.objects.order_by("created_at")] == [1, 2]
+    assert text_after_restart(await stored(owner, run)).replace(" ", "") == "ok"

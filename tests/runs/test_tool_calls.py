@@ -132,13 +132,17 @@ def call(key: str = "k") -> Call:
     return Call(uuid7(), key, datetime.now(UTC), "call_1", "safe", "put", "write", '{"name":"a"}')
 
 
+async def nothing() -> None:
+    """There is no event to be stored."""
+
+
 async def taken_over(run: Run) -> RunLedger:
     await in_db_thread(RunLease.objects.filter(run_id=run.id).update, fence=2)
-    return RunLedger(run, 2)
+    return RunLedger(run, 2, nothing)
 
 
 async def test_a_call_that_was_finished_is_answered_from_its_row(run: Run) -> None:
-    first = RunLedger(run, 1)
+    first = RunLedger(run, 1, nothing)
     begun = call()
     assert await first.begin(begun) is None
     await first.finish(begun, Answer("put a", False, 5, 7), begun=True)
@@ -153,7 +157,7 @@ async def test_a_call_that_was_finished_is_answered_from_its_row(run: Run) -> No
 
 
 async def test_a_call_of_which_nobody_knows_the_end_is_not_made_again(run: Run) -> None:
-    assert await RunLedger(run, 1).begin(call()) is None
+    assert await RunLedger(run, 1, nothing).begin(call()) is None
     assert await (await taken_over(run)).begin(call()) == Answer(UNKNOWN, True)
     assert [(row.fence, row.status) for row in await rows()] == [(1, "started")]
 
@@ -161,11 +165,11 @@ async def test_a_call_of_which_nobody_knows_the_end_is_not_made_again(run: Run) 
 async def test_a_process_that_has_lost_the_run_begins_nothing(run: Run) -> None:
     await taken_over(run)
     with pytest.raises(RunLost):
-        await RunLedger(run, 1).begin(call())
+        await RunLedger(run, 1, nothing).begin(call())
     assert await rows() == []
 
 
 async def test_another_tenants_call_of_the_same_run_is_not_seen(run: Run, stranger: Actor) -> None:
-    assert await RunLedger(run, 1).begin(call()) is None
+    assert await RunLedger(run, 1, nothing).begin(call()) is None
     with tenant_context(stranger.tenant.id):
         assert await rows() == []
