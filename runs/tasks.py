@@ -20,6 +20,7 @@ from runs.models import IdempotencyKey, Run, RunLease, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
 from templates_app.checkpoints import CHECKPOINT_TABLES
+from toolsets.models import ToolCall
 from usage.models import BudgetHold
 from usage.services.spending import release
 
@@ -96,6 +97,13 @@ def forget_keys() -> None:
     """Idempotency-Keys are free again after IDEMPOTENCY_HOURS."""
     oldest = timezone.now() - timedelta(hours=settings.IDEMPOTENCY_HOURS)
     IdempotencyKey.objects.using("ops").filter(created_at__lt=oldest).delete()
+
+
+@job("runs.forget_tool_calls", platform=True, cron="27 * * * *")
+def forget_tool_calls() -> None:
+    """What tools were called with and what they answered is kept as long as a run's events."""
+    oldest = timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
+    ToolCall.objects.using("ops").filter(created_at__lt=oldest).delete()
 
 
 @job("runs.release_holds", platform=True, cron="* * * * *")

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from django.db import IntegrityError
+
 from core.aio import in_db_thread
 from core.rows import as_given, ask, insert_sql
 from runs.events import Event
@@ -43,7 +45,10 @@ class RunLedger:
         return await in_db_thread(self._begin, call)
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
-        await in_db_thread(tool_call_store, finished_row(call, answer, self._whose, begun=begun))
+        try:
+            await in_db_thread(tool_call_store, finished_row(call, answer, self._whose, begun=begun))
+        except IntegrityError:  # the run was deleted meanwhile
+            raise RunLost from None
 
     def _begin(self, call: Call) -> Answer | None:
         row = row_of(call, ToolCall.Status.STARTED, self._whose)

@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from tenants.models import TenantModel
@@ -28,7 +29,7 @@ class Toolset(TenantModel):
 
 
 class ToolCall(TenantModel):
-    """One call of a tool, of a run or of a person who tries it; kept when its run or its toolset is deleted.
+    """One call of a tool, of a run or of a person who tries it. It goes with its run; its toolset may go before.
 
     What changes something or reaches outside has its row before it begins: one that is `started` and whose process is
     gone may have been done or not. In a run `key` says which call it is (the model's id of it, the tool, the arguments,
@@ -65,6 +66,7 @@ class ToolCall(TenantModel):
         constraints = [models.UniqueConstraint(fields=["tenant", "run_id", "key"], name="tool_call_once")]
         indexes = [
             models.Index(fields=["tenant", "-created_at", "-id"], name="tool_call_list"),
+            BrinIndex(fields=["created_at"], name="tool_call_age"),  # for the job that removes the old ones
         ]
 
     def __str__(self) -> str:

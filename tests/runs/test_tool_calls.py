@@ -1,7 +1,7 @@
 """The tool calls of a run: their rows, their limits, and that none is made twice."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -14,13 +14,14 @@ from core.tenant import tenant_context
 from runs.models import Run, RunLease
 from runs.services.lease import lease_create
 from runs.stream import RunLost
+from runs.tasks import forget_tool_calls
 from runs.tool_ledger import UNKNOWN, RunLedger
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, script
 from tests.toolsets.vault import DONE, WITH, vault
 from toolsets import limits
-from toolsets.ledger import Answer, Call
+from toolsets.ledger import Answer, Call, row_of, tool_call_store
 from toolsets.models import ToolCall
 from toolsets.services import toolset_create, toolset_update
 
@@ -173,3 +174,21 @@ async def test_another_tenants_call_of_the_same_run_is_not_seen(run: Run, strang
     assert await RunLedger(run, 1, nothing).begin(call()) is None
     with tenant_context(stranger.tenant.id):
         assert await rows() == []
+
+
+async def test_a_call_goes_with_its_run(run: Run) -> None:
+    ledger = RunLedger(run, 1, nothing)
+    begun = call()
+    assert await ledger.begin(begun) is None
+    await in_db_thread(Run.objects.filter(id=run.id).delete)
+    assert await rows() == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+def test_old_calls_are_removed(run: Run) -> None:
+    for days in (29, 31):
+        began = datetime.now(UTC) - timedelta(days=days)
+        whose = {"run_id": run.id, "tenant_id": run.tenant_id, "created_at": began}
+        tool_call_store(row_of(call(f"{days}"), "succeeded", whose))
+    forget_tool_calls()
+    assert [row.key for row in ToolCall.objects.all()] == ["29"]
