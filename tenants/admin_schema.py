@@ -22,6 +22,7 @@ class SchemaServiceForm(ServiceForm):
     document: ClassVar[str]
     dynamic_fields: list[str] = []  # shown with the document, since the choice decides them too
     last_fields: ClassVar[list[str]] = []
+    last_title: ClassVar[str | None] = None
 
     def __init__(self, data: Any = None, *, chosen: str = "", **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
@@ -129,7 +130,7 @@ class SchemaServiceAdmin(ServiceAdmin):
         context: dict[str, Any] = {
             "schema_service_form": form,
             "dynamic": self._fieldset(form, form.dynamic_fields),
-            "last": self._fieldset(form, form.last_fields),
+            "last": self._fieldset(form, form.last_fields, form.last_title),
             "missing": form.schema is None,
         }
         if form.parts:
@@ -137,9 +138,9 @@ class SchemaServiceAdmin(ServiceAdmin):
             context["sections"] = list(_sections(form.parts, self))
         return context
 
-    def _fieldset(self, form: SchemaServiceForm, names: list[str]) -> AdminForm | None:
+    def _fieldset(self, form: SchemaServiceForm, names: list[str], title: str | None = None) -> AdminForm | None:
         shown = [name for name in names if name in form.fields]
-        return AdminForm(form, [(None, {"fields": shown})], {}, model_admin=self) if shown else None
+        return AdminForm(form, [(title, {"fields": shown})], {}, model_admin=self) if shown else None
 
 
 def _sections(form: SchemaForm, admin: Any) -> Any:

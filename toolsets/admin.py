@@ -44,6 +44,7 @@ class ToolsetForm(SchemaServiceForm):
     chooser = "kind"
     document = "config"
     last_fields = list(POLICY_FIELDS)
+    last_title = "Policy"
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
     slug = forms.SlugField(
