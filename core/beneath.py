@@ -114,8 +114,10 @@ def prune(root: int, path: str) -> None:
         try:
             with folder(root, above) as parent:
                 os.rmdir(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass  # those above it may be there
         except (OSError, PathRefused):
-            return  # it holds something, or is gone
+            return  # it holds something
         path = above
 
 

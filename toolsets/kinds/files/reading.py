@@ -25,6 +25,8 @@ MAX_LISTED = 1000
 
 def lines(file: BinaryIO, start: int, end: int | None, abandoned: threading.Event) -> str:
     """The lines as they are; where an answer ends early, a last line in brackets says how to read on."""
+    if end is not None and end < start:
+        raise ToolError("The end lies before the start.")
     _check_text(file)
     last = min(end or start + MAX_LINES - 1, start + MAX_LINES - 1)
     taken, room, number = list[str](), MAX_BYTES, 0
