@@ -159,7 +159,9 @@ def _open(root: int, path: str, flags: int) -> int:
     except OSError as error:
         if error.errno not in _LEADS_AWAY:
             raise
-        raise PathRefused("The path leads through a link, a file or a device; only folders and files may be.") from None
+        raise PathRefused(
+            "The path cannot be opened: links and devices are not followed, and a file is no folder."
+        ) from None
 
 
 class _How(ctypes.Structure):

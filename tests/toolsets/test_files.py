@@ -44,7 +44,7 @@ def test_what_is_offered() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{"scope": "world"}, {"quota_mb": 0}, {"quota_mb": 10_001}, {"max_file_mb": 101}, {"max_file_mb": "1"}, {"x": 1}],
+    [{"scope": "world"}, {"quota_mb": 0}, {"quota_mb": 10_001}, {"max_file_mb": 51}, {"max_file_mb": "1"}, {"x": 1}],
 )
 def test_a_wrong_config(config: dict[str, Any]) -> None:
     assert [fault["path"] for fault in config_faults(FilesConfig, config)] == [f"config.{next(iter(config))}"]
@@ -187,7 +187,7 @@ async def test_hits_are_bounded(agent: Agent, base: Path) -> None:
     for expected in (201, 401):
         *lines, last = (await agent.ok("grep_file", filename="f", regex="hit", start=start)).splitlines()
         found, start = found + lines, expected
-        assert last == f"[Cut after 200 hits: go on with start={expected}.]"
+        assert last == f"[Stopped: one call has at most 200 hits, 5 s and 100 MB. Go on with start={expected}.]"
     found += (await agent.ok("grep_file", filename="f", regex="hit", start=start)).splitlines()
     assert found == [f"{number}: hit" for number in range(1, 451)]
 
@@ -208,10 +208,11 @@ async def test_grep_stops_by_itself(agent: Agent, base: Path, monkeypatch: pytes
     began = time.monotonic()
     found = await agent.ok("grep_file", filename="f", regex="hit|.{1,1000}z")
     assert time.monotonic() - began < 2
-    assert found.startswith("1: hit\n[Stopped before line ")
+    assert found.startswith("1: hit\n[Stopped: ")
     monkeypatch.setattr(reading, "MAX_SECONDS", 60)
     monkeypatch.setattr(reading, "MAX_SCAN", 100_000)
-    assert "[Stopped before line 1" in await agent.ok("grep_file", filename="f", regex="hit")
+    assert (await agent.ok("grep_file", filename="f", regex="hit")).endswith("Go on with start=102.]")
+    assert (await agent.ok("grep_file", filename="f", regex="x$", start=102)).startswith("102: …xxx")
 
 
 async def test_a_grep_that_nobody_waits_for_ends(agent: Agent, base: Path) -> None:

@@ -246,7 +246,7 @@ def test_a_race_is_never_won(tmp_path: Path, way: str) -> None:
     workspace = Workspace(tmp_path / "base", str(tenant), "shared", Limits())
     root = tmp_path / "base" / str(tenant) / "shared"
     race, before = Race(root, outside), snapshot(outside)
-    never = threading.Event()
+    top, never = os.open(root, os.O_RDONLY), threading.Event()
 
     def read() -> None:
         with workspace.open("swap/secret.txt") as file:
@@ -254,6 +254,13 @@ def test_a_race_is_never_won(tmp_path: Path, way: str) -> None:
 
     def create() -> None:
         workspace.change(f"swap/{uuid7()}", lambda old: b"escaped", never)
+
+    def make_folder() -> None:
+        path = f"swap/{uuid7()}"
+        with beneath.folder(top, path, make=True) as made, suppress(FileNotFoundError):  # `listing` deletes as well
+            os.close(os.open("new", os.O_CREAT | os.O_EXCL, dir_fd=made))
+            os.unlink("new", dir_fd=made)
+        beneath.prune(top, path)
 
     def create_below() -> None:
         workspace.change(f"swap/{uuid7()}/new", lambda old: b"escaped", never)
@@ -272,11 +279,12 @@ def test_a_race_is_never_won(tmp_path: Path, way: str) -> None:
         if (root / "swap" / "secret.txt").read_text() == SECRET:
             raise ToolError("escaped")
 
-    race.run(read, create, create_below, listing, append, naive)
+    race.run(read, make_folder, create, create_below, listing, append, naive)
+    os.close(top)
     print(way, race.counts)
     assert race.counts["naive refused"] > 100  # an ordinary open is led out
-    for work in (read, create, create_below, append):
-        assert race.counts[work.__name__] > 10
-        assert race.counts[f"{work.__name__} refused"] > 10
-    assert race.counts["listing"] > 10
+    for work in (read, make_folder, create, create_below, append):
+        assert race.counts[work.__name__] > 0
+        assert race.counts[f"{work.__name__} refused"] > 0
+    assert race.counts["listing"] > 0
     assert snapshot(outside) == before

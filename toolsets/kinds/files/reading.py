@@ -67,19 +67,23 @@ def _cut(number: int) -> str:
 def hits(file: BinaryIO, regex: str, start: int, abandoned: threading.Event) -> str:
     """A line for each hit, with its number; one that is not searched to its end says where to go on."""
     _check_text(file)
-    pattern, until, found = _compiled(regex), time.monotonic() + MAX_SECONDS, list[str]()
+    pattern, until, scanned, found = _compiled(regex), time.monotonic() + MAX_SECONDS, 0, list[str]()
     for number, piece in _pieces(file, PIECE):
+        if abandoned.is_set() or time.monotonic() > until or scanned > MAX_SCAN or len(found) == MAX_HITS:
+            return "\n".join([*found, _stopped(number)])
         if number < start:
             continue
-        if len(found) == MAX_HITS:
-            return "\n".join([*found, f"[Cut after {MAX_HITS} hits: go on with start={number}.]"])
-        if abandoned.is_set() or time.monotonic() > until or file.tell() > MAX_SCAN:
-            return "\n".join([*found, f"[Stopped before line {number}, after the time or size of one call.]"])
+        scanned += len(piece)
         line = piece.rstrip(b"\r\n")
         match = pattern.search(line)
         if match:
             found.append(f"{number}: {_shown(line, match.start())}")
     return "\n".join(found) or "[No line matches.]"
+
+
+def _stopped(number: int) -> str:
+    limits = f"{MAX_HITS} hits, {MAX_SECONDS:g} s and {MAX_SCAN // 1_000_000} MB"
+    return f"[Stopped: one call has at most {limits}. Go on with start={number}.]"
 
 
 def _compiled(regex: str) -> Any:

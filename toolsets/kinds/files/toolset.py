@@ -16,7 +16,7 @@ class FilesConfig(ToolsetConfig):
         description="session: each session has its own. tenant: all sessions and agents share one workspace.",
     )
     quota_mb: int = Field(100, ge=1, le=10_000, title="Megabytes in all", description="Of one workspace.")
-    max_file_mb: int = Field(10, ge=1, le=100, title="Megabytes of a file", description="That a tool may write.")
+    max_file_mb: int = Field(10, ge=1, le=50, title="Megabytes of a file", description="That a tool may write.")
     read_only: bool = Field(False, title="Read only", description="Offer the reading tools only.")
 
 
