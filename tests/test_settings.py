@@ -96,6 +96,7 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("LLM_BREAKER_MAX_SECONDS", "long", "must be a number of at least 0.1"),
         ("LLM_CALLS_PER_HOST", "0", "must be a whole number of at least 1"),
         ("LLM_QUEUE", "few", "must be a whole number of at least 1"),
+        ("WORKSPACE_ENTRIES", "0", "must be a whole number of at least 1"),
         ("LLM_CACHE_MB", "0", "must be a whole number of at least 1"),
     ],
 )

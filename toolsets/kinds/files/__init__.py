@@ -1,0 +1,3 @@
+from toolsets.kinds.files.toolset import FilesToolset
+
+__all__ = ["FilesToolset"]
