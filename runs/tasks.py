@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -19,8 +19,11 @@ from runs import runner
 from runs.models import IdempotencyKey, Run, RunLease, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
+from sessions_app.models import ChatSession
 from templates_app.checkpoints import CHECKPOINT_TABLES
+from tenants.models import Tenant
 from toolsets.models import ToolCall
+from toolsets.workspace import owners, workspace_remove
 from usage.models import BudgetHold
 from usage.services.spending import release
 
@@ -104,6 +107,26 @@ def forget_tool_calls() -> None:
     """What tools were called with and what they answered is kept as long as a run's events."""
     oldest = timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
     ToolCall.objects.using("ops").filter(created_at__lt=oldest).delete()
+
+
+@job("runs.forget_workspaces", platform=True, cron="37 * * * *")
+def forget_workspaces() -> None:
+    """Files of agents go with their session and their tenant; those of a run without a session a day after its end."""
+    ended = Q(finished_at__lt=timezone.now() - timedelta(days=1))
+    rows = {
+        "tenant": Tenant.objects.using("ops"),
+        "session": ChatSession.objects.using("ops"),
+        "run": Run.objects.using("ops").exclude(ended),
+    }
+    found = list(owners())
+    for kind, there in rows.items():
+        asked = [owner for owner in found if owner.kind == kind]
+        for start in range(0, len(asked), MOST):
+            part = asked[start : start + MOST]
+            kept = set(there.filter(id__in=[owner.id for owner in part]).values_list("id", flat=True))
+            for owner in part:
+                if owner.id not in kept:
+                    workspace_remove(owner)
 
 
 @job("runs.release_holds", platform=True, cron="* * * * *")

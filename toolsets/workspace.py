@@ -8,19 +8,21 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Concatenate, Literal, ParamSpec, TypeVar
+from typing import BinaryIO, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 
 from core import beneath
 from core.beneath import PathRefused, check_path
-from core.ids import short_id
+from core.ids import parse_uuid, short_id
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 
@@ -296,3 +298,40 @@ def _is_usable(path: str) -> bool:
 
 def _mb(size: int) -> str:
     return f"{size / MB:.3g} MB"
+
+
+class Owner(NamedTuple):
+    """Whose a workspace is: `kind` is "session" or "run", and "tenant" stands for all that a tenant has."""
+
+    kind: str
+    id: UUID
+    tenant_id: UUID
+
+    @property
+    def path(self) -> Path:
+        tenant = settings.WORKSPACE_DIR / str(self.tenant_id)
+        return tenant if self.kind == "tenant" else tenant / f"{self.kind}-{self.id}"
+
+
+def owners() -> Iterator[Owner]:
+    """Of all workspaces on this server's disk."""
+    for name in _names(settings.WORKSPACE_DIR):
+        if (tenant_id := parse_uuid(name)) is not None:
+            yield Owner("tenant", tenant_id, tenant_id)
+            for workspace in _names(settings.WORKSPACE_DIR / name):
+                kind, _, id = workspace.partition("-")
+                if kind in ("session", "run") and (owner := parse_uuid(id)) is not None:
+                    yield Owner(kind, owner, tenant_id)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def workspace_remove(owner: Owner) -> None:
+    """With everything in it, of an owner that is gone: nobody writes to it any more."""
+    shutil.rmtree(owner.path, ignore_errors=True)
+    owner.path.with_name(f"{owner.path.name}.lock").unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from agents.models import Agent
 from agents.services import agent_update
 from core.aio import in_db_thread
 from core.ids import uuid7
@@ -14,8 +16,9 @@ from core.tenant import tenant_context
 from runs.models import Run, RunLease
 from runs.services.lease import lease_create
 from runs.stream import RunLost
-from runs.tasks import forget_tool_calls
+from runs.tasks import forget_tool_calls, forget_workspaces
 from runs.tool_ledger import UNKNOWN, RunLedger
+from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, script
@@ -192,3 +195,25 @@ def test_old_calls_are_removed(run: Run) -> None:
         tool_call_store(row_of(call(f"{days}"), "succeeded", whose))
     forget_tool_calls()
     assert [row.key for row in ToolCall.objects.all()] == ["29"]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+def test_files_go_with_their_session_their_run_and_their_tenant(
+    run: Run, acme: Tenant, settings: Any, tmp_path: Path
+) -> None:
+    settings.WORKSPACE_DIR = tmp_path
+    agent = Agent.objects.create(tenant=acme, slug="a")
+    session = ChatSession.objects.create(tenant=acme, agent=agent, created_by="x")
+    old = Run.objects.create(tenant=acme, model="m", status="failed", source="api", actor_kind="x", actor_label="x")
+    Run.objects.filter(id=old.id).update(finished_at=datetime.now(UTC) - timedelta(days=2))
+    kept = {f"{acme.id}/shared", f"{acme.id}/session-{session.id}", f"{acme.id}/run-{run.id}", f"{acme.id}/else"}
+    gone = {f"{acme.id}/session-{uuid7()}", f"{acme.id}/run-{old.id}", f"{acme.id}/run-{uuid7()}", f"{uuid7()}/shared"}
+    for path in kept | gone:
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "file.txt").write_text("x")
+        (tmp_path / f"{path}.lock").touch()
+    (tmp_path / f"{acme.id}/run-{old.id}/away").symlink_to(tmp_path / f"{acme.id}/shared")
+    forget_workspaces()
+    left = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.glob("*/*/file.txt")}
+    assert left == kept
+    assert len(list(tmp_path.glob("*/*.lock"))) == len(kept)
