@@ -50,34 +50,32 @@ class Answer:
         self._heads = orjson.dumps([{"name": column.name, "type": column.type} for column in columns])
         self._capped = Capped(max_rows, max_bytes - len(self._heads))
         self._cells_cut = False
-        self.cell_length = max(MIN_CELL, max_bytes // (len(columns) + 1))
+        self.cell_length = self._shown = max(MIN_CELL, max_bytes // (len(columns) + 1))
 
     def add(self, row: Row) -> bool:
-        """Is there room for more? After the last row that fits, the answer is one that was cut."""
-        if not self._capped.add(self._encoded(row, self.cell_length)) and not self._capped.pieces:
+        """Is there room for more? A first row that is too long because of what JSON escapes has its cells cut again."""
+        if not self._capped.add(self._encoded(row)) and not self._capped.pieces:
             self._capped.cut = ""
-            if not self._capped.add(self._encoded(row, self.cell_length // LONGEST_ESCAPE)):
-                raise ToolError(
-                    f"One row has over {self._max_bytes:,} bytes: select fewer columns. {self._how('bytes')}"
-                )
+            self._shown //= LONGEST_ESCAPE
+            if not self._capped.add(self._encoded(row)):
+                raise ToolError(f"One row has over {self._max_bytes:,} bytes: select fewer columns.")
         return self._capped.cut != "bytes"
 
     def json(self) -> str:
         answer = {"columns": orjson.Fragment(self._heads), "rows": self._capped.pieces, **self._note()}
         return orjson.dumps(answer).decode()
 
-    def _encoded(self, row: Row, length: int) -> bytes:
-        cells = zip(self._columns, row, strict=True)
-        return orjson.dumps([self._value(column, cell, length) for column, cell in cells])
+    def _encoded(self, row: Row) -> bytes:
+        return orjson.dumps([self._value(column, cell) for column, cell in zip(self._columns, row, strict=True)])
 
-    def _value(self, column: Column, cell: bytes | None, length: int) -> Any:
+    def _value(self, column: Column, cell: bytes | None) -> Any:
         """JSON where the type has it, digit for digit; else PostgreSQL's text."""
         if cell is None:
             return None
         text = cell.decode("utf-8", "replace")
-        if len(text) > length:
+        if len(text) > self._shown:
             self._cells_cut = True
-            return f"{text[:length]}…"
+            return f"{text[: self._shown]}…"
         if column.compound or column.oid in _JSON or (column.oid in _NUMBERS and _JSON_NUMBER.fullmatch(text)):
             return orjson.Fragment(text)
         return text == "true" if column.oid == _BOOL else text
@@ -89,8 +87,8 @@ class Answer:
             notes.append(f"Cut after {shown} rows, there are more. {self._how(self._capped.cut)}")
         if self._cells_cut:
             notes.append(
-                f"Cells that end with … were cut: read on with substring(column FROM {self.cell_length + 1}), or select "
-                "fewer columns."
+                f"Cells that end with … were cut: read on with substring(column FROM {self._shown + 1}), or select fewer "
+                "columns."
             )
         return {"note": " ".join(notes)} if notes else {}
 

@@ -64,7 +64,7 @@ class DatabaseConfig(ToolsetConfig):
     ca_certificate: Annotated[str, AfterValidator(_certificate)] = Field(
         "",
         title="CA certificate",
-        description="PEM. With `verify-full`: who must have signed the server's certificate; empty: any public authority.",
+        description="PEM, for `verify-full`: who must have signed the server's; empty: any public authority.",
         max_length=100_000,
     )
     schemas: list[Name] = Field(

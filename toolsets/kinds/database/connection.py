@@ -1,7 +1,7 @@
 """A connection to a PostgreSQL that a tenant named: to a checked address, with no parameter but ours.
 
-It is opened in a thread of its own: libpq derives SCRAM keys inside its connect, as many rounds as the other server asks
-for, and no loop may stand still for that. What comes after is asynchronous.
+It is opened in a thread of its own: libpq derives SCRAM keys inside its connect, in as many rounds as the other server
+asks for, and no loop may stand still for that. What comes after is asynchronous.
 """
 
 import asyncio
@@ -154,10 +154,10 @@ def _drop(future: Future[Connection]) -> None:
 
 async def _watched(descriptor: int) -> None:
     """Hang up on a server that sends far more than was asked for: libpq keeps a message until it is whole."""
-    if not sys.platform == "linux":
+    if sys.platform != "linux":
         return
     with socket.socket(fileno=os.dup(descriptor)) as tcp:
-        while _received(tcp) < MAX_RECEIVED:
+        while _received(tcp) < MAX_RECEIVED:  # noqa: ASYNC110 nothing tells when that changes
             await asyncio.sleep(WATCH_SECONDS)
         with suppress(OSError):
             tcp.shutdown(socket.SHUT_RDWR)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import cast
 
 from psycopg import postgres
 from psycopg.adapt import Buffer, Loader
@@ -79,7 +80,8 @@ async def streamed(connection: Connection, sql: bytes) -> AsyncGenerator[Row, No
     """Rows of text. To close it before its end ends the statement at the server."""
     async with connection.cursor() as cursor:
         cursor.adapters.register_loader(TEXT_OID, RawLoader)
-        async with aclosing(cursor.stream(sql)) as rows:
+        stream = cast(AsyncGenerator[Row, None], cursor.stream(sql))  # psycopg calls it an iterator
+        async with aclosing(stream) as rows:
             async for row in rows:
                 yield row
 
