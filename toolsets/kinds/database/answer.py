@@ -87,8 +87,8 @@ class Answer:
             notes.append(f"Cut after {shown} rows, there are more. {self._how(self._capped.cut)}")
         if self._cells_cut:
             notes.append(
-                f"Cells that end with … were cut: read on with substring(column FROM {self._shown + 1}), or select fewer "
-                "columns."
+                "Cells that end with … were cut: ask for fewer columns, or read on with "
+                f"substring(column FROM {self._shown + 1})."
             )
         return {"note": " ".join(notes)} if notes else {}
 

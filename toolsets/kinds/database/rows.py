@@ -36,7 +36,7 @@ class Column:
 
 
 class RawLoader(Loader):
-    """As the server sent it: a database in SQL_ASCII may hold text that is no UTF-8."""
+    """As the server sent it, which may be no UTF-8 though we asked for that."""
 
     def load(self, data: Buffer) -> bytes:
         return bytes(data)

@@ -33,16 +33,16 @@ _PRIVILEGES = f"""
 WITH mine AS (
     SELECT r.* FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER')
 ), grave AS (
-    SELECT 1, CASE WHEN rolsuper THEN 'is a superuser, or may become one'
+    SELECT CASE WHEN rolsuper THEN 1 ELSE 2 END AS place, CASE WHEN rolsuper THEN 'is a superuser, or may become one'
                    WHEN rolreplication THEN 'may replicate, as role ' || rolname
                    ELSE 'is a member of ' || rolname END AS what
     FROM mine WHERE rolsuper OR rolreplication OR rolname IN ({_texts(PRIVILEGED_ROLES)})
     UNION ALL
-    SELECT 2, 'may execute ' || p.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc p
+    SELECT 3, 'may execute ' || p.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc p
     WHERE p.proname IN ({_texts(PRIVILEGED_FUNCTIONS)}) AND EXISTS (
         SELECT FROM mine WHERE pg_catalog.has_function_privilege(mine.oid, p.oid, 'EXECUTE'))
 )
-SELECT what FROM grave ORDER BY 1 LIMIT 1
+SELECT what FROM grave ORDER BY place LIMIT 1
 """  # noqa: S608 names are ours
 
 
