@@ -138,7 +138,7 @@ async def test_a_notification_is_never_sent_and_a_lock_never_kept(
 
 async def test_a_login_can_end_its_own_sessions_only(shop: Shop, reader: Database, toolset: Toolset) -> None:
     sleeping = asyncio.create_task(reader.query("SELECT pg_sleep(20)"))
-    await until(lambda: any("FETCH" in query for _, query in shop.sessions()))
+    await until(lambda: any("q(c0)" in query for _, query in shop.sessions()))
     ended = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader' AND pid <> pg_backend_pid()"
     )

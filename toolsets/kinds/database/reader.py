@@ -11,7 +11,7 @@ from toolsets.kinds.database import catalog
 from toolsets.kinds.database.answer import Answer, Capped
 from toolsets.kinds.database.arguments import DatabaseConfig, DescribeTable, ListTables, Query
 from toolsets.kinds.database.connection import Connection, Login, Slot
-from toolsets.kinds.database.rows import declare, described, plan, shortened, streamed
+from toolsets.kinds.database.rows import described, plan, shortened, streamed
 from toolsets.kinds.database.session import reading
 
 
@@ -26,22 +26,27 @@ class Reader:
             return await self._answered(connection, _bare(arguments.sql))
 
     async def _answered(self, connection: Connection, sql: bytes) -> str:
-        await declare(connection, b"question", sql)
-        columns = await described(connection, b"question")
+        columns = await described(connection, sql)
         if not columns:
             raise ToolError("The query selects no columns.")
-        answer = Answer(columns, max_rows=self._config.max_rows, max_bytes=self._config.max_bytes)
-        await declare(connection, b"answer", shortened(sql, columns, answer.cell_length))
-        async with aclosing(streamed(connection, b"FETCH %d FROM answer" % (self._config.max_rows + 1))) as rows:
+        config = self._config
+        answer = Answer(columns, max_rows=config.max_rows, max_bytes=config.max_bytes)
+        short = shortened(sql, columns, rows=config.max_rows + 1, length=answer.cell_length)
+        async with aclosing(streamed(connection, short)) as rows:
             async for row in rows:
                 if not answer.add(row):
                     break
         return answer.json()
 
     async def explain(self, arguments: Query, context: ToolCallContext) -> str:
+        async with self._reading(context) as connection:
+            return await self._planned(connection, _bare(arguments.sql))
+
+    async def _planned(self, connection: Connection, sql: bytes) -> str:
+        await described(connection, sql)
         lines: list[str] = []
         room = self._config.max_bytes
-        async with self._reading(context) as connection, aclosing(plan(connection, _bare(arguments.sql))) as found:
+        async with aclosing(plan(connection, sql)) as found:
             async for line in found:
                 room -= len(line.encode()) + 1
                 if room < 0:

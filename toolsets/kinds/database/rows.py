@@ -12,7 +12,7 @@ from toolsets.kinds.database.connection import Connection
 
 Row = tuple[bytes | None, ...]
 # The beginning of a message that may hold one statement: with it the server itself refuses all but queries.
-CURSOR = b"DECLARE %s NO SCROLL CURSOR FOR "
+CURSOR = b"DECLARE question NO SCROLL CURSOR FOR "
 TEXT_OID = postgres.types["text"].oid
 BYTEA_OID = postgres.types["bytea"].oid
 RECORD_OID = postgres.types["record"].oid
@@ -42,14 +42,13 @@ class RawLoader(Loader):
         return bytes(data)
 
 
-async def declare(connection: Connection, cursor: bytes, sql: bytes) -> None:
-    """`binary` is for the extended protocol, which takes no second statement; there is no result to be binary."""
-    await connection.execute(CURSOR % cursor + sql, binary=True)
+async def described(connection: Connection, sql: bytes) -> list[Column]:
+    """The columns of a query, of which nothing runs yet. An error of the server for what is no single query.
 
-
-async def described(connection: Connection, cursor: bytes) -> list[Column]:
-    """The columns of a declared query, of which nothing runs yet."""
-    result = (await connection.execute(b"FETCH FORWARD 0 FROM " + cursor)).pgresult
+    `binary` is for the extended protocol, which takes no second statement; there is no result to be binary.
+    """
+    await connection.execute(CURSOR + sql, binary=True)
+    result = (await connection.execute(b"FETCH FORWARD 0 FROM question")).pgresult
     assert result is not None
     places = range(result.nfields)
     types = await connection.execute(
@@ -59,11 +58,14 @@ async def described(connection: Connection, cursor: bytes) -> list[Column]:
     return [Column(name, *kind) for name, kind in zip(names, await types.fetchall(), strict=True)]
 
 
-def shortened(sql: bytes, columns: list[Column], length: int) -> bytes:
-    """The same query with text columns only, of `length` + 1 characters at most; `sql` is one that was declared."""
+def shortened(sql: bytes, columns: list[Column], *, rows: int, length: int) -> bytes:
+    """A described query with `rows` rows at most, and text columns only, of `length` + 1 characters at most.
+
+    It is run as it is, since a FETCH makes the server gather all rows before it sends one.
+    """
     names = [f"c{place}" for place in range(len(columns))]
     cells = ", ".join(_cell(name, column, length) for name, column in zip(names, columns, strict=True))
-    return b"SELECT %s FROM (%s\n) AS q(%s)" % (cells.encode(), sql, ", ".join(names).encode())
+    return b"SELECT %s FROM (%s\n) AS q(%s) LIMIT %d" % (cells.encode(), sql, ", ".join(names).encode(), rows)
 
 
 def _cell(name: str, column: Column, length: int) -> str:
@@ -87,7 +89,7 @@ async def streamed(connection: Connection, sql: bytes) -> AsyncGenerator[Row, No
 
 
 async def plan(connection: Connection, sql: bytes) -> AsyncGenerator[str, None]:
-    """The lines of EXPLAIN, which runs nothing, for the cursor of the query."""
-    async with aclosing(streamed(connection, b"EXPLAIN " + CURSOR % b"question" + sql)) as rows:
+    """The lines of EXPLAIN for a described query, which does not run."""
+    async with aclosing(streamed(connection, b"EXPLAIN (FORMAT TEXT) (%s\n)" % sql)) as rows:
         async for (line,) in rows:
             yield (line or b"").decode("utf-8", "replace")
