@@ -1,5 +1,7 @@
 """A second PostgreSQL, reached over TCP as a tenant's would be, and toolsets that log in to it."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,6 +83,13 @@ class Database:
     async def rows(self, sql: str) -> list[list[Any]]:
         rows: list[list[Any]] = (await self.query(sql))["rows"]
         return rows
+
+
+async def until(true: Callable[[], Any], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():  # noqa: ASYNC110
+        assert time.monotonic() < deadline, "It did not come true."
+        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import psycopg
 import pytest
 
-from tests.toolsets.database.conftest import Database, Shop
+from tests.toolsets.database.conftest import Database, Shop, until
 from toolsets.exceptions import ToolError
 
 Toolset = Callable[..., Database]
@@ -183,13 +182,6 @@ async def test_logins_that_a_read_only_transaction_does_not_hold_are_refused(
             assert "a role that may only read its tables" in str(caught.value)
     finally:
         shop.run("DROP SCHEMA IF EXISTS away CASCADE; DROP OWNED BY grave; DROP ROLE grave")
-
-
-async def until(true: Callable[[], Any], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "It did not come true."
-        await asyncio.sleep(0.02)
 
 
 BUSY = "SELECT count(*) FROM generate_series(1, 100000000000)"

@@ -133,14 +133,13 @@ async def _opened(login: Login, addresses: list[str], slot: Slot) -> Connection:
 
 
 def _open(future: Future[Connection], login: Login, addresses: list[str], slot: Slot) -> None:
-    with slot.held():
-        try:
-            with _authorities(login) as file:
-                connection = asyncio.run(_connect(_parameters(login, addresses, file)))
-        except BaseException as error:  # handed to who waits for it
-            future.set_exception(error)
-        else:
-            future.set_result(connection)
+    try:
+        with slot.held(), _authorities(login) as file:
+            connection = asyncio.run(_connect(_parameters(login, addresses, file)))
+    except BaseException as error:  # handed to who waits for it
+        future.set_exception(error)
+    else:
+        future.set_result(connection)
 
 
 async def _connect(parameters: dict[str, str]) -> Connection:
