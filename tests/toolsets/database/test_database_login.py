@@ -270,7 +270,7 @@ async def test_a_cancelled_query_over_tls_is_ended(shop: Shop, toolset: Toolset,
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(lambda: not shop.sessions())
-    assert proxy.encrypted == 2
+    assert proxy.encrypted > 1  # the request to cancel is encrypted as well
 
 
 async def test_an_echoed_password_is_taken_out(toolset: Toolset) -> None:
@@ -293,8 +293,9 @@ async def test_the_loop_goes_on_while_another_server_asks_for_work(
         assert "no answer within 0.5 s" in await call
         assert worst < 0.2
         assert "1 connections open already" in await refused(database)  # its thread still works
-        await until(lambda: not logging_in())
+        await until(lambda: not logging_in(), seconds=30)
         assert "no answer" in await refused(database)
+        await until(lambda: not logging_in(), seconds=30)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="Linux tells how much a connection received")

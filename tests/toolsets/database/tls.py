@@ -27,13 +27,15 @@ class TlsProxy:
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         yield proxy
+        asyncio.run_coroutine_threadsafe(_end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readexactly(8) == TLS_REQUEST
         writer.write(b"S")
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             await writer.start_tls(self._context)
             self.encrypted += 1
             back, forth = await asyncio.open_connection("127.0.0.1", self._target)
@@ -45,3 +47,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(piece)
         await writer.drain()
     writer.close()
+
+
+async def _end() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -92,10 +92,11 @@ class Slot:
 @asynccontextmanager
 async def connected(login: Login, slot: Slot) -> AsyncIterator[Connection]:
     """An open connection in autocommit mode, closed at the end. Raises ToolError, which never tells the password."""
-    with slot.taken():
+    with slot.taken(), _authorities(login) as file:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await _opened(login, await _addresses(login), slot)
+                parameters = _parameters(login, await _addresses(login), file)
+                connection = await _opened(parameters, slot)
         except (TimeoutError, psycopg.errors.ConnectionTimeout):
             raise _refused(login, f"no answer within {CONNECT_TIMEOUT} s") from None
         except psycopg.Error as error:
@@ -121,10 +122,10 @@ async def _addresses(login: Login) -> list[str]:
     return list(dict.fromkeys(info[4][0] for info in found))[:MAX_ADDRESSES]
 
 
-async def _opened(login: Login, addresses: list[str], slot: Slot) -> Connection:
+async def _opened(parameters: dict[str, str], slot: Slot) -> Connection:
     """The thread outlives a caller who does not wait for it: it keeps its slot, and its connection is dropped."""
     future: Future[Connection] = Future()
-    threading.Thread(target=_open, args=(future, login, addresses, slot), name="database-login", daemon=True).start()
+    threading.Thread(target=_open, args=(future, parameters, slot), name="database-login", daemon=True).start()
     try:
         return await asyncio.shield(asyncio.wrap_future(future))
     except asyncio.CancelledError:
@@ -132,10 +133,10 @@ async def _opened(login: Login, addresses: list[str], slot: Slot) -> Connection:
         raise
 
 
-def _open(future: Future[Connection], login: Login, addresses: list[str], slot: Slot) -> None:
+def _open(future: Future[Connection], parameters: dict[str, str], slot: Slot) -> None:
     try:
-        with slot.held(), _authorities(login) as file:
-            connection = asyncio.run(_connect(_parameters(login, addresses, file)))
+        with slot.held():
+            connection = asyncio.run(_connect(parameters))
     except BaseException as error:  # handed to who waits for it
         future.set_exception(error)
     else:
@@ -171,7 +172,7 @@ def _received(tcp: socket.socket) -> int:
 
 @contextmanager
 def _authorities(login: Login) -> Iterator[str]:
-    """The file of certificates that libpq checks the server's against."""
+    """The file of certificates that libpq checks the server's against, now and when it cancels a query."""
     if login.sslmode != "verify-full":
         yield NO_FILE
     elif login.ca_certificate:
