@@ -91,7 +91,8 @@ async def test_it_is_a_toolset_of_the_toolbox(shop: Shop) -> None:
     toolbox = Recorded(GrantedToolset("shop", "1", tools))
     assert "secret `password` is missing" in await toolbox.ask("query", '{"sql": "SELECT 1"}')
     assert "sql: must not hold the character NUL" in await toolbox.ask("query", '{"sql": "a\\u0000"}')
-    assert toolbox.results[0].is_error
+    assert "table: must be printable" in await toolbox.ask("describe_table", '{"table": "a\\u0000"}')
+    assert all(result.is_error for result in toolbox.results)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "::1", "::ffff:127.0.0.1", "0.0.0.0"])

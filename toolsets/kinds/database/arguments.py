@@ -1,3 +1,4 @@
+import ssl
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -23,8 +24,6 @@ def _storable(text: str) -> str:
 
 def _certificate(text: str) -> str:
     """Raises ValueError for what is no PEM certificate; several may follow each other."""
-    import ssl
-
     try:
         if text:
             ssl.create_default_context(cadata=text)
@@ -90,6 +89,6 @@ class ListTables(ToolArguments):
 
 
 class DescribeTable(ToolArguments):
-    table: str = Field(
+    table: Annotated[str, AfterValidator(_printable)] = Field(
         min_length=1, max_length=260, description="A name that list_tables told: schema.table, or table alone."
     )

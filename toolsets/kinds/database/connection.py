@@ -64,12 +64,12 @@ class Slot:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Raises ToolError when the toolset has no connection left."""
-        with self._lock:
-            if not self._holders and self._taken[self._key] >= settings.DATABASE_TOOL_CONNECTIONS:
-                raise ToolError(
-                    f"This toolset has {settings.DATABASE_TOOL_CONNECTIONS} connections open already: try again when a "
-                    "query has ended. DATABASE_TOOL_CONNECTIONS on the server raises the limit."
-                )
+        most = settings.DATABASE_TOOL_CONNECTIONS
+        if self._taken[self._key] >= most:
+            raise ToolError(
+                f"This toolset has {most} connections open already: try again when a query has ended. "
+                "DATABASE_TOOL_CONNECTIONS on the server raises the limit."
+            )
         with self.held():
             yield
 

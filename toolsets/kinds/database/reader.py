@@ -68,7 +68,9 @@ class Reader:
 
     def _told(self, facts: dict[str, Any], name: str, parts: list[dict[str, Any]], most: int) -> str:
         capped = Capped(most, self._config.max_bytes - len(orjson.dumps(facts)))
-        all(capped.add(orjson.dumps(part)) for part in parts)
+        for part in parts:
+            if not capped.add(orjson.dumps(part)):
+                break
         note = f"Only the first {len(capped.pieces)} {name} are told; the catalog pg_catalog has them all."
         return orjson.dumps({**facts, name: capped.pieces, **({"note": note} if capped.cut else {})}).decode()
 
