@@ -10,6 +10,7 @@ RUN_ATTEMPTS = count("RUN_ATTEMPTS", default=3)  # of one run, when the processe
 MAX_CONCURRENT_RUNS = count("MAX_CONCURRENT_RUNS", default=500)  # per server process
 # Per tenant, on all servers together, where the tenant has no limit of its own.
 TENANT_CONCURRENT_RUNS = count("TENANT_CONCURRENT_RUNS", default=200)
+DATABASE_TOOL_CONNECTIONS = count("DATABASE_TOOL_CONNECTIONS", default=20)  # of one toolset, per server process
 SESSION_QUEUE = count("SESSION_QUEUE", default=20)  # runs of one session that may wait for their turn
 IDEMPOTENCY_HOURS = count("IDEMPOTENCY_HOURS", default=24)  # for which an Idempotency-Key is remembered
 EVENT_RETENTION_DAYS = count("EVENT_RETENTION_DAYS", default=30)  # after which a run's events are removed

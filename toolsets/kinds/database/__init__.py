@@ -1,0 +1,3 @@
+from toolsets.kinds.database.toolset import DatabaseToolset
+
+__all__ = ["DatabaseToolset"]

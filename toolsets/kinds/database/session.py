@@ -1,0 +1,123 @@
+"""One read-only transaction of a tenant's database, which is never committed and which nothing outlives."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from toolsets.exceptions import ToolError
+from toolsets.kinds.database.connection import CONNECT_TIMEOUT, MAX_REASON, Connection, Login, Slot, connected
+
+GRACE = 3.0  # seconds that we wait beyond the server's own timeout
+CANCEL_TIMEOUT = 10.0  # seconds that psycopg takes at most to end a query that was given up
+LOCK_TIMEOUT = 5  # seconds
+MAX_HINT = 500  # characters
+NOT_A_QUERY = "One SELECT, WITH, VALUES or TABLE query can run here, without a semicolon."
+
+# What somebody may do whom a read-only transaction does not hold: programs, files, slots, other people's sessions.
+PRIVILEGED_ROLES = "pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_signal_backend"
+# Functions that leave the transaction. PostgreSQL's own are granted to nobody, dblink's to everybody.
+PRIVILEGED_FUNCTIONS = (
+    *("dblink", "dblink_exec", "dblink_connect", "dblink_connect_u", "dblink_open", "dblink_send_query"),
+    *("lo_export", "lo_import", "pg_read_file", "pg_read_binary_file", "pg_file_write"),
+)
+
+
+def _texts(names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+# Memberships count even where they are not inherited, since set_config('role', …) takes them up.
+_PRIVILEGES = f"""
+WITH mine AS (
+    SELECT r.* FROM pg_catalog.pg_roles r WHERE pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER')
+), grave AS (
+    SELECT CASE WHEN rolsuper THEN 1 ELSE 2 END AS place, CASE WHEN rolsuper THEN 'is a superuser, or may become one'
+                   WHEN rolreplication THEN 'may replicate, as role ' || rolname
+                   ELSE 'is a member of ' || rolname END AS what
+    FROM mine WHERE rolsuper OR rolreplication OR rolname IN ({_texts(PRIVILEGED_ROLES)})
+    UNION ALL
+    SELECT 3, 'may execute ' || p.oid::pg_catalog.regprocedure FROM pg_catalog.pg_proc p
+    WHERE p.proname IN ({_texts(PRIVILEGED_FUNCTIONS)}) AND EXISTS (
+        SELECT FROM mine WHERE pg_catalog.has_function_privilege(mine.oid, p.oid, 'EXECUTE'))
+)
+SELECT what FROM grave ORDER BY place LIMIT 1
+"""  # noqa: S608 names are ours
+
+
+def total_seconds(statement_timeout: int) -> float:
+    """What a call takes at most."""
+    return CONNECT_TIMEOUT + statement_timeout + GRACE + CANCEL_TIMEOUT
+
+
+@asynccontextmanager
+async def reading(login: Login, slot: Slot, seconds: int) -> AsyncIterator[Connection]:
+    """A connection in a read-only transaction, rolled back at the end. Each statement may take `seconds`, and all of
+    them GRACE longer; what is given up, by a timeout or because the run was cancelled, is ended at the server.
+
+    Raises ToolError for what the server says, and for a login that read-only transactions do not hold.
+    """
+    async with connected(login, slot) as connection:
+        try:
+            async with asyncio.timeout(seconds + GRACE):
+                await _begin(connection, seconds)
+                yield connection
+                await connection.rollback()
+        except TimeoutError:
+            raise _too_slow(seconds) from None
+        except psycopg.Error as error:
+            raise _explained(error, login, seconds) from None
+
+
+async def _begin(connection: Connection, seconds: int) -> None:
+    """Raises ToolError. All in one message; SET LOCAL leaves nothing behind with a pooler."""
+    settings = "".join(f"SET LOCAL {name} = '{value}';" for name, value in _settings(connection, seconds).items())
+    cursor = await connection.execute(f"BEGIN READ ONLY;{settings}{_PRIVILEGES}".encode())
+    while cursor.nextset():
+        pass
+    if row := await cursor.fetchone():
+        raise ToolError(
+            f"The login {row[0]}, which a read-only transaction does not hold: have the toolset log in as a role that "
+            "may only read its tables."
+        )
+
+
+def _settings(connection: Connection, seconds: int) -> dict[str, str]:
+    """libpq sends some of the server's environment (PGTZ, PGDATESTYLE, PGGEQO), so these are set as well."""
+    settings = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": f"{seconds}s",
+        "lock_timeout": f"{min(LOCK_TIMEOUT, seconds)}s",
+        "idle_in_transaction_session_timeout": f"{seconds + int(GRACE)}s",
+        "timezone": "UTC",
+        "datestyle": "ISO, MDY",
+        "intervalstyle": "postgres",
+        "bytea_output": "hex",
+        "geqo": "on",
+    }
+    if connection.info.server_version >= 170000:
+        settings["transaction_timeout"] = f"{seconds + int(GRACE)}s"
+    return settings
+
+
+def _too_slow(seconds: int) -> ToolError:
+    return ToolError(
+        f"The query did not finish within {seconds} s and was ended. Ask for less, or have the toolset's "
+        "statement_timeout raised."
+    )
+
+
+def _explained(error: psycopg.Error, login: Login, seconds: int) -> ToolError:
+    """The server's words, which are the tenant's own; the password that it knows is taken out."""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return _too_slow(seconds)
+    told = error.diag
+    if told.message_primary is None:
+        reason = str(error).partition("\n")[0][:MAX_REASON]
+        return ToolError(f"The connection to {login.place} broke: {reason}".replace(login.password, "[password]"))
+    parts = [f"{told.message_primary}.", told.message_detail, told.message_hint]
+    if isinstance(error, psycopg.errors.SyntaxError):
+        parts.append(NOT_A_QUERY)
+    text = " ".join(part[:MAX_HINT] for part in parts if part)
+    return ToolError(text.replace(login.password, "[password]"))

@@ -1,0 +1,26 @@
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+from toolsets.base import Risk, Tool, ToolsetKind
+from toolsets.kinds.database.arguments import DatabaseConfig, DescribeTable, ListTables, Query
+from toolsets.kinds.database.reader import Reader
+from toolsets.kinds.database.session import total_seconds
+
+
+class DatabaseToolset(ToolsetKind):
+    slug = "database"
+    title = "PostgreSQL database"
+    description = "SQL queries to a PostgreSQL database, in read-only transactions under a login of its own."
+    Config: ClassVar[type[DatabaseConfig]] = DatabaseConfig
+    secrets: ClassVar[Mapping[str, str]] = {"password": "Password of the user"}
+
+    def tools(self, config: DatabaseConfig) -> Sequence[Tool]:
+        reader = Reader(config)
+        tool = partial(Tool, risk=Risk.EGRESS, timeout=total_seconds(config.statement_timeout), untrusted=True)
+        return [
+            tool("query", "Rows of a PostgreSQL query, as JSON; nothing can be changed.", Query, reader.query),
+            tool("list_tables", "The tables and views that may be queried.", ListTables, reader.list_tables),
+            tool("describe_table", "A table's columns, types and keys.", DescribeTable, reader.describe_table),
+            tool("explain", "PostgreSQL's plan and cost of a query, which is not run.", Query, reader.explain),
+        ]
