@@ -75,6 +75,7 @@ def run(arguments: list[str], values: dict[str, str]) -> subprocess.CompletedPro
         ("DEFAULT_FROM_EMAIL", "Agentsite", "must be an e-mail address, not 'Agentsite'"),
         ("TRUSTED_PROXIES", "-1", "must be a whole number of at least 0, not '-1'"),
         ("ALLOW_PRIVATE_PROVIDERS", "sometimes", "must be true or false"),
+        ("ALLOW_PRIVATE_TOOLS", "sometimes", "must be true or false"),
         ("SECURE_SSL_REDIRECT", "2", "must be true or false"),
         ("SECURE_HSTS_SECONDS", "a year", "must be a whole number of at least 0"),
         ("MAX_BODY_BYTES", "1MB", "must be a whole number of at least 1, not '1MB'"),

@@ -56,6 +56,7 @@ class Tool:
     timeout: float = 30.0
     parallel: bool = True
     untrusted: bool = False
+    approval: bool = False  # asks a person first, unless the toolset says otherwise
 
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
