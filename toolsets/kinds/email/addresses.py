@@ -2,8 +2,9 @@
 
 import re
 
-# RFC 5321's atoms without `%`, `!`, `|` and "`", which old servers take for a route or a command.
-_LOCAL = re.compile(r"[A-Za-z0-9#$&'*+/=?^_{}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_{}~-]+)*")
+# RFC 5321's atoms without `%`, `!`, `|` and "`", which old servers take for a route or a command, and without `?`, of
+# which encoded words are made.
+_LOCAL = re.compile(r"[A-Za-z0-9#$&'*+/=^_{}~-]+(?:\.[A-Za-z0-9#$&'*+/=^_{}~-]+)*")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 MAX_LOCAL, MAX_DOMAIN = 64, 253  # RFC 5321
 ANYBODY = "*@"
@@ -41,6 +42,6 @@ def _idna(domain: str) -> str:
     import idna  # its tables are large
 
     try:
-        return idna.encode(domain).decode()
+        return ".".join(idna.alabel(label).decode() for label in domain.split("."))
     except (idna.IDNAError, UnicodeError):
         raise ValueError("the part after the @ is no valid international domain") from None

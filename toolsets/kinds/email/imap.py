@@ -5,7 +5,7 @@ import imaplib
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from toolsets.exceptions import ToolError
 from toolsets.kinds.email.config import ImapServer
@@ -58,7 +58,8 @@ def opened(connection: socket.socket, server: ImapServer, password: str) -> Iter
         _examine(client, server.folder)
         yield client
     finally:
-        client.shutdown()
+        with suppress(OSError):  # a failed handshake has closed it already
+            client.shutdown()
 
 
 def _encrypt(client: Imap, server: ImapServer) -> None:
