@@ -60,7 +60,7 @@ class EmailConfig(ToolsetConfig):
     max_recipients: int = Field(10, ge=1, le=100, title="Recipients of one mail")
     max_body_kb: int = Field(100, ge=1, le=1000, title="Text of a sent mail, in KB")
     max_messages: int = Field(20, ge=1, le=100, title="Mails that one search tells of")
-    max_text_kb: int = Field(512, ge=1, le=4096, title="Text fetched of one mail or attachment, in KB")
+    max_text_kb: int = Field(512, ge=1, le=2048, title="Text fetched of one mail or attachment, in KB")
     timeout: int = Field(30, ge=1, le=120, title="Seconds for one call, connecting included")
 
     @model_validator(mode="after")

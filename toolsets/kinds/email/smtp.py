@@ -45,7 +45,11 @@ class Smtp(smtplib.SMTP):
     def __init__(self, connection: socket.socket, server: SmtpServer) -> None:
         self._given = connection
         domain = server.from_address.rpartition("@")[2]  # given, since smtplib would look its own name up
-        super().__init__(server.host, server.port, local_hostname=domain)
+        try:
+            super().__init__(server.host, server.port, local_hostname=domain)
+        except BaseException:
+            self.close()
+            raise
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self._given
