@@ -25,6 +25,7 @@ from tests.toolsets.mail_servers import (
 from toolsets.exceptions import ToolError
 from toolsets.kinds.email import imap, smtp
 
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH")  # of the test's own server
 MAIL: dict[str, Any] = {"to": ["bob@example.com"], "subject": "Hello", "body": "Hi Bob"}
 DROPPED = "dropped the connection"
 
@@ -226,6 +227,23 @@ async def test_what_was_said_before_the_encryption_does_not_count(near: None, ce
     with scripted(talk) as server, pytest.raises(ToolError, match="offers no sign-in"):
         await send(server.port, "starttls")
     assert server.lines[0].startswith(b"ehlo example.com")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "password", "sent"),
+    [
+        ("", 'a"b\\c', b'LOGIN "anna" "a\\"b\\\\c"\r\n'),
+        ("", "pässword", None),
+        ("LOGINDISABLED", "password", None),
+    ],
+)
+async def test_a_server_without_plain_gets_a_login(
+    near: None, capabilities: str, password: str, sent: bytes | None
+) -> None:
+    words = DROPPED if sent else "no way to sign in"
+    with scripted(imap_talk(2, drop, capabilities)) as server, pytest.raises(ToolError, match=words):
+        await call(imap_config(server.port), "search_mail", secrets={"imap_password": password})
+    assert server.lines[1].partition(b" ")[2] == (sent or b"")
 
 
 async def test_an_unencrypted_session_that_is_open_already_is_not_used_for_starttls(near: None) -> None:

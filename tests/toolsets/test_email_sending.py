@@ -14,7 +14,7 @@ from toolsets.kinds.email.arguments import SendMail
 from toolsets.kinds.email.config import EmailConfig, SmtpServer
 from toolsets.kinds.email.message import Mail, message_bytes
 
-pytestmark = pytest.mark.usefixtures("near")
+pytestmark = [pytest.mark.usefixtures("near"), pytest.mark.filterwarnings("ignore:Requiring AUTH")]
 MAIL: dict[str, Any] = {"to": ["bob@example.com"], "subject": "Hello", "body": "Hi Bob,\n.\nbye"}
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from toolsets.exceptions import ToolError
 from toolsets.kinds.email.config import ImapServer
 from toolsets.kinds.email.connection import TooMuch, tls
-from toolsets.kinds.email.response import Value, messages
+from toolsets.kinds.email.response import Value, messages, number, raw
 
 BUDGET = 16 * 1024 * 1024  # bytes that one call may receive
 CHUNK = 128 * 1024  # bytes asked for at a time
@@ -89,9 +89,10 @@ def _sign_in(client: Imap, server: ImapServer, password: str) -> None:
 
 def _examine(client: Imap, folder: str) -> None:
     status, data = client.select(_quoted(_utf7(folder)), readonly=True)
-    if status != "OK" or not data[0]:
+    exists = number(data[-1])
+    if status != "OK" or exists is None:
         raise ToolError(f"The folder '{folder}' could not be opened.")
-    client.exists = int(data[-1] or 0)
+    client.exists = exists
 
 
 def _quoted(text: str) -> str:
@@ -135,7 +136,7 @@ def _uids(client: Imap, arguments: Sequence[str]) -> set[int]:
     status, data = client.uid("SEARCH", *arguments)
     if status != "OK":
         raise ToolError("The mail server refused the search; it may not search for letters beyond ASCII.")
-    return {int(uid) for line in data if line for uid in line.split() if uid.isdigit()}
+    return {uid for line in data for word in raw(line).split() if (uid := number(word)) is not None}
 
 
 def fetch(client: Imap, uids: Sequence[int], items: str) -> dict[int, dict[bytes, Value]]:
@@ -143,7 +144,7 @@ def fetch(client: Imap, uids: Sequence[int], items: str) -> dict[int, dict[bytes
     status, data = client.uid("FETCH", ",".join(map(str, uids)), f"(UID {items})")
     if status != "OK":
         raise ToolError("The mail server would not show the mail.")
-    found = {int(message[b"UID"]): message for message in messages(data) if message.get(b"UID", b"").isdigit()}
+    found = {number(message.get(b"UID")): message for message in messages(data)}
     return {uid: found[uid] for uid in uids if uid in found}
 
 
@@ -163,4 +164,4 @@ def section(client: Imap, uid: int, name: str, limit: int) -> bytes:
 def body(message: dict[bytes, Value]) -> bytes:
     """The bytes of the one BODY[…] that was asked for; empty when the server has none."""
     found = [value for name, value in message.items() if name.startswith(b"BODY[")]
-    return found[0] if found and isinstance(found[0], bytes) else b""
+    return raw(found[0]) if found else b""

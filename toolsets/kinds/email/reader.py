@@ -16,7 +16,7 @@ from toolsets.kinds.email.connection import converse, secret
 from toolsets.kinds.email.html import html_to_text
 from toolsets.kinds.email.imap import Imap
 from toolsets.kinds.email.message import MESSAGE_ID
-from toolsets.kinds.email.response import Value
+from toolsets.kinds.email.response import Value, number, raw
 from toolsets.kinds.email.structure import Part, Structure, structure_of
 from toolsets.kinds.email.text import MAX_HEADER, clean, decoded, header_text, without_transfer_encoding
 
@@ -49,11 +49,13 @@ class Reader:
             uids = imap.search(client, keys, texts, limit + 1)
             listed = imap.fetch(client, uids[:limit], f"{STATE} {LISTED}") if uids else {}
             mails = [_listed(uid, message) for uid, message in listed.items()]
-            more = "There are more: narrow the search, or raise `limit`" if len(uids) > limit else ""
-            hint = f"{more} (`max_messages` of the toolset: {self._config.max_messages})." if more else None
-            return {"mails": mails, "more": hint}
+            return {"mails": mails, "more": self._hint() if len(uids) > limit else None}
 
         return await self._in_folder(context, work)
+
+    def _hint(self) -> str:
+        most = self._config.max_messages
+        return f"There are more: narrow the search, or raise `limit` (at most {most}, `max_messages` of the toolset)."
 
     async def read(self, arguments: ReadMail, context: ToolCallContext) -> dict[str, Any]:
         def work(client: Imap) -> dict[str, Any]:
@@ -106,11 +108,11 @@ class Reader:
             for part in choices:
                 text, about = self._parts_text(client, uid, part, left)
                 left -= min(part.size, left)
+                notes += about
                 if text.strip():
                     texts.append(text.strip())
-                    notes += about
                     break
-        return "\n\n".join(texts), notes
+        return "\n\n".join(texts), list(dict.fromkeys(notes))
 
     def _parts_text(self, client: Imap, uid: int, part: Part, limit: int) -> tuple[str, list[str]]:
         data = without_transfer_encoding(imap.section(client, uid, part.section, limit), part.encoding)
@@ -150,11 +152,10 @@ def _state(uid: int, message: dict[bytes, Value]) -> dict[str, Any]:
     """`date` is when the mail arrived: the server's word, not the sender's."""
     flags = message.get(b"FLAGS") or []
     unread = b"\\seen" not in [flag.lower() for flag in flags if isinstance(flag, bytes)]
-    size = message.get(b"RFC822.SIZE") or b""
     return {
         "uid": uid,
-        "date": _moment(_ascii(message.get(b"INTERNALDATE") or b"").replace("-", " ", 2)),
-        "size": int(size) if size.isdigit() else None,
+        "date": _moment(_ascii(raw(message.get(b"INTERNALDATE"))).replace("-", " ", 2)),
+        "size": number(message.get(b"RFC822.SIZE")),
         "unread": unread,
     }
 
@@ -185,9 +186,9 @@ def _fields(message: dict[bytes, Value]) -> dict[str, bytes]:
     return found
 
 
-def _addresses(raw: bytes) -> str:
+def _addresses(value: bytes) -> str:
     """`name <address>, …`. The name is decoded only after the address is known, so that it cannot pose as one."""
-    text = raw[: MAX_HEADER * 4].decode("utf-8", "replace")
+    text = value[: MAX_HEADER * 4].decode("utf-8", "replace")
     if text.count("(") > MAX_COMMENTS:
         return _name(text)
     shown = [_shown(name, address) for name, address in getaddresses([text])[:MAX_ADDRESSES] if name or address]
@@ -203,8 +204,8 @@ def _name(text: str) -> str:
     return re.sub(r"[<>,;]", " ", header_text(text.encode("utf-8", "replace"))).strip()
 
 
-def _ascii(raw: bytes) -> str:
-    return raw.decode("ascii", "replace")
+def _ascii(value: bytes) -> str:
+    return value.decode("ascii", "replace")
 
 
 def _attachment(index: int, part: Part) -> dict[str, Any]:

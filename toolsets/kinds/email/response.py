@@ -7,6 +7,7 @@ from typing import Any
 from toolsets.exceptions import ToolError
 
 MAX_DEPTH = 100  # brackets within brackets
+MAX_DIGITS = 20
 _TOKEN = re.compile(
     rb"\s*(?:(?P<bracket>[()])"
     rb'|"(?P<quoted>(?:[^"\\]|\\.)*)"'
@@ -16,6 +17,16 @@ _TOKEN = re.compile(
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 Value = Any  # bytes, None for NIL, or a list of values
+
+
+def raw(value: Value) -> bytes:
+    """The bytes of a text or an atom; none of what is neither."""
+    return value if isinstance(value, bytes) else b""
+
+
+def number(value: Value) -> int | None:
+    digits = raw(value)
+    return int(digits) if digits.isdigit() and len(digits) < MAX_DIGITS else None
 
 
 def messages(answer: Iterable[Any]) -> Iterator[dict[bytes, Value]]:

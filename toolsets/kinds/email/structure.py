@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from toolsets.kinds.email.response import Value
+from toolsets.kinds.email.response import Value, number, raw
 from toolsets.kinds.email.text import clean, decoded, header_text
 
 MAX_PARTS = 200
@@ -80,8 +80,8 @@ def _leaves(body: list[Value], section: str, depth: int, found: Structure) -> It
         return
     children = _only_children(body)
     subtype = _text(body[len(children)] if len(children) < len(body) else None)
-    for number, child in enumerate(children, 1):
-        for part, group in _leaves(child, f"{section}.{number}".lstrip("."), depth + 1, found):
+    for place, child in enumerate(children, 1):
+        for part, group in _leaves(child, f"{section}.{place}".lstrip("."), depth + 1, found):
             yield part, section or "0" if subtype == "alternative" else group
 
 
@@ -96,13 +96,12 @@ def _part(body: list[Value], section: str) -> Part:
     kind = f"{_text(body[0]) or 'application'}/{_text(body[1]) or 'octet-stream'}"
     parameters = _parameters(body[2])
     disposition, more = _disposition(body, kind)
-    size = body[6] if isinstance(body[6], bytes) and body[6].isdigit() else b"0"
     return Part(
         section=section,
         type=kind,
         charset=parameters.get("charset", ""),
         encoding=_text(body[5]),
-        size=int(size[:12]),
+        size=number(body[6]) or 0,
         disposition=disposition,
         name=file_name(more.get("filename") or parameters.get("name", "")),
     )
@@ -155,4 +154,4 @@ def _text(value: Value) -> str:
 
 
 def _raw(value: Value) -> str:
-    return value[:MAX_VALUE].decode("utf-8", "replace") if isinstance(value, bytes) else ""
+    return raw(value)[:MAX_VALUE].decode("utf-8", "replace")

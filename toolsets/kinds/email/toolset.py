@@ -22,6 +22,7 @@ class EmailToolset(ToolsetKind):
         "imap_password": "Password for reading",
         "smtp_password": "Password for sending",
     }
+    places: ClassVar[frozenset[str]] = frozenset({"imap", "smtp"})
 
     def tools(self, config: EmailConfig) -> Sequence[Tool]:
         reader = Reader(config, config.imap) if config.imap else None
