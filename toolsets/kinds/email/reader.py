@@ -31,7 +31,7 @@ MAX_ADDRESSES = 50
 MAX_REFERENCES = 20
 MAX_COMMENTS = 20  # brackets in an address header; the library's parser calls itself for each
 _FOLD = re.compile(rb"\r?\n[ \t]+")
-_READABLE = re.compile(r"text/.+|application/(json|xml|yaml|x-yaml|toml|csv|javascript|x-sh|sql|rtf|.+\+(json|xml))")
+_READABLE = re.compile(r"text/.+|application/(json|xml|yaml|x-yaml|toml|csv|javascript|x-sh|sql|.+\+(json|xml))")
 
 
 class Reader:
@@ -191,12 +191,13 @@ def _addresses(value: bytes) -> str:
     text = value[: MAX_HEADER * 4].decode("utf-8", "replace")
     if text.count("(") > MAX_COMMENTS:
         return _name(text)
-    shown = [_shown(name, address) for name, address in getaddresses([text])[:MAX_ADDRESSES] if name or address]
-    return ", ".join(shown)
+    people = [(name, address) for name, address in getaddresses([text]) if name or address]
+    more = ["…"] if len(people) > MAX_ADDRESSES else []
+    return ", ".join([*(_shown(*person) for person in people[:MAX_ADDRESSES]), *more])
 
 
 def _shown(name: str, address: str) -> str:
-    bare = header_text(re.sub(r"[<>\s,]", "", address).encode("utf-8", "replace"))
+    bare = clean(re.sub(r"[<>\s,]", "", address))
     return f"{_name(name)} <{bare}>" if name else bare
 
 

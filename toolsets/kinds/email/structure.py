@@ -122,13 +122,11 @@ def _parameters(value: Value) -> dict[str, str]:
     found: dict[str, str] = {}
     pieces: dict[str, dict[int, tuple[str, bool]]] = {}
     for name, item in list(zip(value[::2], value[1::2], strict=False))[:MAX_PARAMETERS]:
-        base, star, number = _text(name).partition("*")
+        base, star, rest = _text(name).partition("*")
         if star:
-            place = number.rstrip("*")
-            pieces.setdefault(base, {})[int(place) if _PLACE.fullmatch(place) else 0] = (
-                _raw(item),
-                number[-1:] in ("", "*"),
-            )
+            place = rest.rstrip("*")
+            piece = _raw(item), rest[-1:] in ("", "*")
+            pieces.setdefault(base, {})[int(place) if _PLACE.fullmatch(place) else 0] = piece
         else:
             found.setdefault(base, header_text(_raw(item).encode()))
     return found | {base: _joined([piece for _, piece in sorted(those.items())]) for base, those in pieces.items()}
