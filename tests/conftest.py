@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Tests of a program that is missing are left out, as `start.py test` says; with TEST_EVERYTHING they fail."""
     if os.environ.get("TEST_EVERYTHING"):
         return
-    without = {name for name in ("chromium", "node") if shutil.which(name) is None}
+    without = {name for name in ("chromium", "dovecot", "node") if shutil.which(name) is None}
     left_out = [item for item in items if without & set(getattr(item, "fixturenames", ()))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

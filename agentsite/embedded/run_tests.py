@@ -19,6 +19,8 @@ def run_tests(home: Home, arguments: Sequence[str]) -> int:
     _install_javascript(home, env)
     if not shutil.which("chromium"):
         say("No chromium on PATH: the browser tests are left out. On Debian and Ubuntu: apt install chromium")
+    if not shutil.which("dovecot"):
+        say("No dovecot on PATH: tests of reading mail are left out. On Debian and Ubuntu: apt install dovecot-imapd")
     return subprocess.run([str(PYTHON), "-m", "pytest", "-n", "2", *arguments], cwd=CHECKOUT, env=env).returncode
 
 

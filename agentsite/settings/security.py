@@ -10,7 +10,8 @@ SOCKET_ORIGINS = origins("SOCKET_ORIGINS")
 TRUSTED_PROXIES = count("TRUSTED_PROXIES", default=0, minimum=0)
 # May a tenant's provider address be private, such as an Ollama on this host? Safe only when all tenants are trusted.
 ALLOW_PRIVATE_PROVIDERS = flag("ALLOW_PRIVATE_PROVIDERS", default=not PRODUCTION)
-ALLOW_PRIVATE_TOOLS = flag("ALLOW_PRIVATE_TOOLS", default=False)  # the same of an address that a toolset names
+# The same of the addresses that toolsets name, and that tools are given.
+ALLOW_PRIVATE_TOOLS = flag("ALLOW_PRIVATE_TOOLS", default=False)
 
 PASSWORD_HASHERS = [
     *(["django.contrib.auth.hashers.MD5PasswordHasher"] if ENVIRONMENT == "test" else []),  # fast

@@ -1,0 +1,3 @@
+from toolsets.kinds.email.toolset import EmailToolset
+
+__all__ = ["EmailToolset"]
