@@ -190,7 +190,7 @@ class Turns:
 
     async def wait(self, host: str) -> None:
         now = time.monotonic()
-        due = max(self._next.get(host, 0.0), now - 1.0 + 1.0 / self._rate)
+        due = max(self._next.get(host, 0.0), now - max(0.0, 1.0 - 1.0 / self._rate))
         if due - now > MAX_TURN_WAIT:
             message = "Too many requests to this host: try again later. TOOL_RATE_PER_HOST on the server allows more."
             raise FetchFailed(message, code="rate_limited", retry_after=due - now)

@@ -96,13 +96,16 @@ async def close_session() -> None:
 
 async def _lifetime(key: Key) -> AsyncGenerator[aiohttp.ClientSession, None]:
     """Suspended until the loop ends: a loop closes its unfinished generators, and this one then closes the session."""
+    _, reach = key
     client = aiohttp.ClientSession(
-        connector=_connector(key[1]),
+        connector=_connector(reach),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "agentsite"},
         trust_env=False,
     )
+    if reach is not None and not reach.kept:
+        client._retry_connection = False  # aiohttp would repeat what a kept connection lost, uncounted
     try:
         yield client
     finally:

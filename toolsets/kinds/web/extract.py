@@ -1,7 +1,7 @@
 """A program of its own: a page of HTML or a PDF on standard input, its text as JSON on standard output.
 
-Both parsers work on what a stranger sent, and neither can be stopped from within. So this process is given as much time
-and memory as its arguments say, no environment, and is killed by who started it. It imports nothing of the project.
+Both parsers work on what a stranger sent, and neither can be stopped from within. So this process gets so much time and
+memory and no more, no environment, and is killed by who started it. It imports nothing of the project.
 """
 
 import json
@@ -109,15 +109,16 @@ def read_pdf(body: bytes, deadline: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Arguments: html or pdf, seconds, megabytes, the page's URL, its charset."""
-    kind, seconds, megabytes, url, charset = sys.argv[1:]
-    deadline = time.monotonic() + int(seconds) * 0.7
-    confine(int(seconds), int(megabytes))
+    """The first line is JSON with kind (html or pdf), seconds, megabytes, url and charset; the body follows."""
+    asked = json.loads(sys.stdin.buffer.readline())
+    deadline = time.monotonic() + asked["seconds"] * 0.7
+    confine(asked["seconds"], asked["megabytes"])
     body = sys.stdin.buffer.read()
-    found = read_html(body, url, charset) if kind == "html" else read_pdf(body, deadline)
+    found = read_html(body, asked["url"], asked["charset"]) if asked["kind"] == "html" else read_pdf(body, deadline)
     if len(found.get("text", "")) > MAX_TEXT:
         found["note"] = f"The text is cut at {MAX_TEXT:,} characters."
-    found.update({name: found.get(name, "")[:size] for name, size in (("title", MAX_TITLE), ("text", MAX_TEXT))})
+    for name, size in (("title", MAX_TITLE), ("text", MAX_TEXT)):
+        found[name] = found.get(name, "")[:size].encode("utf-8", "replace").decode()  # a PDF may hold half a character
     json.dump(found, sys.stdout)
 
 
