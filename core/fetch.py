@@ -302,5 +302,5 @@ def _faults_mapped() -> Iterator[None]:
         raise AddressRefused("The URL could not be read.") from None
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError):
         raise Unreachable("The connection to the server failed.") from None
-    except (aiohttp.ClientError, ValueError):
+    except aiohttp.ClientError:
         raise FetchFailed("The server's answer could not be read.", code="bad_answer") from None

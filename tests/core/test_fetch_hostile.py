@@ -90,7 +90,9 @@ async def test_a_name_that_answers_differently_the_second_time(caught: Trap) -> 
 async def test_an_attempt_asks_once_and_connects_to_that_answer(caught: Trap) -> None:
     lookup, asked = answering([PUBLIC], ["127.0.0.1"])
     with pytest.raises(ApplicationError) as fault:
-        await Fetcher(lookup).fetch(Request(f"http://rebound.example:{caught.port}/"), Limits(5, attempts=1))
+        await Fetcher(lookup).fetch(
+            Request(f"http://rebound.example:{caught.port}/"), Limits(seconds=5, connect_seconds=0.3, attempts=1)
+        )
     assert (fault.value.code, len(asked)) == ("unreachable", 1)
 
 

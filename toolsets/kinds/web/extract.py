@@ -62,10 +62,20 @@ def _parser(charset: str) -> Any:
 
 
 def _text(tree: Any, *, main: bool) -> str:
+    if not main:
+        return _words(tree)
     import trafilatura
 
-    found = main and trafilatura.extract(tree, output_format="markdown", include_comments=False)
-    return str(found or trafilatura.html2txt(tree))
+    text = trafilatura.extract(tree, output_format="markdown", include_comments=False)
+    return str(text or trafilatura.html2txt(tree))
+
+
+def _words(tree: Any) -> str:
+    """All text without its lines, in little memory."""
+    from lxml import etree
+
+    etree.strip_elements(tree, "head", "script", "style", "noscript", "template", with_tail=False)
+    return " ".join(word for text in tree.itertext() for word in text.split())
 
 
 def _links(tree: Any, url: str) -> list[dict[str, str]]:
