@@ -177,7 +177,8 @@ def _literal(host: str) -> Address | None:
 
 
 def _without_zone(text: str) -> Address:
-    return ip_address(text.partition("%")[0])
+    address, zone, _ = text.partition("%")
+    return IPv6Address(address) if zone else ip_address(address)  # "8.8.8.8%x" is no address
 
 
 def _is_public(address: Address) -> bool:

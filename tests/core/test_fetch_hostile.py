@@ -69,6 +69,35 @@ async def test_a_misleading_url(caught: Trap, url: str) -> None:
     await refused(url.format(port=caught.port), Fetcher(lookup))
 
 
+ODD = ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "1.1.1.1.1", "134744072", "0x8080808", "8.8.2056"]
+
+
+@pytest.mark.parametrize("host", ODD)
+async def test_no_name_server_is_asked_about_a_number(host: str) -> None:
+    lookup, asked = answering([PUBLIC])
+    assert await refused(f"http://{host}/", Fetcher(lookup)) == NOT_PUBLIC
+    assert asked == []
+
+
+UNREADABLE = [
+    "http://@8.8.8.8/",
+    "http://:@example.com/",
+    "http://8.8.8.8%40.example.com/",
+    "http://8.8.8.8%\u00e9/",
+    "http://8.8.8.8%.example.com/",
+    "http://1%40[2606:4700::1111]/",
+    "http://[2606:4700::1111]x/",
+    "http://example.com:80:80/",
+]
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+async def test_what_two_readers_may_read_in_two_ways(url: str) -> None:
+    lookup, asked = answering([PUBLIC])
+    await refused(url, Fetcher(lookup))
+    assert asked == []
+
+
 async def test_what_is_no_name_and_what_is_private_sound_alike(caught: Trap) -> None:
     messages = {
         await refused(f"http://a.example:{caught.port}/", Fetcher(answering([])[0])),
@@ -173,6 +202,7 @@ async def test_the_trap_would_have_noticed(listener: Trap, settings: Any) -> Non
         "http://8.8.8.8/",
         "http://[2606:4700::1111]/",
         "http://[::ffff:8.8.8.8]/",
+        "http://[64:ff9b::8.8.8.8]/",
         "http://xn--bcher-kva.example/",
         "http://a_b.example.com./",
     ],
