@@ -49,7 +49,8 @@ CLOSED_PORTS = frozenset(
 
 class FetchFailed(ApplicationError):
     """No answer that can be used; the code is one of too_large, wrong_type, wrong_encoding, too_many_redirects,
-    downgrade, timeout, certificate, bad_answer, rate_limited, unreachable."""
+    downgrade, timeout, certificate, bad_answer, rate_limited, unreachable.
+    """
 
     status, type, code = 502, "fetch_error", "fetch_failed"
 
@@ -295,7 +296,7 @@ def _faults_mapped() -> Iterator[None]:
     except (net.NotPublic, aiohttp.ClientConnectorDNSError, UnicodeError):
         raise AddressRefused(NOT_PUBLIC) from None
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-        raise FetchFailed("The server's certificate is not trusted.", code="certificate") from None
+        raise FetchFailed("The server's certificate is not trusted, or it speaks no TLS.", code="certificate") from None
     except TimeoutError:
         raise Unreachable("The server did not answer in time.") from None
     except aiohttp.InvalidURL:
