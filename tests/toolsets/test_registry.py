@@ -1,11 +1,13 @@
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from toolsets import registry
+from toolsets import kinds, registry
 
+OURS = sorted(module.name for module in pkgutil.iter_modules(kinds.__path__))  # each folder is a kind
 KIND = """
 from toolsets.base import Tool, ToolArguments, ToolsetConfig, ToolsetKind
 
@@ -53,7 +55,8 @@ def reasons() -> list[str]:
 
 
 def test_our_kinds_are_there() -> None:
-    assert list(registry.toolset_kinds()) == ["database", "email", "files", "time"]
+    assert list(registry.toolset_kinds()) == OURS
+    assert {"time", "web"} <= {*OURS}
     assert reasons() == []
 
 
@@ -82,5 +85,5 @@ def test_a_plugins_kind_is_found(install: Install) -> None:
 )
 def test_a_broken_kind_hides_no_other(install: Install, source: str, reason: str) -> None:
     install("bad_plugin", source)
-    assert list(registry.toolset_kinds()) == ["database", "email", "files", "time"]
+    assert list(registry.toolset_kinds()) == OURS
     assert reason in reasons()[0]

@@ -1,0 +1,3 @@
+from toolsets.kinds.web.toolset import WebToolset
+
+__all__ = ["WebToolset"]

@@ -1,0 +1,69 @@
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from toolsets.base import Risk, Tool, ToolArguments, ToolCallContext, ToolsetConfig, ToolsetKind
+from toolsets.kinds.web.hosts import HostPattern
+
+EXTRACT_SECONDS = 20  # of one page or PDF
+ROBOTS_SECONDS = 10
+_QUEUE_SECONDS = 10  # behind other pages that are being read
+
+
+class WebConfig(ToolsetConfig):
+    allow_hosts: list[HostPattern] = Field(
+        [],
+        max_length=500,
+        title="Only these hosts",
+        description="Such as example.com or *.example.com (the hosts below it); empty: all that are not denied.",
+    )
+    deny_hosts: list[HostPattern] = Field(
+        [], max_length=500, title="Never these hosts", description="Written alike; stronger than the hosts allowed."
+    )
+    respect_robots: bool = Field(
+        True, title="Respect robots.txt", description="Refuse pages that their site closes to robots."
+    )
+    user_agent: str = Field(
+        "",
+        max_length=100,
+        pattern=r"^[ -~]*$",
+        title="User agent",
+        description="Follows the word agentsite, such as (+https://example.com/bot).",
+    )
+    max_mb: int = Field(5, ge=1, le=25, title="Largest page", description="In megabytes, decompressed.")
+    timeout: int = Field(20, ge=1, le=60, title="Time limit", description="Seconds for one page, redirects included.")
+
+
+class FetchUrl(ToolArguments):
+    url: str = Field(max_length=4000, examples=["https://example.com/page"])
+    start: int = Field(0, ge=0, description="Character of the text to begin at: `next_start` of the answer before.")
+    max_chars: int = Field(20_000, ge=100, le=100_000, description="Characters of text to answer with.")
+    links: bool = Field(False, description="Also list the page's links.")
+
+
+async def _fetch_url(config: WebConfig, arguments: FetchUrl, context: ToolCallContext) -> dict[str, Any]:
+    from toolsets.kinds.web.reader import read_page  # aiohttp: a quarter of a second that the start need not pay
+
+    return await read_page(arguments, config)
+
+
+class WebToolset(ToolsetKind):
+    slug = "web"
+    title = "Web"
+    description = "Reads web pages, PDFs, JSON and text at public addresses."
+    Config: ClassVar[type[WebConfig]] = WebConfig
+
+    def tools(self, config: WebConfig) -> Sequence[Tool]:
+        return [
+            Tool(
+                "fetch_url",
+                "The text of a web page, PDF, JSON or text file at an http(s) URL, in parts if it is long.",
+                FetchUrl,
+                partial(_fetch_url, config),
+                risk=Risk.EGRESS,
+                timeout=float(config.timeout + ROBOTS_SECONDS + EXTRACT_SECONDS + _QUEUE_SECONDS),
+                untrusted=True,
+            )
+        ]
