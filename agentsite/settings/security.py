@@ -1,4 +1,4 @@
-from agentsite.settings.env import ENVIRONMENT, PRODUCTION, count, flag, origins, secret, words
+from agentsite.settings.env import ENVIRONMENT, PRODUCTION, at_least, count, flag, origins, secret, words
 
 SECRET_KEY = secret("SECRET_KEY")
 MASTER_KEY = secret("MASTER_KEY")  # encrypts provider and toolset secrets at rest
@@ -10,6 +10,11 @@ SOCKET_ORIGINS = origins("SOCKET_ORIGINS")
 TRUSTED_PROXIES = count("TRUSTED_PROXIES", default=0, minimum=0)
 # May a tenant's provider address be private, such as an Ollama on this host? Safe only when all tenants are trusted.
 ALLOW_PRIVATE_PROVIDERS = flag("ALLOW_PRIVATE_PROVIDERS", default=not PRODUCTION)
+# May a tool fetch private addresses? For development and tests: whoever talks to an agent could then read them.
+ALLOW_PRIVATE_TOOLS = flag("ALLOW_PRIVATE_TOOLS", default=False)
+# Of one server process, for tools that fetch URLs: requests at once to a host, and how many a second.
+TOOL_CALLS_PER_HOST = count("TOOL_CALLS_PER_HOST", default=8)
+TOOL_RATE_PER_HOST = at_least("TOOL_RATE_PER_HOST", default=10, minimum=0.1)
 
 PASSWORD_HASHERS = [
     *(["django.contrib.auth.hashers.MD5PasswordHasher"] if ENVIRONMENT == "test" else []),  # fast
