@@ -17,7 +17,13 @@ MAX_TOLD = 8  # faults of one call
 MAX_MESSAGE = 300
 MAX_CHECKS = 100_000  # about half a second; each is one keyword for one value
 _OWN = frozenset({"pattern", "uniqueItems"})
-_EASED = {"integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
+_EASED: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
 
 _left: ContextVar[list[int]] = ContextVar("checks_left")
 
@@ -54,16 +60,15 @@ def arguments_of(operation: Operation) -> type[OperationArguments]:
 
 def _eased(schema: Any, value: Any) -> Any:
     """Models write "5" for 5, and objects as text, now and then."""
-    wanted = (
-        _EASED.get(schema.get("type")) if isinstance(schema, dict) and isinstance(schema.get("type"), str) else None
-    )
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    wanted = _EASED.get(kind) if isinstance(kind, str) else None
     if wanted is None or not isinstance(value, str):
         return value
     try:
         read = orjson.loads(value)
     except ValueError:
         return value
-    is_wanted = isinstance(read, wanted) and not (isinstance(read, bool) and wanted is not bool)
+    is_wanted = isinstance(read, wanted) and not (isinstance(read, bool) and bool not in wanted)
     return read if is_wanted else value
 
 

@@ -23,7 +23,8 @@ def url_of(server: str, operation: Operation, arguments: Mapping[str, Any], more
         for pair in _query_pairs(parameter, arguments[parameter.argument])
     ]
     query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in [*pairs, *more])
-    return f"{server}{_path(operation, arguments)}" + (f"?{query}" if query else "")
+    path = _path(operation, arguments)  # some documents write a fixed query into it
+    return f"{server}{path}" + (f"{'&' if '?' in path else '?'}{query}" if query else "")
 
 
 def headers_of(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -123,7 +123,7 @@ def _found(path: str, item: dict[str, Any]) -> Iterator[Found]:
         if isinstance(raw, dict):
             id = raw.get("operationId")
             named = id if isinstance(id, str) and tool_name(id) else ""
-            key = named or tool_name(f"{method}_{path}")
+            key = named or tool_name(f"{method}{path}")
             yield Found(key, bool(named), method.upper(), path, item, raw)
 
 
@@ -150,8 +150,8 @@ def _operation(document: Document, found: Found, taken: set[str], total: Allowan
     """Raises Faulty, Unusable and TooLarge."""
     if len(found.path) > MAX_PATH:
         raise Unusable(f"its path is longer than {MAX_PATH} characters")
-    if "?" in found.path or "#" in found.path:
-        raise Unusable("its path holds a query or a fragment")
+    if "#" in found.path:
+        raise Unusable("its path holds a fragment")
     raws = _parameters(document, found)
     parameters = _named(raws)
     missing = set(_PLACEHOLDER.findall(found.path)) - {each.name for each in parameters if each.where == "path"}
@@ -221,7 +221,7 @@ def _named(raws: list[dict[str, Any]]) -> list[Parameter]:
         taken = {each.argument for each in parameters}
         argument = _free(tool_name(name) or where, taken)
         explode = raw.get("explode", style in ("form", "deepObject")) is True
-        style = "json" if _json_content(raw) else style
+        style = "json" if _json_content(raw)[0] else style
         parameters.append(Parameter(argument, name, where, style, explode))
     return parameters
 

@@ -12,7 +12,7 @@ from toolsets.kinds.http.faults import Fault, validation_error
 from toolsets.kinds.http.operations import HEADER, MAX_OPERATIONS, SAFE, Operation
 from toolsets.kinds.http.plan import MAX_BASE, Plan, plan_of
 
-MAX_DOCUMENT = 1_000_000  # characters
+MAX_DOCUMENT = 2_000_000  # characters
 UNFIT = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "cookie"})
 
 
