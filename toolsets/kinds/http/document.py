@@ -9,6 +9,7 @@ import orjson
 from toolsets.kinds.http.faults import Faulty
 
 MAX_DEPTH = 200  # of YAML; orjson reads and writes as deep
+MAX_EVENTS = 250_000  # of YAML, about one for each value: a second of work
 MAX_CHAIN = 10  # references that lead to references
 MAX_REFERENCE = 500  # characters
 VERSIONS = ("3.0.", "3.1.")
@@ -95,7 +96,9 @@ def _check_yaml(text: str) -> None:
     import yaml
 
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
+        if number > MAX_EVENTS:
+            raise Faulty(f"The document has more than {MAX_EVENTS:,} values in YAML: give it as JSON, or a part of it.")
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
             raise Faulty("YAML anchors, aliases (& and *) and tags (!) are not read: write the values out.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
