@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("reachable")]
 
 @pytest.fixture
 def schema(uvicorn: Server) -> str:
-    return httpx.get(f"{uvicorn.api}/schema?format=json", follow_redirects=True, trust_env=False).text
+    return httpx.get(f"{uvicorn.api}/openapi.json", follow_redirects=True, trust_env=False).text
 
 
 @pytest.fixture

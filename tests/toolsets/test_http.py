@@ -197,8 +197,10 @@ async def test_the_credentials_win_over_what_the_model_sets() -> None:
     async with serving() as api:
         config = {"document": document(("get", "/v", raw)), "base_url": api.url, "auth": "header"}
         await Http({**config, "auth_name": "X-Key"}, SECRET).done("look", **{"x-key": "mine"})
+        await Http({**config, "auth": "query", "auth_name": "key"}, SECRET).done("look", key="mine")
     assert api.asked[0].raw.lower().count(b"x-key") == 1
     assert api.asked[0].headers["x-key"] == SECRET
+    assert parse_qsl(urlsplit(api.asked[1].target).query) == [("key", SECRET)]
 
 
 async def test_wrong_arguments_are_all_told_and_nothing_is_sent() -> None:

@@ -266,6 +266,7 @@ def test_hostile_documents_are_bounded(made: Callable[[], str], codes: set[str])
     [
         ({"items": {"allOf": [{"type": "string"}] * 300}}, ["a"] * 20_000),
         ({"type": "string", "pattern": "^(a+)+$"}, "a" * 100_000 + "b"),
+        ({"items": {"anyOf": [{"type": "string"}] * 300}}, [{"a": "x" * 100_000}] * 50),
         ({"uniqueItems": True}, [[n] for n in range(20_000)]),
         ({"anyOf": [{"enum": [list(range(20))] * 20}] * 20}, list(range(100))),
     ],

@@ -15,7 +15,7 @@ from toolsets.kinds.http.schemas import LISTS, PLAIN, SINGLE, compiled
 
 MAX_TOLD = 8  # faults of one call
 MAX_MESSAGE = 300
-MAX_CHECKS = 100_000  # about half a second; each is one keyword for one value
+MAX_CHECKS = 100_000  # about half a second; each is one keyword for one value, or for 1000 characters of it
 _OWN = frozenset({"pattern", "uniqueItems"})
 _EASED: dict[str, tuple[type, ...]] = {
     "integer": (int,),
@@ -25,7 +25,7 @@ _EASED: dict[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 
-_left: ContextVar[list[int]] = ContextVar("checks_left")
+_allowed: ContextVar["_Allowed"] = ContextVar("allowed")
 
 
 class TooMuch(Exception):
@@ -72,8 +72,33 @@ def _eased(schema: Any, value: Any) -> Any:
     return read if is_wanted else value
 
 
+class _Allowed:
+    """How many checks are left. The size of a value counts, since the library writes it into each error."""
+
+    def __init__(self, value: Any) -> None:
+        self._left = MAX_CHECKS
+        self._sizes: dict[int, int] = {}  # of objects and lists, by identity: they outlive this
+        self._measure(value)
+
+    def spend(self, value: Any) -> None:
+        """Raises TooMuch."""
+        self._left -= 1 + (len(value) if isinstance(value, str) else self._sizes.get(id(value), 0)) // 1000
+        if self._left < 0:
+            raise TooMuch
+
+    def _measure(self, value: Any) -> int:
+        """Characters, about."""
+        if isinstance(value, str):
+            return len(value) + 4
+        if not isinstance(value, dict | list):
+            return 8
+        parts = value if isinstance(value, list) else [*value, *value.values()]
+        self._sizes[id(value)] = size = 4 + sum(map(self._measure, parts))
+        return size
+
+
 def _faults(schema: dict[str, Any], value: Any) -> list[Fault]:
-    _left.set([MAX_CHECKS])
+    _allowed.set(_Allowed(value))
     try:
         errors = list(islice(_checker()(schema).iter_errors(value), MAX_TOLD))
     except TooMuch:
@@ -98,10 +123,7 @@ Check = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
 
 def _counted(check: Check) -> Check:
     def counted(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any] | None:
-        left = _left.get()
-        left[0] -= 1 + (len(instance) // 20 if isinstance(instance, str | list | dict) else 0)
-        if left[0] < 0:
-            raise TooMuch
+        _allowed.get().spend(instance)
         return check(validator, wanted, instance, schema)
 
     return counted

@@ -15,12 +15,14 @@ Pairs = list[tuple[str, str]]
 
 
 def url_of(server: str, operation: Operation, arguments: Mapping[str, Any], more: Pairs) -> str:
-    """`more` are pairs of the query beside the operation's own."""
+    """`more` are pairs of the query beside the operation's own, of which none may have the same name."""
+    taken = {name for name, _ in more}
     pairs = [
         pair
         for parameter in operation.parameters
         if parameter.where == "query" and arguments.get(parameter.argument) is not None
         for pair in _query_pairs(parameter, arguments[parameter.argument])
+        if pair[0] not in taken
     ]
     query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in [*pairs, *more])
     path = _path(operation, arguments)  # some documents write a fixed query into it
