@@ -53,7 +53,7 @@ def reasons() -> list[str]:
 
 
 def test_our_kinds_are_there() -> None:
-    assert list(registry.toolset_kinds()) == ["time"]
+    assert list(registry.toolset_kinds()) == ["http", "time"]
     assert reasons() == []
 
 
@@ -82,5 +82,5 @@ def test_a_plugins_kind_is_found(install: Install) -> None:
 )
 def test_a_broken_kind_hides_no_other(install: Install, source: str, reason: str) -> None:
     install("bad_plugin", source)
-    assert list(registry.toolset_kinds()) == ["time"]
+    assert list(registry.toolset_kinds()) == ["http", "time"]
     assert reason in reasons()[0]
