@@ -1,0 +1,47 @@
+"""The tools that Agentsite's own schema gives, called against a server of it."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.outside.site import Server
+from tests.toolsets.http_api import Http, reachable
+
+__all__ = ["reachable"]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("reachable")]
+
+
+@pytest.fixture
+def schema(uvicorn: Server) -> str:
+    return httpx.get(f"{uvicorn.api}/openapi.json", follow_redirects=True, trust_env=False).text
+
+
+@pytest.fixture
+def tools(uvicorn: Server, schema: str) -> Http:
+    config = {"document": schema, "base_url": uvicorn.base_url, "auth": "bearer"}
+    return Http(config, uvicorn.site.key("acme"))
+
+
+async def test_every_operation_is_a_tool(tools: Http) -> None:
+    names = [tool.name for tool in tools.tools]
+    assert len(names) == len(set(names)) > 80
+    assert {"agents_list", "agents_create", "agents_delete"} <= set(names)
+    assert '"$ref": ' not in json.dumps(tools.definitions)
+
+
+async def test_an_object_is_made_read_changed_and_deleted(tools: Http) -> None:
+    body = {"slug": "by-tool", "name": "By tool", "template": "simple", "model": "scripted/default"}
+    made = await tools.done("agents_create", body=body)
+    assert (made["status"], made["json"]["slug"]) == (201, "by-tool")
+    changed = await tools.done("agents_update", ref=made["json"]["id"], body={"name": "Changed"})
+    assert changed["json"]["name"] == "Changed"
+    listed = await tools.done("agents_list", limit=100)
+    assert "Changed" in [agent["name"] for agent in listed["json"]["data"]]
+    assert await tools.done("agents_delete", ref="by-tool") == {"status": 204}
+    assert "agent_not_found" in await tools.failed("agents_get", ref="by-tool")
+
+
+async def test_who_has_no_key_is_told_so(uvicorn: Server, schema: str) -> None:
+    stranger = Http({"document": schema, "base_url": uvicorn.base_url})
+    assert "The server answered 401" in await stranger.failed("agents_list")

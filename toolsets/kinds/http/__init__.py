@@ -1,0 +1,3 @@
+from toolsets.kinds.http.toolset import HttpToolset
+
+__all__ = ["HttpToolset"]

@@ -1,0 +1,105 @@
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, ClassVar
+
+from pydantic import Field, StringConstraints, model_validator
+
+from toolsets.base import Risk, Tool, ToolsetConfig, ToolsetKind
+from toolsets.kinds.http.arguments import OperationArguments
+from toolsets.kinds.http.calls import Caller
+from toolsets.kinds.http.credentials import Auth
+from toolsets.kinds.http.faults import Fault, validation_error
+from toolsets.kinds.http.operations import HEADER, MAX_OPERATIONS, SAFE, Operation
+from toolsets.kinds.http.plan import MAX_BASE, Plan, plan_of
+
+MAX_DOCUMENT = 2_000_000  # characters
+UNFIT = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "cookie"})
+
+
+class HttpConfig(ToolsetConfig):
+    document: str = Field(
+        min_length=2,
+        max_length=MAX_DOCUMENT,
+        title="OpenAPI document",
+        description="The whole OpenAPI 3.0 or 3.1 document, pasted as JSON or YAML. References to other documents are "
+        "not followed. MAX_BODY_BYTES on the server bounds what can be sent at once.",
+    )
+    base_url: str = Field(
+        "",
+        max_length=MAX_BASE,
+        title="Address of the API",
+        description="Such as https://api.example.com/v1. Empty: the document's first server.",
+    )
+    operations: list[Annotated[str, StringConstraints(min_length=1, max_length=300)]] = Field(
+        default_factory=list,
+        max_length=MAX_OPERATIONS,
+        title="Operations",
+        description="Those that become tools, by operationId, or by method and path (get_pets_id) where there is none. "
+        f"Empty: all that can be tools, where the document has at most {MAX_OPERATIONS}.",
+    )
+    auth: Auth = Field(
+        "none",
+        title="Authentication",
+        description="How the secret `token` goes out: not at all, as a bearer token, as user:password (basic), in the "
+        "header or query parameter named below.",
+    )
+    auth_name: str = Field(
+        "", max_length=100, title="Header or parameter", description="Such as X-API-Key, for header and query only."
+    )
+    timeout: int = Field(30, ge=1, le=300, title="Timeout", description="Seconds for a call, redirects included.")
+    max_answer_kb: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        title="Largest answer",
+        description="KB that are read; the policy says how much is shown.",
+    )
+
+    @model_validator(mode="after")
+    def _all_faults(self) -> "HttpConfig":
+        faults = [*_auth_faults(self.auth, self.auth_name), *self.plan().faults]
+        if faults:
+            raise validation_error("HttpConfig", faults)
+        return self
+
+    def plan(self) -> Plan:
+        return plan_of(self.document, self.base_url, self.operations)
+
+
+def _auth_faults(auth: Auth, name: str) -> list[Fault]:
+    path = ("auth_name",)
+    if auth not in ("header", "query"):
+        return [Fault(path, "invalid", "Only the authentications header and query have a name.")] if name else []
+    if not name:
+        return [Fault(path, "missing", f"Name the {auth} that the secret goes to.")]
+    if auth == "header" and (not HEADER.fullmatch(name) or name.lower() in UNFIT):
+        return [Fault(path, "invalid", "This is no header that can hold a secret.")]
+    return []
+
+
+class HttpToolset(ToolsetKind):
+    slug = "http"
+    title = "HTTP API"
+    description = "The operations of an API that an OpenAPI document describes, each as a tool."
+    Config: ClassVar[type[HttpConfig]] = HttpConfig
+    secrets: ClassVar[dict[str, str]] = {"token": "Token, key, or user:password"}
+    places: ClassVar[frozenset[str]] = frozenset({"document", "base_url"})
+
+    def tools(self, config: HttpConfig) -> Sequence[Tool]:
+        plan = config.plan()
+        caller = Caller(plan.server, config.auth, config.auth_name, config.timeout, config.max_answer_kb * 1000)
+        return [_tool(caller, operation, arguments) for operation, arguments in plan.operations]
+
+
+def _tool(caller: Caller, operation: Operation, arguments: type[OperationArguments]) -> Tool:
+    """Its timeout is a little longer than the fetch's own, which says more."""
+    return Tool(
+        operation.name,
+        operation.description,
+        arguments,
+        partial(caller.call, operation),
+        risk=Risk.EGRESS,
+        timeout=caller.timeout + 2.0,
+        parallel=operation.method in SAFE,
+        untrusted=True,
+    )
