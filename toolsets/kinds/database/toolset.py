@@ -14,6 +14,7 @@ class DatabaseToolset(ToolsetKind):
     description = "SQL queries to a PostgreSQL database, in read-only transactions under a login of its own."
     Config: ClassVar[type[DatabaseConfig]] = DatabaseConfig
     secrets: ClassVar[Mapping[str, str]] = {"password": "Password of the user"}
+    places: ClassVar[frozenset[str]] = frozenset({"host", "port", "sslmode"})
 
     def tools(self, config: DatabaseConfig) -> Sequence[Tool]:
         reader = Reader(config)
