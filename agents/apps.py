@@ -8,6 +8,8 @@ class AgentsConfig(AppConfig):
     def ready(self) -> None:
         from agents.selectors import agents_of_provider, agents_of_route
         from core.uses import register_users
+        from toolsets.registry import add_package
 
+        add_package("agents.tools")
         register_users("provider", agents_of_provider)
         register_users("route", agents_of_route)

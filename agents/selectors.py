@@ -1,5 +1,6 @@
 """Reads of agents; what belongs to another tenant is missing."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -11,6 +12,8 @@ from llm.exceptions import model_not_found
 from llm.routing.routed import PREFIX as ROUTE
 from tenants.permissions import authorize, is_allowed
 from tenants.principal import Principal
+
+MAX_DESCRIPTION = 500  # characters that other agents' models are shown
 
 
 def agent_list(*, actor: Principal, q: str = "", status: str = "", template: str = "") -> QuerySet[Agent]:
@@ -71,6 +74,17 @@ def version_get(*, actor: Principal, ref: str, number: int) -> AgentVersion:
     if version is None:
         raise version_not_found(ref, number)
     return version
+
+
+def agents_described(tenant_id: UUID, slugs: Iterable[str]) -> dict[str, str]:
+    """The names of those that exist, by slug; with the `description` of their metadata, where that is a text."""
+    agents = Agent.objects.filter(tenant_id=tenant_id, slug__in=list(slugs)).exclude(version=None)
+    found = agents.values_list("slug", "version__name", "version__metadata")
+    return {slug: _described(name, metadata.get("description")) for slug, name, metadata in found}
+
+
+def _described(name: str, description: object) -> str:
+    return f"{name}. {description[:MAX_DESCRIPTION]}" if isinstance(description, str) and description else name
 
 
 def agents_of_provider(tenant_id: UUID, slug: str) -> list[str]:

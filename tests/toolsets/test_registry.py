@@ -23,6 +23,7 @@ class PingKind(ToolsetKind):
         return [Tool("ping", "Answers pong.", Ping, ping)]
 """
 
+OURS = ["agents", "llm", "time"]
 Install = Callable[[str, str], None]
 
 
@@ -53,8 +54,26 @@ def reasons() -> list[str]:
 
 
 def test_our_kinds_are_there() -> None:
-    assert list(registry.toolset_kinds()) == ["time"]
+    assert list(registry.toolset_kinds()) == OURS
     assert reasons() == []
+
+
+def test_an_app_above_adds_a_package_of_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "above" / "ping").mkdir(parents=True)
+    (tmp_path / "above" / "__init__.py").touch()
+    (tmp_path / "above" / "ping" / "__init__.py").write_text(KIND)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_packages", ["toolsets.kinds"])
+    try:
+        assert list(registry.toolset_kinds()) == OURS
+        for _ in range(2):
+            registry.add_package("above")
+        assert list(registry.toolset_kinds()) == ["ping", "time"]
+        assert reasons() == []
+    finally:
+        for name in ("above", "above.ping"):
+            sys.modules.pop(name, None)
+        registry.forget()
 
 
 def test_a_plugins_kind_is_found(install: Install) -> None:
@@ -82,5 +101,5 @@ def test_a_plugins_kind_is_found(install: Install) -> None:
 )
 def test_a_broken_kind_hides_no_other(install: Install, source: str, reason: str) -> None:
     install("bad_plugin", source)
-    assert list(registry.toolset_kinds()) == ["time"]
+    assert list(registry.toolset_kinds()) == OURS
     assert reason in reasons()[0]
