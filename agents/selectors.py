@@ -12,7 +12,9 @@ from llm.exceptions import model_not_found
 from llm.routing.routed import PREFIX as ROUTE
 from tenants.permissions import authorize, is_allowed
 from tenants.principal import Principal
+from toolsets.models import Toolset
 
+READER = "llm"  # the kind of toolset whose config names a model
 MAX_DESCRIPTION = 500  # characters that other agents' models are shown
 
 
@@ -97,3 +99,18 @@ def agents_of_route(tenant_id: UUID, slug: str) -> list[str]:
     """The agents whose current version answers by the route."""
     agents = Agent.objects.filter(tenant_id=tenant_id, version__model=f"{ROUTE}/{slug}")
     return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]
+
+
+def readers_of_provider(tenant_id: UUID, slug: str) -> list[str]:
+    """The toolsets that have texts read by a model of the provider."""
+    return _readers(tenant_id, config__model__startswith=f"{slug}/")
+
+
+def readers_of_route(tenant_id: UUID, slug: str) -> list[str]:
+    """The toolsets that have texts read by the route."""
+    return _readers(tenant_id, config__model=f"{ROUTE}/{slug}")
+
+
+def _readers(tenant_id: UUID, **of: str) -> list[str]:
+    toolsets = Toolset.objects.filter(tenant_id=tenant_id, kind=READER, **of).order_by("slug")
+    return [f"the toolset {slug}" for slug in toolsets.values_list("slug", flat=True)]

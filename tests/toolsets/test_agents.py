@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ from core.aio import in_db_thread
 from core.tenant import tenant_context
 from runs import runner
 from runs.models import Run
+from runs.replay import run_replay
 from runs.services.turns import TurnRequest
 from tenants.models import Tenant
 from tests.agents.graphs import CREATE_AGENT, STATE_GRAPH
@@ -44,6 +46,31 @@ def told(*steps: Any) -> str:
 
 def ask(slug: str, *steps: Any) -> dict[str, Any]:
     return {"tool": f"ask_{slug}", "args": {"message": told(*steps)}}
+
+
+# A template that asks two agents at once.
+BOTH = """
+import asyncio
+
+from templates_app.base import AgentTemplate
+from templates_app.events import Answer
+
+
+class Both(AgentTemplate):
+    slug = "both"
+    version = "1.0.0"
+    title = "Both"
+    capabilities = frozenset({"tools"})
+
+    async def run(self, context):
+        async def ask(slug):
+            function = {"name": f"ask_{slug}", "arguments": {"message": "hello"}}
+            answer = await context.tools.call({"id": slug, "type": "function", "function": function})
+            return f"{slug}: {answer['content']}"
+
+        answers = await asyncio.gather(ask("b"), ask("c"))
+        yield Answer({"role": "assistant", "content": ", ".join(answers)}, "stop")
+"""
 
 
 @pytest.fixture
@@ -310,6 +337,27 @@ async def test_graphs_ask_graphs_and_are_no_part_of_each_other(
     steps = [each["event"]["stepName"] for each in data if each["event"]["type"] == "STEP_STARTED"]
     assert steps == ["model", "tools", "model"]
     assert "CUSTOM" not in {each["event"]["type"] for each in data}
+
+
+async def test_agents_are_asked_at_once(owner: Actor, team: None, in_acme: Tenant, add_template: AddTemplate) -> None:
+    def change() -> None:
+        add_template("both", BOTH)
+        agent_update(actor=owner.principal, ref="a", changes={"template": "both"})
+
+    await in_db_thread(change)
+    answer = await said(owner, {"say": "unheard"})
+    assert answer["choices"][0]["message"]["content"] == "b: You said: hello, c: You said: hello"
+    used = await records()
+    assert sorted(row.number for row in used) == [1, 2]
+    assert {str(row.run_id) for row in used} == {answer["metadata"]["run_id"]}
+
+
+async def test_a_replay_asks_no_agent(owner: Actor, team: None, in_acme: Tenant) -> None:
+    put = {"tool": "put", "args": {"name": "y"}}
+    answer = await said(owner, ask("b", put, {"say": "done"}), {"say": "ok"})
+    replay = await in_db_thread(run_replay, tenant_id=in_acme.id, run_id=UUID(answer["metadata"]["run_id"]))
+    assert replay.is_identical, replay.difference()
+    assert (DONE, len(await rows()), len(await records())) == (["y"], 2, 4)
 
 
 async def test_without_a_run_nobody_is_asked(owner: Actor, team: None, in_acme: Tenant) -> None:

@@ -18,16 +18,17 @@ from tests.conftest import Actor
 from tests.llm.playing import Player
 from tests.llm.upstream import served
 from tests.runs.test_chat_completions import chat, script
-from tests.runs.test_paying import Cap, cap, priced
+from tests.runs.test_paying import DOLLAR_A_WORD
 from toolsets.exceptions import ToolError
 from toolsets.models import ToolCall
 from toolsets.services import toolset_create, toolset_update
 from toolsets.validation import toolset_faults
+from usage.budgets import forget_budgets
 from usage.models import UsageRecord
 from usage.prices import forget_prices
+from usage.services.budgets import budget_create
 from usage.services.prices import price_create
 
-__all__ = ["cap", "priced"]
 pytestmark = pytest.mark.django_db
 PERSON = {
     "type": "object",
@@ -209,16 +210,43 @@ async def test_a_model_that_is_gone_or_fails_is_explained(
 
 
 async def test_a_hard_budget_holds_for_what_is_read(
-    owner: Actor, reader: None, player: Answers, cap: Cap, in_acme: Tenant
+    owner: Actor, reader: None, player: Answers, in_acme: Tenant
 ) -> None:
-    dear = {"provider": "played", "model": "*", "input": 1_000_000_000, "output": 1_000_000_000}
-    await in_db_thread(price_create, actor=owner.principal, **dear)
-    forget_prices(in_acme.id)
+    def cap() -> None:
+        price_create(actor=owner.principal, **{**DOLLAR_A_WORD, "provider": "played"})  # the agent's own is free
+        budget_create(actor=owner.principal, slug="cap", scope="tenant", amount=100)
+        forget_prices(in_acme.id)
+        forget_budgets(in_acme.id)
+
     await configure(owner, model="played/some-model")
-    await cap(4000)
-    row = await called(owner, "summarise", text="much too dear")
+    await in_db_thread(cap)
+    row = await called(owner, "summarise", text="too dear")
     assert row.result.startswith("The model did not answer. The budget 'cap' has no room for this")
     assert (player.bodies, [row.provider for row in await records()]) == ([], ["scripted", "scripted"])
+
+
+async def test_a_provider_or_route_that_a_toolset_names_is_in_use(owner: Actor, reader: None, player: Answers) -> None:
+    def deleted(path: str) -> Any:
+        return owner.delete(path).json()["error"]
+
+    await configure(owner, model="played/some-model")
+    error = await in_db_thread(deleted, "providers/played")
+    assert error["code"] == "provider_in_use"
+    assert "the toolset reader" in error["message"]
+    route = {"slug": "fast", "strategy": "fallback", "targets": [{"model": "played/some-model"}]}
+    assert (await owner.apost("routes", route)).status_code == 201
+    await configure(owner, model="route/fast")
+    assert "the toolset reader" in (await in_db_thread(deleted, "routes/fast"))["message"]
+
+
+async def test_a_route_reads_as_well(owner: Actor, reader: None, in_acme: Tenant) -> None:
+    route = {"slug": "fast", "strategy": "fallback", "targets": [{"model": "scripted/default"}]}
+    made = await owner.apost("routes", route)
+    assert made.status_code == 201, made.content
+    await configure(owner, model="route/fast")
+    row = await called(owner, "classify", text="x", labels=["good", "bad"])
+    assert (row.status, row.result) == ("succeeded", "good")
+    assert [row.route for row in await records()] == ["", "fast", ""]
 
 
 async def test_without_a_run_no_model_is_asked(owner: Actor, reader: None, in_acme: Tenant) -> None:

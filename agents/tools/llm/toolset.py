@@ -3,6 +3,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from agents.selectors import READER
 from agents.tools.llm.arguments import Classify, Extract, Summarise
 from agents.tools.llm.reader import Reader
 from toolsets.base import Tool, ToolsetConfig, ToolsetKind
@@ -23,7 +24,7 @@ class LlmConfig(ToolsetConfig):
 
 
 class LlmToolset(ToolsetKind):
-    slug = "llm"
+    slug = READER
     title = "Reading by a model"
     description = "Summarises, classifies and extracts by a model of its own, which is paid for by the run."
     Config: ClassVar[type[LlmConfig]] = LlmConfig
