@@ -22,10 +22,10 @@ class AgentRun:
     depth: int = MAX_DEPTH
     asks: list[str] = field(default_factory=list)
 
-    def asked(self, slug: str, depth: int) -> "AgentRun":
-        """The agent that this one asks. `depth` narrows what holds already."""
+    def asks_now(self, slug: str, depth: int) -> "AgentRun":
+        """The agent that this one asks."""
         self.asks.append(slug)
-        return AgentRun(AskedLedger(self.ledger), (*self.chain, slug), min(depth, self.depth), self.asks)
+        return AgentRun(AskedLedger(self.ledger), (*self.chain, slug), depth, self.asks)
 
 
 class AskedLedger:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from django.db import connection
 
 from agents.models import Agent
 from agents.selectors import agent_get
@@ -94,6 +95,13 @@ async def said(actor: Actor, *steps: Any, model: str = "a") -> dict[str, Any]:
     assert response.status_code == 200, response.content
     found: dict[str, Any] = orjson.loads(response.content)
     return found
+
+
+def checkpoint_namespaces() -> set[str]:
+    """LangGraph has one for each graph that it takes for a part of another."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT checkpoint_ns FROM checkpoints")
+        return {namespace for (namespace,) in cursor.fetchall()}
 
 
 async def rows() -> list[ToolCall]:
@@ -236,7 +244,7 @@ async def test_agents_that_cannot_answer_are_explained(owner: Actor, team: None,
     await said(owner, ask("b"), ask("c"), ask("nobody"), {"say": "ok"})
     assert await result_of("ask_b") == "The agent 'b' is not active: its status is paused."
     assert await result_of("ask_c") == "The agent 'c' is not active: its status is draft."
-    assert await result_of("ask_nobody") == "There is no agent 'nobody' any more."
+    assert await result_of("ask_nobody") == "There is no agent 'nobody'."
 
 
 async def test_a_template_or_a_model_that_is_gone_is_explained(owner: Actor, team: None, in_acme: Tenant) -> None:
@@ -263,7 +271,7 @@ async def test_another_tenants_agent_is_not_found(owner: Actor, stranger: Actor,
 
     await in_db_thread(create)
     await said(owner, ask("nobody", {"say": "secret"}), {"say": "ok"})
-    assert await result_of("ask_nobody") == "There is no agent 'nobody' any more."
+    assert await result_of("ask_nobody") == "There is no agent 'nobody'."
     assert (await in_db_thread(tool_list, actor=owner.principal, ref="team"))[-1].description.endswith(": nobody")
 
 
@@ -337,6 +345,25 @@ async def test_graphs_ask_graphs_and_are_no_part_of_each_other(
     steps = [each["event"]["stepName"] for each in data if each["event"]["type"] == "STEP_STARTED"]
     assert steps == ["model", "tools", "model"]
     assert "CUSTOM" not in {each["event"]["type"] for each in data}
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+async def test_a_graph_that_is_asked_keeps_no_checkpoints_in_the_runs_thread(
+    owner: Actor, team: None, in_acme: Tenant, add_template: AddTemplate
+) -> None:
+    def change() -> None:
+        add_template("worker", CREATE_AGENT)
+        for slug in ("a", "b"):
+            agent_update(actor=owner.principal, ref=slug, changes={"template": "worker"})
+
+    await in_db_thread(change)
+    look = {"tool": "look", "args": {"name": "x"}}
+    inner = ask("b", look, {"tool": "stuck", "args": {"name": "b is stuck"}})
+    run = await runner.begin(actor=owner.principal, request=TurnRequest("a", steps_of(inner), "api", session="s"))
+    await until(lambda: DONE == ["b is stuck"])
+    namespaces = await in_db_thread(checkpoint_namespaces)
+    await runner.stop(actor=owner.principal, ref=str(run.id))
+    assert namespaces == {""}
 
 
 async def test_agents_are_asked_at_once(owner: Actor, team: None, in_acme: Tenant, add_template: AddTemplate) -> None:

@@ -265,6 +265,7 @@ async def test_without_a_run_no_model_is_asked(owner: Actor, reader: None, in_ac
         ({"type": "object", "properties": 3}, "wrong at $.properties"),
         ({"type": "object", "properties": {"a": {"pattern": "("}}}, "wrong at $.properties.a.pattern"),
         ({"type": "object", "description": "x" * 20_000}, "at most 20000 are taken"),
+        ({"type": "object", "maxProperties": 2**64}, "more than 64 bits"),
     ],
 )
 def test_a_schema_that_is_not_taken_is_explained(schema: dict[str, Any], words: str) -> None:
@@ -280,3 +281,10 @@ def test_patterns_are_matched_in_linear_time() -> None:
     assert (found, "does not match" in fault) == (None, True)
     with pytest.raises(ToolError, match="not RE2"):
         Schema({"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}).read('{"a": "a"}')
+
+
+def test_many_items_are_compared_in_linear_time() -> None:
+    schema = Schema({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}})
+    items = [{"n": number} for number in range(20_000)]
+    assert schema.read(json.dumps({"a": items})) == ({"a": items}, "")
+    assert schema.read(json.dumps({"a": [*items, {"n": 7}]})) == (None, "$.a: an item is there twice.")

@@ -101,14 +101,14 @@ class AskedAgent:
         if len(run.asks) >= self.limits.calls:
             message = f"The agents of this run have asked others {len(run.asks)} times: max_calls of the toolset."
             raise ToolError(message)
-        return run.asked(self.slug, depth)
+        return run.asks_now(self.slug, depth)
 
 
 def _read(tenant_id: UUID, slug: str) -> Called:
     """Raises ToolError for an agent that does not answer, NotFound or Conflict for its model."""
     agent = Agent.objects.select_related("version").filter(tenant_id=tenant_id, slug=slug).first()
     if agent is None or agent.version is None:
-        raise ToolError(f"There is no agent '{slug}' any more.")
+        raise ToolError(f"There is no agent '{slug}'.")
     if agent.status != Agent.Status.ACTIVE:
         raise ToolError(f"The agent '{slug}' is not active: its status is {agent.status}.")
     actor = system_principal(tenant_id, "")  # the run was authorised when it began

@@ -76,14 +76,11 @@ class Reader:
             found, fault = await asyncio.to_thread(schema.read, answer.text)
             if found is not None:
                 return found
-            again = (
-                f"This does not satisfy the schema: {fault} Answer with the whole JSON object again, and nothing else."
-            )
+            again = f"This does not satisfy the schema: {fault} Answer with the whole JSON object again, alone."
             messages = [*messages, answer.message(), {"role": "user", "content": again}]
-        cut = f" It was cut at {self._max_tokens} tokens: the toolset's max_tokens." * (
-            answer.finish_reason == "length"
-        )
-        raise ToolError(f"The model gave no object that satisfies the schema. {fault}{cut}")
+        if answer.finish_reason == "length":
+            fault += f" It was cut: the toolset's max_tokens, {self._max_tokens}, raises this."
+        raise ToolError(f"The model gave no object that satisfies the schema. {fault}")
 
     def _messages(self, task: str, text: str) -> Messages:
         """The text stands apart from the task, between marks that it cannot hold itself: they are made from all of it.

@@ -25,7 +25,10 @@ class Schema:
     def __init__(self, schema: dict[str, Any]) -> None:
         from jsonschema.exceptions import SchemaError
 
-        self.text = orjson.dumps(schema).decode()
+        try:
+            self.text = orjson.dumps(schema).decode()
+        except orjson.JSONEncodeError:
+            raise ToolError("The schema has a number of more than 64 bits.") from None
         if len(self.text) > MAX_SCHEMA:
             raise ToolError(f"The schema has {len(self.text)} characters; at most {MAX_SCHEMA} are taken.")
         if schema.get("type") != "object":
@@ -71,7 +74,7 @@ def _unfenced(answer: str) -> str:
 
 @cache
 def _validator() -> Any:
-    """Of draft 2020-12. A pattern is matched by RE2, in linear time. Imported at the first use."""
+    """Of draft 2020-12, in linear time: patterns are RE2's. Imported at the first use."""
     import re2
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
@@ -86,4 +89,10 @@ def _validator() -> Any:
         except re2.error:
             raise ToolError(f"The pattern {wanted[:100]!r} is not RE2: it knows no look-around and no \\1.") from None
 
-    return extend(Draft202012Validator, {"pattern": pattern})
+    def unique(validator: Any, wanted: bool, found: Any, schema: Any) -> Iterator[ValidationError]:
+        if wanted and isinstance(found, list):
+            kinds = {orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in found}
+            if len(kinds) < len(found):
+                yield ValidationError("an item is there twice")
+
+    return extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
