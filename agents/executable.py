@@ -17,6 +17,7 @@ from agents.models import AgentVersion
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
 from llm.binding import Sink, use_binding
+from llm.calls import CachePolicy
 from llm.gateway import gateway
 from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
@@ -220,6 +221,10 @@ def _for_caller(answer: Answer, client_tools: list[dict[str, Any]]) -> Answer:
     message = {key: value for key, value in answer.message.items() if key != "tool_calls"}
     reason = "stop" if answer.finish_reason == "tool_calls" else answer.finish_reason
     return Answer({**message, "content": message.get("content") or ""}, reason)
+
+
+def cache_policy(version: AgentVersion) -> CachePolicy | None:
+    return CachePolicy(version.cache_seconds, str(version.id)) if version.cache_seconds else None
 
 
 def _template(version: AgentVersion) -> AgentTemplate:

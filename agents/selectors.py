@@ -1,5 +1,6 @@
 """Reads of agents; what belongs to another tenant is missing."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -11,6 +12,10 @@ from llm.exceptions import model_not_found
 from llm.routing.routed import PREFIX as ROUTE
 from tenants.permissions import authorize, is_allowed
 from tenants.principal import Principal
+from toolsets.models import Toolset
+
+READER = "llm"  # the kind of toolset whose config names a model
+MAX_DESCRIPTION = 500  # characters that other agents' models are shown
 
 
 def agent_list(*, actor: Principal, q: str = "", status: str = "", template: str = "") -> QuerySet[Agent]:
@@ -73,6 +78,17 @@ def version_get(*, actor: Principal, ref: str, number: int) -> AgentVersion:
     return version
 
 
+def agents_described(tenant_id: UUID, slugs: Iterable[str]) -> dict[str, str]:
+    """The names of those that exist, by slug; with the `description` of their metadata, where that is a text."""
+    agents = Agent.objects.filter(tenant_id=tenant_id, slug__in=list(slugs)).exclude(version=None)
+    found = agents.values_list("slug", "version__name", "version__metadata")
+    return {slug: _described(name, metadata.get("description")) for slug, name, metadata in found}
+
+
+def _described(name: str, description: object) -> str:
+    return f"{name}. {description[:MAX_DESCRIPTION]}" if isinstance(description, str) and description else name
+
+
 def agents_of_provider(tenant_id: UUID, slug: str) -> list[str]:
     """The agents whose current version answers with a model of the provider."""
     agents = Agent.objects.filter(tenant_id=tenant_id, version__model__startswith=f"{slug}/")
@@ -83,3 +99,18 @@ def agents_of_route(tenant_id: UUID, slug: str) -> list[str]:
     """The agents whose current version answers by the route."""
     agents = Agent.objects.filter(tenant_id=tenant_id, version__model=f"{ROUTE}/{slug}")
     return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]
+
+
+def readers_of_provider(tenant_id: UUID, slug: str) -> list[str]:
+    """The toolsets that have texts read by a model of the provider."""
+    return _readers(tenant_id, config__model__startswith=f"{slug}/")
+
+
+def readers_of_route(tenant_id: UUID, slug: str) -> list[str]:
+    """The toolsets that have texts read by the route."""
+    return _readers(tenant_id, config__model=f"{ROUTE}/{slug}")
+
+
+def _readers(tenant_id: UUID, **of: str) -> list[str]:
+    toolsets = Toolset.objects.filter(tenant_id=tenant_id, kind=READER, **of).order_by("slug")
+    return [f"the toolset {slug}" for slug in toolsets.values_list("slug", flat=True)]

@@ -12,11 +12,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError
 
-from agents.executable import executable_for, run_model
+from agents.executable import cache_policy, executable_for, run_model
+from agents.nesting import AgentRun, agent_run
 from core.aio import detached, in_db_thread
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
-from llm.calls import CachePolicy, CallContext, calling
+from llm.calls import CallContext, calling
 from llm.metering import RunMeter
 from runs import ending
 from runs.exceptions import RunCancelled, RunFailed
@@ -249,13 +250,12 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
 
 def _call_context(turn: Turn, meter: RunMeter) -> CallContext:
     run, version = turn.run, turn.version
-    cached = CachePolicy(version.cache_seconds, str(version.id)) if version and version.cache_seconds else None
     return CallContext(
         run.tenant_id,
         meter,
         sticky=str(run.end_user or run.session_id or run.actor_id or run.id),
         metadata={**run.request.get("metadata", {}), "user_id": run.end_user, "agent": meter.payer.agent},
-        cache=cached,
+        cache=cache_policy(version) if version else None,
         join=version is not None and version.join_calls,
     )
 
@@ -316,9 +316,10 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         make_toolbox=partial(Toolbox, ledger=ledger),
         answers=turn.answers,
     )
-    async with aclosing(produced) as told:
-        async for event in told:
-            await sink.template_event(event)
+    with agent_run(AgentRun(ledger, (turn.version.agent.slug,))):
+        async with aclosing(produced) as told:
+            async for event in told:
+                await sink.template_event(event)
 
 
 def _model_params(turn: Turn) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The kinds of toolsets that this server has: found on first use, from `kinds/` and entry points."""
+"""The kinds of toolsets that this server has: found on first use, from packages of ours and entry points."""
 
 import logging
 from functools import cache
@@ -10,11 +10,19 @@ from toolsets.exceptions import ToolsetInvalid
 
 logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "agentsite.toolsets"
+_packages = ["toolsets.kinds"]
+
+
+def add_package(package: str) -> None:
+    """Kinds of an app above this one: each package right below `package`. Once more changes nothing."""
+    if package not in _packages:
+        _packages.append(package)
+        forget()
 
 
 @cache
 def _discovered() -> tuple[dict[str, ToolsetKind], list[Fault]]:
-    candidates = chain(subpackages("toolsets.kinds"), entry_point_group(ENTRY_POINT_GROUP))
+    candidates = chain(*map(subpackages, _packages), entry_point_group(ENTRY_POINT_GROUP))
     classes, faults = load_classes(candidates, ToolsetKind)  # type: ignore[type-abstract]
     kinds: dict[str, ToolsetKind] = {}
     for candidate, cls in classes:

@@ -2,12 +2,19 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import agents.tools
 from toolsets import kinds, registry
 
-OURS = sorted(module.name for module in pkgutil.iter_modules(kinds.__path__))  # each folder is a kind
+OURS = sorted(
+    module.name
+    for package in (kinds, agents.tools)
+    for module in pkgutil.iter_modules(package.__path__)
+    if module.ispkg
+)
 KIND = """
 from toolsets.base import Tool, ToolArguments, ToolsetConfig, ToolsetKind
 
@@ -58,6 +65,24 @@ def test_our_kinds_are_there() -> None:
     assert list(registry.toolset_kinds()) == OURS
     assert {"time", "web"} <= {*OURS}
     assert reasons() == []
+
+
+def test_an_app_above_adds_a_package_of_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "above" / "ping").mkdir(parents=True)
+    (tmp_path / "above" / "__init__.py").touch()
+    (tmp_path / "above" / "ping" / "__init__.py").write_text(KIND)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_packages", ["toolsets.kinds"])
+    try:
+        assert list(registry.toolset_kinds()) == OURS
+        for _ in range(2):
+            registry.add_package("above")
+        assert list(registry.toolset_kinds()) == sorted([*_packages(kinds), "ping"])
+        assert reasons() == []
+    finally:
+        for name in ("above", "above.ping"):
+            sys.modules.pop(name, None)
+        registry.forget()
 
 
 def test_a_plugins_kind_is_found(install: Install) -> None:

@@ -87,7 +87,7 @@ def _stopped(number: int) -> str:
 
 
 def _compiled(regex: str) -> Any:
-    import re2  # type: ignore[import-untyped]  # here: 10 ms and memory that only this tool needs
+    import re2  # here: 10 ms and memory that only this tool needs
 
     options = re2.Options()
     options.never_capture = True  # so that the linear automaton suffices

@@ -109,7 +109,7 @@ def _faults(schema: dict[str, Any], value: Any) -> list[Fault]:
 @cache
 def _checker() -> Any:
     """Knows the keywords that a copied schema may have, and no references."""
-    from jsonschema import Draft202012Validator, validators  # type: ignore[import-untyped]
+    from jsonschema import Draft202012Validator, validators
 
     names = {*PLAIN, *LISTS, *SINGLE, "properties"} - _OWN
     checks = {name: check for name, check in Draft202012Validator.VALIDATORS.items() if name in names}

@@ -60,7 +60,7 @@ def _is_pattern(value: Any) -> bool:
 
 def compiled(pattern: str) -> Any:
     """None for what RE2 does not know, such as a look-ahead."""
-    import re2  # type: ignore[import-untyped]
+    import re2
 
     options = re2.Options()
     options.log_errors, options.max_mem = False, 1 << 20

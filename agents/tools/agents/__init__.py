@@ -1,0 +1,3 @@
+from agents.tools.agents.toolset import AgentsToolset
+
+__all__ = ["AgentsToolset"]

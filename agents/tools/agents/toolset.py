@@ -1,0 +1,59 @@
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from agents.nesting import MAX_DEPTH
+from agents.selectors import agents_described
+from agents.tools.agents.asking import Ask, AskedAgent, Limits
+from core.tenant import current_tenant
+from toolsets.base import Risk, Tool, ToolsetConfig, ToolsetKind
+
+MAX_SLUG = 60  # with "ask_" before it, the longest name of a tool
+
+
+def _each_once(slugs: list[str]) -> list[str]:
+    if len(set(slugs)) < len(slugs):
+        raise ValueError("name each agent once")
+    return slugs
+
+
+Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class AgentsConfig(ToolsetConfig):
+    agents: Annotated[list[Slug], AfterValidator(_each_once)] = Field(
+        min_length=1, max_length=20, title="Agents", description="Slugs of agents; each becomes a tool ask_<slug>."
+    )
+    max_depth: int = Field(
+        3,
+        ge=1,
+        le=MAX_DEPTH,
+        title="Depth",
+        description="How many agents may be asked one below the other; 1: those that are asked ask no others.",
+    )
+    max_calls: int = Field(
+        20, ge=1, le=200, title="Calls in one run", description="Of all agents of the run, at any depth."
+    )
+    timeout: float = Field(120, ge=1, le=600, title="Timeout", description="Seconds for one answer.")
+
+
+class AgentsToolset(ToolsetKind):
+    slug = "agents"
+    title = "Other agents"
+    description = "Asks other agents of the tenant, as part of the same run."
+    Config: ClassVar[type[AgentsConfig]] = AgentsConfig
+
+    def tools(self, config: AgentsConfig) -> Sequence[Tool]:
+        """One query, for the names: an agent that is missing now has a tool as well, which says so when called."""
+        tenant_id = current_tenant()
+        described = agents_described(tenant_id, config.agents) if tenant_id else {}
+        limits = Limits(config.max_depth, config.max_calls)
+        return [_tool(slug, described.get(slug, slug), config.timeout, limits) for slug in config.agents]
+
+
+def _tool(slug: str, described: str, timeout: float, limits: Limits) -> Tool:
+    """Whatever the agent's own tools may do, it may do; what it says may come from anywhere."""
+    text = f"Ask another agent, which knows nothing of this conversation: {described}"
+    ask = AskedAgent(slug, limits).ask
+    return Tool(f"ask_{slug}", text, Ask, ask, risk=Risk.WRITE, timeout=timeout, untrusted=True)

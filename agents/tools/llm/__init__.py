@@ -1,0 +1,3 @@
+from agents.tools.llm.toolset import LlmToolset
+
+__all__ = ["LlmToolset"]
