@@ -9,12 +9,12 @@ import pytest
 import agents.tools
 from toolsets import kinds, registry
 
-OURS = sorted(
-    module.name
-    for package in (kinds, agents.tools)
-    for module in pkgutil.iter_modules(package.__path__)
-    if module.ispkg
-)
+
+def _packages(package: ModuleType) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
+
+
+OURS = sorted(_packages(kinds) + _packages(agents.tools))
 KIND = """
 from toolsets.base import Tool, ToolArguments, ToolsetConfig, ToolsetKind
 
