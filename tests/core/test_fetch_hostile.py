@@ -132,7 +132,7 @@ async def test_the_setting_of_providers_opens_nothing(caught: Trap, settings: An
 
 
 METADATA_FORMS = [
-    *map(str, METADATA),
+    *sorted(map(str, METADATA)),
     "::ffff:169.254.169.254",
     "::169.254.169.254",
     "::ffff:0:169.254.169.254",
