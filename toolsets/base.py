@@ -57,6 +57,12 @@ class Tool:
     parallel: bool = True
     untrusted: bool = False
     approval: bool = False  # asks a person first, unless the toolset says otherwise
+    repeatable: bool = False  # reaches outside and changes nothing there: another attempt of a run may make it again
+
+    @property
+    def once(self) -> bool:
+        """Must not be made again while it is not known whether it was done."""
+        return self.risk is not Risk.READ and not self.repeatable
 
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""

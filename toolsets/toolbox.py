@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from core.ids import uuid7
 from core.validation import pydantic_faults, storable_text
 from toolsets import limits
-from toolsets.base import TOOL_NAME, Risk, Tool, ToolCallContext
+from toolsets.base import TOOL_NAME, Tool, ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.exceptions import ToolError
 from toolsets.ledger import Answer, Call, Ledger, NoLedger
@@ -128,7 +128,7 @@ class Toolbox:
             return await self._once(call, offered, parsed)
 
     async def _once(self, call: Call, offered: Offered, parsed: Any) -> Answer:
-        begun = offered.tool.risk is not Risk.READ
+        begun = offered.tool.once
         known = await self._ledger.begin(call) if begun else None
         if known is not None:
             return known
@@ -147,7 +147,7 @@ class Toolbox:
         self._repeated[call_id, name, text] += 1
         number, id = self._repeated[call_id, name, text], uuid7()
         asked = "\0".join((call_id, name, text, str(number)))
-        key = str(id) if offered.tool.risk is Risk.READ else hashlib.sha256(asked.encode()).hexdigest()
+        key = hashlib.sha256(asked.encode()).hexdigest() if offered.tool.once else str(id)
         risk = offered.tool.risk.value
         return Call(id, key, datetime.now(UTC), storable_text(call_id), offered.toolset.slug, name, risk, text)
 

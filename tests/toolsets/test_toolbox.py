@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 
+from core.ids import uuid7
+from core.validation import parse_config
 from tests.toolsets.tools import Amount, Recorded, crash, granted, hang, made, refuse
-from toolsets.base import ToolCallContext
-from toolsets.toolbox import MAX_CONTENT, tool_index
+from toolsets.base import Risk, ToolCallContext
+from toolsets.events import ToolResult
+from toolsets.ledger import Answer, Call, NoLedger
+from toolsets.registry import toolset_kinds
+from toolsets.toolbox import MAX_CONTENT, Toolbox, tool_index
 
 
 async def test_a_call_answers_json_and_tells_how_long_it_took() -> None:
@@ -131,3 +136,52 @@ async def test_a_tool_that_takes_no_company_runs_one_after_the_other() -> None:
     told.clear()
     await asyncio.gather(*(toolbox.call(call) for call in calls("beside")))
     assert told[:3] == ["0 begins", "1 begins", "2 begins"]
+
+
+class Counted(NoLedger):
+    """A ledger that notes what was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.keys: set[str] = set()
+
+    async def begin(self, call: Call) -> Answer | None:
+        self.begun.append(call.tool)
+        return None
+
+    async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
+        self.keys.add(call.key)
+
+
+async def test_only_what_must_not_be_repeated_is_begun_beforehand() -> None:
+    tools = [
+        made("looks"),
+        made("fetches", risk=Risk.EGRESS, repeatable=True),
+        made("sends", risk=Risk.EGRESS),
+        made("writes", risk=Risk.WRITE),
+        made("runs", risk=Risk.CODE),
+    ]
+    ledger = Counted()
+
+    async def emit(result: ToolResult) -> None:
+        """Nobody listens."""
+
+    index = tool_index([granted("all", *tools)])
+    toolbox = Toolbox(index, emit=emit, context=ToolCallContext(uuid7()), ledger=ledger)
+    for _ in range(2):
+        for name in index.tools:
+            await toolbox.call({"id": "c", "function": {"name": name, "arguments": {"amount": 1}}})
+    assert ledger.begun == ["sends", "writes", "runs"] * 2
+    assert len(ledger.keys) == 10  # the same call twice is two calls
+
+
+def test_our_kinds_say_what_may_be_repeated() -> None:
+    config = {"smtp": {"host": "a.example", "from_address": "a@a.example"}, "imap": {"host": "a.example", "user": "a"}}
+    mail = toolset_kinds()["email"]
+    once = {tool.name: tool.once for tool in mail.tools(parse_config(mail.Config, config))}
+    assert once == {"search_mail": False, "read_mail": False, "read_attachment_text": False, "send_mail": True}
+    web = toolset_kinds()["web"]
+    assert [tool.once for tool in web.tools(web.Config())] == [False]
+    files = toolset_kinds()["files"]
+    once = {tool.name: tool.once for tool in files.tools(files.Config())}
+    assert {name for name, value in once.items() if value} == {"create_file", "edit_file", "append_file", "delete_file"}

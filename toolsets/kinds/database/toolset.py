@@ -18,7 +18,8 @@ class DatabaseToolset(ToolsetKind):
 
     def tools(self, config: DatabaseConfig) -> Sequence[Tool]:
         reader = Reader(config)
-        tool = partial(Tool, risk=Risk.EGRESS, timeout=total_seconds(config.statement_timeout), untrusted=True)
+        seconds = total_seconds(config.statement_timeout)
+        tool = partial(Tool, risk=Risk.EGRESS, timeout=seconds, untrusted=True, repeatable=True)
         return [
             tool("query", "Rows of a PostgreSQL query, as JSON; nothing can be changed.", Query, reader.query),
             tool("list_tables", "The tables and views that may be queried.", ListTables, reader.list_tables),

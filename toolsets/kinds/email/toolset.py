@@ -33,7 +33,7 @@ class EmailToolset(ToolsetKind):
 def _reading(reader: Reader | None, config: EmailConfig) -> list[Tool]:
     if reader is None:
         return []
-    tool = partial(Tool, risk=Risk.EGRESS, untrusted=True, timeout=config.timeout + GRACE)
+    tool = partial(Tool, risk=Risk.EGRESS, untrusted=True, repeatable=True, timeout=config.timeout + GRACE)
     return [
         tool("search_mail", "Finds mails in the folder, the newest first.", SearchMail, reader.search),
         tool("read_mail", "A mail's headers, text and list of attachments.", ReadMail, reader.read),

@@ -101,5 +101,6 @@ def _tool(caller: Caller, operation: Operation, arguments: type[OperationArgumen
         risk=Risk.EGRESS,
         timeout=caller.timeout + 2.0,
         parallel=operation.method in SAFE,
+        repeatable=operation.method in SAFE,
         untrusted=True,
     )

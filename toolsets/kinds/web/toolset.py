@@ -65,5 +65,6 @@ class WebToolset(ToolsetKind):
                 risk=Risk.EGRESS,
                 timeout=float(config.timeout + ROBOTS_SECONDS + EXTRACT_SECONDS + _QUEUE_SECONDS),
                 untrusted=True,
+                repeatable=True,
             )
         ]
