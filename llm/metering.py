@@ -239,8 +239,8 @@ class RunMeter:
             add_periods(self.payer, before.at if before else datetime.now(UTC))
             settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
             held = hold(self.payer, call.id, [call.target], request.messages, request.params, before)
+            self.capped = self.capped or held is not None  # even when the commit's answer is lost
         self.settled(closed)
-        self.capped = self.capped or held is not None
         return held
 
     def settled(self, closed: Sequence[Closed]) -> None:

@@ -10,18 +10,21 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
+from core.db.base import DatabaseWrapper
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm import metering
 from llm.metering import RunMeter
+from tests.conftest import Actor
 from tests.usage.conftest import call
 from tests.usage.test_spending import hold
 from usage import periods
 from usage.budgets import Amount, Payer, bounds, shares
 from usage.exceptions import BudgetExceeded
 from usage.models import Budget, BudgetHold, BudgetPeriod, UsageRecord
+from usage.services.budgets import budget_delete
 from usage.services.spending import release, reserve, settle
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
@@ -82,6 +85,48 @@ def test_a_run_goes_on_while_another_begins_a_period(
 
     assert at_once(payer, lambda: meter._next(MagicMock(), MagicMock(), None), begin) == []
     assert sorted(row.reserved for row in BudgetPeriod.objects.all()) == [0, Decimal("0.2"), Decimal("0.2")]
+
+
+def test_a_budget_is_deleted_while_calls_hold_by_it(payer: Payer, new_budget: NewBudget, owner: Actor) -> None:
+    new_budget(amount="1000")
+    held, deleted = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with transaction.atomic():
+            hold(payer, "0.1")
+            held.set()
+            deleted.wait(0.5)
+        with transaction.atomic():
+            settle(tenant_id=payer.tenant_id, calls=[call(payer)], run_id=payer.run_id)
+
+    def delete() -> None:
+        held.wait(5)
+        budget_delete(actor=owner.principal, ref="cap")
+        deleted.set()
+
+    assert at_once(payer, work, delete) == []
+    assert not BudgetPeriod.objects.exists()
+    assert UsageRecord.objects.count() == 1
+
+
+def test_what_was_held_is_known_though_the_commits_answer_was_lost(
+    payer: Payer, new_budget: NewBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_budget(amount="1000")
+    monkeypatch.setattr(metering, "hold", lambda *_: hold(payer, "0.1"))
+    commit = DatabaseWrapper._commit
+
+    def lost(self: DatabaseWrapper) -> None:
+        commit(self)
+        raise OperationalError("the connection is lost")
+
+    meter: Any = RunMeter(payer, 1)
+    with monkeypatch.context() as patched, pytest.raises(OperationalError):
+        patched.setattr(DatabaseWrapper, "_commit", lost)
+        meter._next(MagicMock(), MagicMock(), None)
+    with transaction.atomic():
+        settle(tenant_id=payer.tenant_id, calls=(), run_id=payer.run_id, held=meter.capped)
+    assert not BudgetHold.objects.exists()
 
 
 def test_the_sums_are_exact_in_the_end(payer: Payer, new_budget: NewBudget) -> None:
