@@ -30,7 +30,7 @@ from usage.budgets import Amount, Payer, shares
 from usage.exceptions import BudgetExceeded
 from usage.prices import Quote, Tokens
 from usage.records import CallRecord, call_id
-from usage.services.spending import Room, reserve, settle
+from usage.services.spending import Room, add_periods, reserve, settle
 
 logger = logging.getLogger(__name__)
 LEAST_ANSWER = 16  # tokens; for fewer no call is worth being made
@@ -236,10 +236,11 @@ class RunMeter:
         """Pay for the calls that have ended, then hold for this one."""
         closed = self.closed[:]
         with transaction.atomic():
+            add_periods(self.payer, before.at if before else datetime.now(UTC))
             settle(tenant_id=self.payer.tenant_id, calls=self.records(closed), held=self.capped)
             held = hold(self.payer, call.id, [call.target], request.messages, request.params, before)
+            self.capped = self.capped or held is not None  # even when the commit's answer is lost
         self.settled(closed)
-        self.capped = self.capped or held is not None
         return held
 
     def settled(self, closed: Sequence[Closed]) -> None:

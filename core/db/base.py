@@ -30,6 +30,8 @@ _safe: set[str] = set()  # the aliases that this process has asked
 MODES = ("session", "local")
 _PLACE = re.compile(r"\$(\d+)")
 _numbers = itertools.count(1)
+# Of a statement that is prepared: its result has changed with its tables, or the server does not have it any more.
+_STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
 _SET_TENANT = b"SELECT set_config('app.tenant_id', '%s', %s)"
 
 
@@ -39,10 +41,12 @@ class Cursor(base.Cursor):
     wrapper: "DatabaseWrapper | None" = None  # None: of a connection that Django is still preparing
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        owed = self.wrapper.owed() if self.wrapper else b""
-        if not (self.wrapper and owed):
+        if self.wrapper is None:
             return super().execute(query, params, **options)
+        owed = self.wrapper.owed()
         with self.wrapper.paying():
+            if not owed:
+                return super().execute(query, params, **options)
             super().execute(owed + self.mogrify(query, params).encode(), None, **options)
         return self.set_result(-1)
 
@@ -125,31 +129,36 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.connection.close()  # the pool replaces it
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """psycopg stays in autocommit mode, or it would send a BEGIN of its own."""
-        self._forget_tenant()
-        if not autocommit:
-            self._owed.append(self._begin)
-            return
-        if self._owed == [self._begin]:
-            self._owed.clear()
+        """psycopg stays in autocommit mode, or it would send a BEGIN of its own. It refuses this in a transaction."""
+        with self.wrap_database_errors:
+            if not self.autocommit and self._owed not in ([], [self._begin]):
+                raise psycopg.ProgrammingError("can't change 'autocommit' now: a transaction is owed")
         super()._set_autocommit(True)
+        self._begin_anew(within=not autocommit)
+
+    def _begin_anew(self, *, within: bool) -> None:
+        """`within`: what comes next is of another transaction. A commit and a rollback undo set_config."""
+        self._drop_owed()
+        self._forget_tenant()
+        if within:
+            self._owed.append(self._begin)
 
     def _commit(self) -> None:
-        self._forget_tenant()
-        if self._owed == [self._begin]:
-            self._owed.clear()
-        elif not self._owed:
-            super()._commit()
-        else:
-            with self.wrap_database_errors, debug_transaction(self, "COMMIT"), self.paying():
-                self.connection.execute(_message(self._owed) + b"COMMIT")
+        """What is owed is not sent again when this fails."""
+        try:
+            if self._owed in ([], [self._begin]):
+                super()._commit()
+            else:
+                with self.wrap_database_errors, debug_transaction(self, "COMMIT"), self.paying():
+                    self.connection.execute(_message(self._owed) + b"COMMIT")
+        finally:
+            self._begin_anew(within=not self.autocommit)
 
     def _rollback(self) -> None:
-        self._drop_owed()
         try:
             super()._rollback()
         finally:
-            self._forget_tenant()  # a rollback undoes set_config
+            self._begin_anew(within=not self.autocommit)
 
     def _savepoint_rollback(self, sid: str) -> None:
         """What is owed since the savepoint is undone before it was done."""
@@ -178,8 +187,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         nothing is prepared in mode `local`.
         """
         self.ensure_connection()
-        quote = Escaping(self.connection.pgconn).escape_literal
-        given = ["NULL" if text is None else bytes(quote(text.encode())).decode() for text in texts]
+        given = ["NULL" if text is None else self._literal(text) for text in texts]
         if self._local or not given:
             return _PLACE.sub(lambda place: given[int(place[1]) - 1], sql)
         name = self._prepared.get(sql) or self._preparing.get(sql)
@@ -187,6 +195,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             name = self._preparing[sql] = f"statement_{next(_numbers)}"
             self._owed.append(f"PREPARE {name} AS {sql}".encode())
         return f"EXECUTE {name} ({', '.join(given)})"
+
+    def _literal(self, text: str) -> str:
+        if "\0" in text:  # where it would end
+            raise ValueError("PostgreSQL takes no text with a NUL (0x00) character.")
+        return bytes(Escaping(self.connection.pgconn).escape_literal(text.encode())).decode()
 
     @property
     def _prepared(self) -> dict[str, str]:
@@ -206,7 +219,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """It is owed until it has arrived. Outside of a transaction a statement that fails undoes its message."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, _STALE):
+                self._prepared.clear()
             if self.autocommit:
                 self._drop_owed()
                 self._forget_tenant()

@@ -75,8 +75,15 @@ def budget_delete(*, actor: Principal, ref: str) -> None:
     before = as_json({name: getattr(budget, name) for name in (*FIXED, *CHANGEABLE)})
     audit.record(actor=actor, action="budget.delete", target=budget, before=before)
     tenant_id = budget.tenant_id
+    _lock_periods(budget)
     budget.delete()
     transaction.on_commit(lambda: forget_budgets(tenant_id))
+
+
+def _lock_periods(budget: Budget) -> None:
+    """Before their holds, as calls do; nobody holds more by them until they are gone."""
+    rows = BudgetPeriod.objects.filter(tenant_id=budget.tenant_id, budget_id=budget.id).order_by("id")
+    list(rows.select_for_update().values_list("id", flat=True))
 
 
 def budget_recount(budget: Budget) -> int:

@@ -129,6 +129,11 @@ def reserve(
     return [Room(unit, left) for unit, left in after] or None
 
 
+def add_periods(payer: Payer, at: datetime) -> None:
+    """Before a transaction that settles and then holds: others add what is missing before they lock any period."""
+    period_ids(shares(payer), at)
+
+
 def _hold(payer: Payer, call_id: UUID, wanted: Sequence[Share], amount: Amount, at: datetime) -> dict[Share, _Before]:
     """What the budgets had before: each that is there, which is all of them when something was held."""
     found = {id: share for share, id in zip(wanted, period_ids(wanted, at), strict=True) if id is not None}
