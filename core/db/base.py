@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from django.db import NotSupportedError
 from django.db.backends.postgresql import base, operations
 from django.db.backends.utils import debug_transaction
 from psycopg.pq import Escaping
@@ -234,7 +235,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._preparing.clear()
 
     def pay(self) -> None:
-        """By itself, before what cannot take anything along."""
+        """By itself, before what cannot take anything along; in mode `local` the tenant would not last until that."""
+        if self._local and self.autocommit and current_tenant():
+            raise NotSupportedError("In mode local this needs a transaction: a connection keeps no tenant.")
         if owed := self.owed():
             with self.wrap_database_errors, self.paying():
                 self.connection.execute(owed)

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, NotSupportedError, connections
 
 from agentsite import lifespan
 from core.db import pooler
@@ -150,3 +150,17 @@ def test_mode_local_prepares_nothing_and_forgets_the_tenant_of_what_failed(
             with pytest.raises(DatabaseError):
                 cursor.execute("SELECT nothing")
     assert slugs(local) == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+def test_mode_local_refuses_what_would_run_without_its_tenant(local: DatabaseWrapper, acme: Tenant) -> None:
+    rename = "UPDATE tenant SET name = %s"
+    with tenant_context(acme.id), local.cursor() as cursor:
+        with pytest.raises(NotSupportedError, match="needs a transaction"):
+            cursor.executemany(rename, [("a",), ("b",)])
+        local.set_autocommit(False)
+        cursor.executemany(rename, [("a",), ("b",)])
+        local.commit()
+        local.set_autocommit(True)
+        cursor.execute("SELECT name FROM tenant")
+        assert cursor.fetchone() == ("b",)
