@@ -1,6 +1,7 @@
 """From the bytes that providers send to deltas: chunks of a stream, or a whole answer with `message` for `delta`."""
 
 import json
+import threading
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -52,6 +53,8 @@ class WireChunk(msgspec.Struct):
     x_groq: WireGroq | None = None
 
 
+_first = threading.Lock()
+_decoders: dict[type[Any], Any] = {}
 _decode_strict = msgspec.json.Decoder(WireChunk).decode
 
 
@@ -67,10 +70,19 @@ def decode_chunk(data: bytes) -> WireChunk:
         raise BadAnswer("The provider sent something that is no part of a chat completion.") from None
 
 
+def decoder_of(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """One thread at a time: msgspec crashes where two are the first to decode a type."""
+    with _first:
+        found: msgspec.json.Decoder[T] | None = _decoders.get(kind)
+        if found is None:
+            found = _decoders[kind] = msgspec.json.Decoder(kind)
+        return found
+
+
 def decode_as(kind: type[T], data: bytes) -> T:
     """An event of another wire than OpenAI's, as a struct; the same leniency, the same errors."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder_of(kind).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:

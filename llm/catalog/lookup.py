@@ -37,9 +37,13 @@ class Catalog(msgspec.Struct, frozen=True):
     vendors: dict[str, dict[str, Entry]]
 
 
+# Made here: msgspec crashes where two threads are the first to decode a type.
+_decode = msgspec.json.Decoder(Catalog).decode
+
+
 @cache
 def catalog() -> Catalog:
-    return msgspec.json.decode(FILE.read_bytes(), type=Catalog)
+    return _decode(FILE.read_bytes())
 
 
 @cache

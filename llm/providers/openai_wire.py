@@ -29,6 +29,9 @@ class ModelList(msgspec.Struct):
     models: list[ModelEntry] | None = None
 
 
+_decode_list = msgspec.json.Decoder(ModelList, strict=False).decode
+
+
 class OpenAIReader(StreamReader):
     __slots__ = ("done",)
 
@@ -114,7 +117,7 @@ def _call_without(foreign: Set[str], call: dict[str, Any]) -> dict[str, Any]:
 def model_names(body: bytes, prefix: str = "") -> list[str]:
     """From the lists that providers give; `prefix` is taken off each name."""
     try:
-        answer = msgspec.json.decode(body, type=ModelList, strict=False)
+        answer = _decode_list(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadAnswer("The provider's address does not list models: check its base_url.", retryable=False) from None
     entries = answer.data or answer.models or []

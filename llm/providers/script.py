@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import orjson
 
+from llm.decoding import decoder_of
 from llm.exceptions import ProviderRejected
 from llm.providers.json_sample import Unsatisfiable, sample
 from llm.wire import ChatRequest
@@ -50,6 +51,8 @@ class FailStep(Step):
 
 
 STEPS: dict[str, type[Step]] = {"say": Say, "repeat": Repeat, "tool": Tool, "json": Json, "fail": FailStep}
+for _kind in STEPS.values():
+    decoder_of(_kind)  # here, and not first by two threads at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

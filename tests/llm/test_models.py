@@ -1,8 +1,11 @@
 """The models of a provider: found by its test or entered, corrected, switched off, and what follows from that."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -323,3 +326,27 @@ def test_what_asks_for_nothing_special_is_never_refused() -> None:
     refuse_unsupported(plain, nothing)
     plain.params = {"tools": [], "response_format": {"type": "json_object"}}
     refuse_unsupported(plain, nothing)
+
+
+FIRST_AT_ONCE = """
+import os, sys, threading
+os.environ.setdefault("DATABASE_URL", "postgresql://nobody@localhost/none")
+os.environ["DJANGO_SETTINGS_MODULE"] = "agentsite.settings"
+sys.setswitchinterval(1e-6)
+from llm.catalog import lookup
+start = threading.Barrier(8)
+def first():
+    start.wait()
+    lookup.catalog()
+threads = [threading.Thread(target=first) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_are_the_first_to_read_the_catalog_do_not_crash_the_server() -> None:
+    for _ in range(12):
+        done = subprocess.run([sys.executable, "-c", FIRST_AT_ONCE], cwd=settings.BASE_DIR, capture_output=True)
+        assert done.returncode == 0, done.stderr[-500:]
