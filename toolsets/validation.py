@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from core.validation import config_faults, slug_faults
+from core.validation import config_faults, parse_config, slug_faults
 from toolsets.base import ToolsetKind
 from toolsets.models import Toolset
 from toolsets.policy import Policy
@@ -29,9 +29,22 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
     if "policy" in values:
         faults += config_faults(Policy, values["policy"], "policy")
     kind = toolset_kinds().get(values.get("kind", ""))
+    if kind is not None and not faults and values.get("policy"):
+        faults += _only_faults(kind, values.get("config", {}), values["policy"])
     if kind is not None:
         faults += _secret_faults(kind, values.get("secrets") or {})
     return faults
+
+
+def _only_faults(kind: ToolsetKind, config: Mapping[str, Any], policy: Mapping[str, Any]) -> list[Fault]:
+    """A name that is no tool's would leave out all the others without a word."""
+    names = {tool.name for tool in kind.tools(parse_config(kind.Config, config))}
+    message = f"The toolset has no such tool; it has: {', '.join(sorted(names))}."
+    return [
+        {"path": f"policy.only.{index}", "code": "unknown_tool", "message": message}
+        for index, name in enumerate(policy.get("only") or ())
+        if name not in names
+    ]
 
 
 def place_faults(toolset: Toolset, config: Mapping[str, Any], given: Collection[str]) -> list[Fault]:

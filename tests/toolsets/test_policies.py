@@ -59,6 +59,15 @@ def test_a_secret_is_bound_to_its_row(owner: Actor, safe: dict[str, Any], caplog
     assert "The secrets of a toolset cannot be read" in caplog.text
 
 
+def test_secrets_of_another_master_key_are_given_again(owner: Actor, safe: dict[str, Any], settings: Any) -> None:
+    settings.MASTER_KEY = "another"
+    refused = owner.patch("toolsets/safe", {"secrets": {"pin": "4711"}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "secrets_unreadable")
+    assert owner.patch("toolsets/safe", {"name": "Renamed"}).status_code == 200
+    assert owner.patch("toolsets/safe", {"secrets": {"token": "new"}}).status_code == 200
+    assert stored(owner) == {"token": "new"}
+
+
 def test_a_stored_secret_does_not_go_to_another_place(owner: Actor, safe: dict[str, Any]) -> None:
     moved = {"config": {"host": "elsewhere.example.com"}}
     refused = owner.patch("toolsets/safe", moved)
@@ -77,6 +86,7 @@ def test_a_stored_secret_does_not_go_to_another_place(owner: Actor, safe: dict[s
         ({"secrets": {"token": ""}}, "secrets.token", "invalid"),
         ({"secrets": {"token": "x" * 8193}}, "secrets.token", "invalid"),
         ({"policy": {"colour": "red"}}, "policy.colour", "extra_forbidden"),
+        ({"policy": {"only": ["put", "nothing"]}}, "policy.only.1", "unknown_tool"),
         ({"policy": {"prefix": "a b"}}, "policy.prefix", "string_pattern_mismatch"),
         ({"policy": {"approval": "sometimes"}}, "policy.approval", "literal_error"),
         ({"policy": {"calls_per_run": 0}}, "policy.calls_per_run", "greater_than_equal"),
