@@ -14,8 +14,8 @@ from tests.llm.doors import HELLO, Planned, Told, ask, at, nothing_left
 from tests.llm.metering import RecordingMeter
 from tests.llm.upstream import SECRET_TEXT, Upstream
 
-FIRST_TOKEN, IDLE, TOTAL = 0.3, 0.25, 0.9  # seconds
-SLACK = 0.6  # a busy machine's
+FIRST_TOKEN, IDLE, TOTAL = 0.6, 0.5, 1.5  # seconds
+UNHURRIED = 30  # seconds, where no deadline is the fault: a busy machine may stand still for a while
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Fault:
     def in_time(self) -> bool:
         return self.code != "provider_timeout"
 
+    def deadlines(self) -> tuple[float, float, float]:
+        return (UNHURRIED, UNHURRIED, UNHURRIED) if self.in_time else (FIRST_TOKEN, IDLE, TOTAL)
+
 
 FAULTS = [
     Fault("status:429", "provider_rate_limited"),
@@ -43,7 +46,7 @@ FAULTS = [
     Fault("refused", "provider_unreachable", address="closed"),
     Fault("mute", "provider_timeout", tries=1, address="mute"),
     Fault("silent", "provider_timeout", tries=1),
-    Fault("late", "provider_timeout", tries=1),
+    Fault("late:5", "provider_timeout", tries=1),
     Fault("stall", "provider_timeout", tries=1, said="Grüße"),
     Fault("cut", "provider_stream_truncated", said="Grüße aus"),
     Fault("cut-at-once", "provider_stream_truncated"),
@@ -65,9 +68,8 @@ ONLY_STREAMS = {"cut-at-once", "no-finish"}  # whole answers have no such fault
 FOR_NOBODY = {"provider_rejected"}  # another provider would say the same
 
 
-@pytest.fixture(autouse=True)
-def _deadlines(settings) -> None:
-    settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT, settings.LLM_TOTAL_TIMEOUT = FIRST_TOKEN, IDLE, TOTAL
+def keep_deadlines(settings, first_token: float, idle: float, total: float) -> None:
+    settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT, settings.LLM_TOTAL_TIMEOUT = first_token, idle, total
     settings.LLM_ATTEMPTS = 2
 
 
@@ -90,10 +92,12 @@ async def test_a_fault(
     upstream: Upstream,
     addresses: dict[str, str],
     meter: RecordingMeter,
+    settings,
     fault: Fault,
     stream: bool,
     with_other: bool,
 ) -> None:
+    keep_deadlines(settings, *fault.deadlines())
     if fault.model in ONLY_STREAMS and not stream:
         fault = Fault(fault.model, answer=HELLO)
     first = at(addresses[fault.address], fault.model, "first")
@@ -106,7 +110,8 @@ async def test_a_fault(
     took = time.monotonic() - began
     assert SECRET_TEXT not in message
     expect_answer(fault, answer, code, began=stream and bool(fault.said), with_other=with_other)
-    assert took < limit(fault, stream=stream, with_other=with_other) + SLACK
+    assert took < UNHURRIED / 2
+    assert fault.in_time or took > deadline(fault, stream=stream, with_other=with_other)
     await nothing_left()
     meter.check()
     expect_calls(fault, meter, stream=stream, with_other=with_other)
@@ -148,9 +153,8 @@ def expect_other(outcome: CallOutcome, fault: Fault) -> None:
     assert outcome.reason == f"fallback: first/{fault.model} {what}"
 
 
-def limit(fault: Fault, *, stream: bool, with_other: bool) -> float:
-    if fault.in_time:
-        return 0.4
+def deadline(fault: Fault, *, stream: bool, with_other: bool) -> float:
+    """Seconds until it strikes: the total ones are shared by what is tried."""
     if stream:
         return FIRST_TOKEN if not fault.said else IDLE
     return TOTAL / 2 if with_other else TOTAL
@@ -158,7 +162,8 @@ def limit(fault: Fault, *, stream: bool, with_other: bool) -> float:
 
 async def test_the_faults_take_a_connection_no_longer_than_the_call(upstream: Upstream, settings) -> None:
     """Fifty calls at once of every fault that keeps a connection."""
-    calls = [at(upstream.url, model) for model in ("stall", "late", "silent", "cut", "garbage") for _ in range(10)]
+    keep_deadlines(settings, FIRST_TOKEN, IDLE, TOTAL)
+    calls = [at(upstream.url, model) for model in ("stall", "late:5", "silent", "cut", "garbage") for _ in range(10)]
     results = await asyncio.gather(*(ask(call, stream=True, told=Told()) for call in calls), return_exceptions=True)
     assert all(isinstance(result, ApplicationError) for result in results), results
     await nothing_left()
