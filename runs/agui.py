@@ -1,7 +1,8 @@
 """AG-UI `RunAgentInput` as a turn."""
 
 import re
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -70,10 +71,15 @@ class ResumePayload(BaseModel):
     comment: Annotated[str, Field(max_length=MAX_COMMENT)] = ""
 
 
+class ResumeStatus(StrEnum):
+    RESOLVED = "resolved"
+    CANCELLED = "cancelled"
+
+
 class ResumeInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
     interruptId: str  # noqa: N815 AG-UI's name for it
-    status: Literal["resolved", "cancelled"]
+    status: ResumeStatus
     payload: ResumePayload | None = None
     metadata: dict[str, Any] | None = None
 
@@ -91,7 +97,7 @@ def decisions(data: Any) -> list[Decision]:
     faults = [
         {"path": f"resume.{place}.payload", "code": "missing", "message": "Say whether the call is approved."}
         for place, entry in enumerate(entries)
-        if entry.status == "resolved" and entry.payload is None
+        if entry.status == ResumeStatus.RESOLVED and entry.payload is None
     ]
     if faults:
         raise invalid(faults)
@@ -100,7 +106,7 @@ def decisions(data: Any) -> list[Decision]:
 
 def _decision(entry: ResumeInput) -> Decision:
     said = entry.payload
-    if entry.status == "cancelled" or said is None:
+    if entry.status == ResumeStatus.CANCELLED or said is None:
         return Decision(entry.interruptId, approved=False, comment=said.comment if said else "")
     edited = None if said.editedArgs is None else orjson.dumps(said.editedArgs).decode()
     return Decision(entry.interruptId, said.approved, edited, said.comment)

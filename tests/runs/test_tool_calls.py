@@ -8,13 +8,14 @@ from unittest.mock import Mock
 
 import orjson
 import pytest
+from django.db.models import F
 
 from agents.models import Agent
 from agents.services import agent_update
 from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
-from runs.models import Run, RunLease
+from runs.models import Run, RunLease, ToolApproval
 from runs.services.lease import lease_create
 from runs.stream import RunLost
 from runs.tasks import forget_tool_calls, forget_workspaces
@@ -186,8 +187,13 @@ def test_old_calls_are_removed(run: Run) -> None:
         began = datetime.now(UTC) - timedelta(days=days)
         whose = {"run_id": run.id, "tenant_id": run.tenant_id, "created_at": began}
         tool_call_store(row_of(call(f"{days}"), "succeeded", whose))
+        ToolApproval.objects.create(
+            tenant_id=run.tenant_id, run=run, key=f"{days}", status="denied", arguments="{}", expires_at=began
+        )
+    ToolApproval.objects.update(created_at=F("expires_at"))
     forget_tool_calls()
     assert [row.key for row in ToolCall.objects.all()] == ["29"]
+    assert [row.key for row in ToolApproval.objects.all()] == ["29"]
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])

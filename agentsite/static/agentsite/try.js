@@ -101,7 +101,7 @@ window.addEventListener("DOMContentLoaded", () => {
     const notes = (await response.json()).data.map((approval) => {
       const note = document.createElement("p");
       const anchor = document.createElement("a");
-      note.className = "failure asks";
+      note.className = "notice asks";
       note.setAttribute("role", "status");
       anchor.className = "text-link";
       anchor.href = `${document.getElementById("try-approval-url").textContent}${approval.id}/change/`;
