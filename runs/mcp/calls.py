@@ -73,9 +73,11 @@ async def _begun(actor: Principal, params: CallParams, key: str | None) -> Run:
 def _result(run: Run, told: list[Event]) -> dict[str, Any]:
     """Raises the run's error."""
     form = ChatFormat(run, model=run.model, client_tools=(), bare=False)
-    said = completed(form, told)["choices"][0]["message"]
-    answer = Answer(answer=said["content"] or said["refusal"] or "", session_id=run.thread_id, run_id=str(run.id))
-    return {"content": [_text(answer.answer)], "structuredContent": answer.model_dump(), "isError": False}
+    whole = completed(form, told)
+    said = whole["choices"][0]["message"]
+    answer = Answer(answer=said["content"] or said["refusal"] or "", **whole["metadata"])
+    structured = answer.model_dump(exclude_none=True)
+    return {"content": [_text(answer.answer)], "structuredContent": structured, "isError": False}
 
 
 def _failed(run: Run | None, error: ApplicationError) -> dict[str, Any]:

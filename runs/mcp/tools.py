@@ -27,6 +27,7 @@ class Answer(BaseModel):
     answer: str = Field(description="What the agent says.")
     session_id: str = Field(description="Give it with the next message to continue the conversation.")
     run_id: str
+    answered_by: str | None = Field(None, description="The run whose answer hears this message, while it goes on.")
 
 
 INPUT, OUTPUT = Arguments.model_json_schema(), Answer.model_json_schema()

@@ -20,6 +20,9 @@ from sessions_app.models import Message
 from tenants.models import Tenant
 from tests.agentsite.test_keyed import answer, unreachable
 from tests.conftest import Actor, make_actor
+from tests.runs.test_paying import Cap
+from tests.runs.test_paying import cap as cap
+from tests.runs.test_paying import priced as priced
 
 pytestmark = pytest.mark.django_db
 BOTH = "application/json, text/event-stream"
@@ -195,6 +198,13 @@ async def test_a_limit_is_a_result(owner: Actor, scripted: str, settings: LazySe
     found = await ask(owner, call("hello"))
     text = found["content"][0]["text"]
     assert (found["isError"], text.endswith("(code: too_many_runs) Try again in 1 s.")) == (True, True)
+
+
+async def test_a_budget_is_a_result(owner: Actor, cap: Cap) -> None:
+    await cap(1)
+    found = await ask(owner, call("hello, this costs more than a dollar"))
+    assert (found["isError"], found["_meta"]["error"]["code"]) == (True, "budget_exceeded")
+    assert "(code: budget_exceeded)" in found["content"][0]["text"]
 
 
 async def test_unknown_tools(owner: Actor, stranger: Actor, scripted: str, in_acme: Tenant) -> None:
