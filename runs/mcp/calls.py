@@ -47,10 +47,11 @@ async def tool_call(
         progress, told = _Progress(params.meta.progress_token), []
         async with aclosing(attend(run)) as events:
             async for event in events:
-                if event is not None:
-                    told.append(event)
-                notification = progress.of(event) if event is not None else None
-                if event is None or notification is not None:
+                if event is None:
+                    yield None
+                    continue
+                told.append(event)
+                if (notification := progress.of(event)) is not None:
                     yield notification
         yield success(id, _result(run, told))
     except ApplicationError as error:
