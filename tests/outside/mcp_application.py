@@ -14,7 +14,7 @@ from agentsite.asgi import application as site
 TOOLS: dict[str, list[dict[str, Any]]] = {
     "test_simple_text": [{"say": "This is a simple text response for testing."}],
     "test_error_handling": [{"fail": "cut"}],
-    "test_tool_with_progress": [{"repeat": "word", "times": 6, "delay_ms": 150}],
+    "test_tool_with_progress": [{"repeat": "word", "times": 25, "delay_ms": 150}],
 }
 
 

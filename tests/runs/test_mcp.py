@@ -138,7 +138,7 @@ async def test_a_session_goes_on(owner: Actor, scripted: str, in_acme: Tenant) -
 
 
 async def test_progress_is_told_to_who_asked_for_it(owner: Actor, scripted: str) -> None:
-    steps = script({"tool": "current_time", "args": {}}, {"repeat": "word", "times": 5, "delay_ms": 120})
+    steps = script({"tool": "current_time", "args": {}}, {"repeat": "word", "times": 15, "delay_ms": 120})
     *progress, last = await told(await post(owner, call(steps, _meta={"progressToken": "p"})))
     assert {message["method"] for message in progress} == {"notifications/progress"}
     given = [message["params"] for message in progress]
