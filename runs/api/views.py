@@ -23,6 +23,7 @@ from runs import agui, runner, selectors, sse
 from runs.api import examples
 from runs.api.chat_request import ChatCompletion
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
+from runs.attend import attend
 from runs.events import Event, error_of
 from runs.exceptions import RunMoved
 from runs.follow import as_seen_after, follow, opened
@@ -87,7 +88,7 @@ class ChatCompletionsView(AsyncApiView):
             bare=run.agent_version_id is None and run.session_id is None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
-        events = _left(run, follow(run.key, idle=settings.HEARTBEAT_SECONDS))
+        events = attend(run)
         try:
             return await _answer(run, form, events, streamed=bool(body.stream))
         except ApplicationError as error:
@@ -140,16 +141,6 @@ def _run_headers(run: Run) -> dict[str, str]:
     if run.session_id is not None:
         headers["X-Session-Id"] = quote(run.thread_id, safe=_HEADER_SAFE)
     return headers
-
-
-async def _left(run: Run, events: Followed) -> Followed:
-    """The events, for the run's caller: with it ends a run that it cannot come back for."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    finally:
-        await runner.leave(run)
 
 
 class AgentRunView(AsyncApiView):
