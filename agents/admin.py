@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
@@ -182,7 +182,18 @@ def document_of(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
 
 
-class AgentAdmin(SchemaServiceAdmin):
+class Untransacted(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Comes last before Django's own, which opens a transaction: code that is pinned meanwhile may take a minute. The
+    services have transactions of their own.
+    """
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        return self._changeform_view(request, object_id, form_url, extra_context)
+
+
+class AgentAdmin(SchemaServiceAdmin, Untransacted):  # type: ignore[misc] # of stubs: Unfold is one of Django's own
     perm = "agent"
     heading, noun = "Agents", "agent"
     service_form = AgentForm

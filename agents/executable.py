@@ -2,10 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from agents.exceptions import AgentUnusable
 from agents.models import AgentVersion
+from agents.publishing import published_of
+from core.aio import in_db_thread
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
 from llm.binding import Sink, use_binding
@@ -81,8 +83,9 @@ class _RunModel:
         tell = self.report.open_reply(request)
         if self.answers:
             known = self.answers.pop(0)
-            await tell(_delta_of(known))
-            return Reply(known, "tool_calls" if known.get("tool_calls") else "stop", None)
+            reason = "tool_calls" if known.get("tool_calls") else "stop"
+            await tell(_delta_of(known, reason))
+            return Reply(known, reason, None)
         async with aclosing(gateway.stream(request, self.target)) as deltas:
             async for delta in deltas:
                 answer.add(delta)
@@ -91,15 +94,50 @@ class _RunModel:
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
 
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        tell = self.report.open_reply(ChatRequest(self.target.model, [], {}))
+        await tell(_delta_of(message, finish_reason))
+        self._forget(message)
 
-def _delta_of(message: Message) -> Delta:
+    def speak(self) -> "_Speech":
+        return _Speech(self.report.open_reply(ChatRequest(self.target.model, [], {})), self._forget)
+
+    def _forget(self, told: Message) -> None:
+        """What was told in an earlier attempt too is no answer of the model."""
+        known = next((answer for answer in self.answers if _said(answer) == _said(told)), None)
+        if known is not None:
+            self.answers.remove(known)
+
+
+class _Speech:
+    def __init__(self, tell: Sink, forget: Callable[[Message], None]) -> None:
+        self._tell, self._forget = tell, forget
+        self._text = ""
+
+    async def say(self, text: str) -> None:
+        self._text += text
+        await self._tell(Delta(text=text))
+
+    async def end(self) -> None:
+        await self._tell(Delta(finish_reason="stop"))
+        self._forget({"role": "assistant", "content": self._text})
+
+
+def _said(message: Message) -> tuple[str, list[str]]:
+    return message.get("content") or "", [call["id"] for call in message.get("tool_calls") or ()]
+
+
+def _delta_of(message: Message, finish_reason: str) -> Delta:
     """A whole message, as a model says it."""
     calls = [
         ToolCallDelta(index, call["id"], call["function"]["name"], call["function"]["arguments"])
         for index, call in enumerate(message.get("tool_calls") or ())
     ]
     return Delta(
-        text=message.get("content") or "", tool_calls=calls or None, finish_reason="tool_calls" if calls else "stop"
+        text=message.get("content") or "",
+        refusal=message.get("refusal"),
+        tool_calls=calls or None,
+        finish_reason=finish_reason,
     )
 
 
@@ -126,6 +164,7 @@ class Executable:
     def __init__(self, version: AgentVersion) -> None:
         self.template = _template(version)
         self._tenant_id = version.tenant_id
+        self._published = partial(in_db_thread, published_of, version.tenant_id, version.id)
         self._instructions = version.instructions
         self._shared = _Shared((), tool_index(()))
         try:
@@ -152,13 +191,14 @@ class Executable:
         heard: Heard | None = None,
         make_toolbox: Callable[..., Toolbox] = Toolbox,
         answers: Sequence[Message] = (),
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
+        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs. Raises ApplicationError; InvalidRequest for tools of
         the caller that the template cannot use.
         """
         shared = self._shared_by(toolsets)
@@ -178,11 +218,14 @@ class Executable:
             tools=tools,
             client_tools=client_tools,
             params=params,
+            tenant_id=self._tenant_id,
             run_id=run_id,
             session_id=session_id,
             thread=thread_of(self._tenant_id, run_id) if checkpointed and run_id else None,
             resume=resume,
             compiled=shared.compiled,
+            metadata=dict(metadata or {}),
+            published=self._published,
             **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}

@@ -58,6 +58,7 @@ class AgentVersion(TenantModel):
     cache_seconds = models.PositiveIntegerField(null=True)
     join_calls = models.BooleanField(default=False, db_default=False)  # same requests at the same time share an answer
     metadata: Any = models.JSONField(default=dict)
+    code = models.CharField(max_length=64, blank=True, default="", db_default="")  # digest of what `VersionCode` holds
     created_by = models.CharField(max_length=200)
     restored_from = models.PositiveIntegerField(null=True)
 
@@ -68,3 +69,19 @@ class AgentVersion(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.name} v{self.number}"
+
+
+class VersionCode(TenantModel):
+    """What a version of an agent runs, as it was when the version was made; see docs/adr/020-custom-code.md."""
+
+    version = TenantForeignKey(AgentVersion, on_delete=models.CASCADE, related_name="+")
+    language = models.CharField(max_length=16)
+    source = models.TextField()
+    packages: Any = models.JSONField(default=list)  # names of sandbox.packages
+
+    class Meta:
+        db_table = "agent_version_code"
+        constraints = [models.UniqueConstraint(fields=["tenant", "version"], name="agent_version_code_version")]
+
+    def __str__(self) -> str:
+        return str(self.version_id)

@@ -7,7 +7,8 @@ from django.db import IntegrityError, transaction
 
 from agents.exceptions import agent_not_found, version_not_found
 from agents.models import Agent, AgentVersion
-from agents.selectors import by_ref
+from agents.publishing import PINNED_BY, Pinned, digest, keep_code, pin, publishes
+from agents.selectors import agent_get, by_ref
 from agents.validation import Report, check_agent
 from core import audit
 from core.errors import Conflict, InvalidRequest
@@ -30,6 +31,7 @@ VERSIONED = (
     "cache_seconds",
     "join_calls",
     "metadata",
+    "code",
 )
 
 
@@ -69,40 +71,62 @@ def agent_create(
         "cache_seconds": cache_seconds,
         "join_calls": join_calls,
         "metadata": dict(metadata or {}),
+        "code": "",
     }
     _check_status(status)
     values = _checked(actor, {"slug": slug, **values})
+    pinned = pin(actor=actor, values=values)
+    values["code"] = pinned.code.digest if pinned else ""
     agent = Agent(id=uuid7(), tenant_id=actor.tenant_id, slug=slug, status=status)
     version = _version(actor, agent, 1, values)
     agent.version = version
     with transaction.atomic():
         _save(agent, force_insert=True)  # the key to its version is checked at the commit
         version.save(force_insert=True)
+        keep_code(version, pinned)
         audit.record(actor=actor, action="agent.create", target=agent, after={**_facts(agent), **values})
     return agent
 
 
-@transaction.atomic
 def agent_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Agent:
     """Change the slug or some of VERSIONED, `config` and `metadata` as a whole. No change makes no version.
 
-    Without a `template_version` the agent keeps the one it has pinned, or takes the highest of another template.
-    Raises as `agent_create` does, and NotFound.
+    Without a `template_version` the agent keeps the one it has pinned, or takes the highest of another template. A
+    config that is given pins its code anew, from a file or URL that may have changed.
+    Raises as `agent_create` does, NotFound, and Conflict when a config was changed at the same time.
     """
     authorize(actor, "agent.edit")
+    return _updated(actor, ref, changes, _pinned(actor, ref, changes))
+
+
+def _pinned(actor: Principal, ref: str, changes: Mapping[str, Any]) -> Pinned | None:
+    """Before the agent is locked. None: nothing, or what is pinned already."""
+    if not any(name in changes for name in PINNED_BY):
+        return None
+    wanted = _wanted(_before(agent_get(actor=actor, ref=ref)), changes)
+    return pin(actor=actor, values=_checked(actor, wanted)) if publishes(wanted) else None
+
+
+@transaction.atomic
+def _updated(actor: Principal, ref: str, changes: Mapping[str, Any], pinned: Pinned | None) -> Agent:
     agent = _locked(actor, ref)
-    current = _current(agent)
-    before = {"slug": agent.slug, **_values(current)}
-    wanted = {**before, **{name: changes[name] for name in before if name in changes}}
-    if wanted["template"] != before["template"] and "template_version" not in changes:
-        wanted["template_version"] = None
-    if wanted == before:
+    before = _before(agent)
+    wanted = _wanted(before, changes)
+    if wanted == before and pinned is None:
         return agent
-    if wanted == {**before, "slug": wanted["slug"]}:
+    if wanted == {**before, "slug": wanted["slug"]} and pinned is None:
         _refuse(check_agent(actor=actor, values={"slug": wanted["slug"]}))
     else:
         wanted.update(_checked(actor, wanted))
-    return _apply(actor, agent, before, wanted, action="agent.update")
+        wanted["code"] = digest(pinned, before, wanted)
+    return _apply(actor, agent, before, wanted, action="agent.update", pinned=pinned)
+
+
+def _wanted(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: changes[name] for name in before if name in changes and name != "code"}
+    if given.get("template", before["template"]) != before["template"]:
+        given.setdefault("template_version", None)
+    return {**before, **given}
 
 
 @transaction.atomic
@@ -113,7 +137,7 @@ def agent_restore(*, actor: Principal, ref: str, number: int) -> Agent:
     old = AgentVersion.objects.filter(tenant_id=actor.tenant_id, agent_id=agent.id, number=number).first()
     if old is None:
         raise version_not_found(ref, number)
-    before = {"slug": agent.slug, **_values(_current(agent))}
+    before = _before(agent)
     after = {"slug": agent.slug, **_checked(actor, _values(old))}
     return _apply(actor, agent, before, after, action="agent.restore", restored_from=number)
 
@@ -163,6 +187,11 @@ def _values(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
 
 
+def _before(agent: Agent) -> dict[str, Any]:
+    """The slug and what the current version holds."""
+    return {"slug": agent.slug, **_values(_current(agent))}
+
+
 def _facts(agent: Agent) -> dict[str, Any]:
     return {"slug": agent.slug, "status": agent.status}
 
@@ -205,6 +234,7 @@ def _apply(
     *,
     action: str,
     restored_from: int | None = None,
+    pinned: Pinned | None = None,
 ) -> Agent:
     """Write what changed: a version if any of VERSIONED did, and one audit row. Nothing changed, nothing written."""
     changed = [name for name in after if after[name] != before[name]]
@@ -216,6 +246,7 @@ def _apply(
         version = _version(actor, agent, old.number + 1, after)
         version.restored_from = restored_from
         version.save(force_insert=True)
+        keep_code(version, pinned)
         agent.version = version
     _save(agent, update_fields=["slug", "version", "updated_at"])
     audit.record(

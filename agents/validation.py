@@ -17,6 +17,7 @@ from llm.selectors.models import provider_of_model
 from llm.selectors.providers import model_fault, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
+from templates_app.selectors import server_faults
 from tenants.principal import Principal
 from toolsets.selectors import tools_of, toolsets_by_slug
 from toolsets.toolbox import GrantedToolset, tool_index
@@ -105,7 +106,7 @@ def _check_template(report: Report, values: Mapping[str, Any]) -> AgentTemplate 
 
 
 def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, Any]) -> None:
-    faults = config_faults(template.Config, config)
+    faults = config_faults(template.Config, config) + server_faults(template, config)
     report.errors += faults
     if not faults:
         report.config = parse_config(template.Config, config).model_dump(mode="json", exclude_unset=True)

@@ -19,6 +19,7 @@ from agents.executable import executable_for, run_model
 from core.errors import ApplicationError, Conflict
 from llm.calls import CallContext, Unpaid, calling
 from llm.providers.base import Adapter, ProviderConnection
+from llm.routing.features import text_pairs
 from llm.targets import ModelTarget
 from llm.wire import ChatRequest, Delta
 from runs.events import DELTAS, Event, run_error, run_finished, run_started
@@ -250,6 +251,7 @@ async def _play(asked: _Asked, playback: Playback) -> None:
         run_id=run.id,
         session_id=run.session_id,
         heard=playback.heard,
+        metadata=text_pairs(request.get("metadata", {})),
         make_toolbox=partial(RecordedToolbox, playback=playback),
     )
     async with aclosing(produced) as told:

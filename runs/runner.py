@@ -20,6 +20,7 @@ from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from llm.calls import CallContext, calling
 from llm.metering import RunMeter
+from llm.routing.features import text_pairs
 from runs import ending
 from runs.approvals import Approvals
 from runs.exceptions import RunCancelled, RunFailed
@@ -334,6 +335,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         heard=heard,
         make_toolbox=partial(Toolbox, ledger=ledger),
         answers=turn.answers,
+        metadata=text_pairs(turn.run.request.get("metadata", {})),
     )
     with agent_run(AgentRun(ledger, (turn.version.agent.slug,))):
         async with aclosing(produced) as told:

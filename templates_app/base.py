@@ -1,18 +1,19 @@
 """What an agent template is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from inspect import isasyncgenfunction
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from core.validation import SLUG, config_schema
-from templates_app.context import AgentContext
+from core.validation import SLUG, Found, config_schema
+from templates_app.context import AgentContext, Published
 from templates_app.events import Event
 from templates_app.exceptions import TemplateInvalid
 from templates_app.versions import parse_version
 
+ReadFile = Callable[[str, int], Awaitable[bytes]]  # of the tenant: a path, and after how many bytes one more is enough
 CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps", "steering"})
 
 
@@ -37,10 +38,23 @@ class AgentTemplate(ABC):
     framework: ClassVar[str] = "native"
     capabilities: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[BaseModel]] = TemplateConfig
+    publishes: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, context: AgentContext) -> AsyncIterator[Event]:
         """An async generator that ends with exactly one Answer. Raises ApplicationError for a failure to show."""
+
+    async def publish(self, config: Any, read: ReadFile) -> Published:
+        """What a version of an agent pins, if the class `publishes`: found whenever a config is given, and never again.
+
+        `read` raises InvalidRequest. Raises InvalidRequest with every fault, and what resolving raises.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def server_faults(cls, config: Mapping[str, Any]) -> list[Found]:
+        """What this server lacks for a config, be that right or wrong: asked when it is given, and opens nothing."""
+        return []
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:

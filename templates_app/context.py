@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
+import orjson
 
 Message = dict[str, Any]
 Heard = Callable[[], Awaitable[list[Message]]]
@@ -19,6 +21,14 @@ class Reply(msgspec.Struct, frozen=True):
     usage: dict[str, Any] | None = None
 
 
+class Speech(Protocol):
+    """A message of the template's own words, told piece by piece."""
+
+    async def say(self, text: str) -> None: ...
+
+    async def end(self) -> None: ...
+
+
 class Model(Protocol):
     """The agent's model. Its tokens go to the run's sink while it answers."""
 
@@ -26,6 +36,12 @@ class Model(Protocol):
         self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
     ) -> Reply:
         """Raises ApplicationError when the provider fails for good."""
+
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        """Tell a message as an answer of the model; the provider is not asked."""
+
+    def speak(self) -> Speech:
+        """Begin a message beside the model's."""
 
 
 class Toolbox(Protocol):
@@ -37,6 +53,27 @@ class Toolbox(Protocol):
 
     async def call(self, tool_call: dict[str, Any]) -> Message:
         """The `role: tool` message that answers one tool call. A tool's error becomes its text; it raises nothing."""
+
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> Message:
+        """The same for a call that is not made: its answer is known from an earlier attempt, or it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Code that a version of an agent pins: `packages` names what it imports, as `sandbox.packages` keeps it."""
+
+    language: str
+    source: str = field(repr=False)
+    packages: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Of all of it, SHA-256 in hex."""
+        return sha256(orjson.dumps([self.language, self.source, self.packages])).hexdigest()
+
+
+async def _nothing() -> None:
+    return None
 
 
 async def _nobody() -> list[Message]:
@@ -51,7 +88,7 @@ class AgentContext:
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
     it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
     was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
-    asked; who asks must answer them.
+    asked; who asks must answer them. `metadata` are the caller's pairs of text. `published` reads what the version pins.
     """
 
     config: Any
@@ -62,12 +99,15 @@ class AgentContext:
     tools: Toolbox
     client_tools: list[dict[str, Any]] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
+    tenant_id: UUID | None = None
     run_id: UUID | None = None
     session_id: UUID | None = None
     thread: str | None = None
     resume: str | None = None
     compiled: dict[str, Any] = field(default_factory=dict)
     heard: Heard = _nobody
+    metadata: dict[str, str] = field(default_factory=dict)
+    published: Callable[[], Awaitable[Published | None]] = _nothing
 
     @property
     def chat_model(self) -> Any:

@@ -1,5 +1,6 @@
 """Reads of the templates, which are the same for every tenant."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,4 +74,11 @@ def config_check(
         template = registry.get(slug, version)
     except NotFound as error:
         return [{"path": "version", "code": error.code, "message": error.message}]
-    return config_faults(template.Config, config)
+    return config_faults(template.Config, config) + server_faults(template, config)
+
+
+def server_faults(template: AgentTemplate, config: Mapping[str, object]) -> list[dict[str, Any]]:
+    return [
+        {"path": ".".join(map(str, ("config", *where))), "code": code, "message": message}
+        for where, code, message in template.server_faults(config)
+    ]

@@ -1,0 +1,3 @@
+from templates_app.kinds.custom.template import CustomTemplate
+
+__all__ = ["CustomTemplate"]
