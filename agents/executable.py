@@ -198,8 +198,8 @@ class Executable:
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs. Raises ApplicationError; InvalidRequest for tools of
-        the caller that the template cannot use.
+        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs.
+        Raises ApplicationError; InvalidRequest for tools of the caller that the template cannot use.
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)

@@ -88,7 +88,8 @@ class AgentContext:
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
     it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
     was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
-    asked; who asks must answer them. `metadata` are the caller's pairs of text. `published` reads what the version pins.
+    asked; who asks must answer them. `metadata` are the caller's pairs of text. `published` reads what the version
+    pins.
     """
 
     config: Any
