@@ -92,6 +92,15 @@ def client() -> Client:
     return _clients[loop]
 
 
+def figures() -> str:
+    """Of all pools of this process."""
+    found = list(_clients.values())
+    running = sum(each.admission.running for each in found)
+    waiting = sum(each.admission.waiting for each in found)
+    ready = sum(sum(each.state.idle.values()) for each in found)
+    return f"Slots: {running} of {settings.SANDBOX_SLOTS} run, {ready} wait ready; {waiting} jobs wait."
+
+
 async def shut_down() -> None:
     """Ends the pool, and all that runs in it."""
     found = _clients.pop(asyncio.get_running_loop(), None)

@@ -15,6 +15,7 @@ FOLDER_MB = 16  # of all that a slot may write
 MAX_MEMORY_MB = 1024
 PYTHON_MB, DENO_MB = 256, 512  # of address space or data that the runtimes need for themselves
 THREADS, DESCRIPTORS, CPU_SECONDS = 64, 128, 700
+ONE_ARENA = ("MALLOC_ARENA_MAX", "1")  # the C library would reserve 128 MB of address space for each thread
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 PLAIN_IMPORT = "data:text/javascript,export const {call,HostError}=globalThis.agentsite"
 
@@ -112,7 +113,16 @@ class _Places(dict[str, str]):
 
 
 def _namespaces(wall: Wall) -> list[str]:
-    common = ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    common = [
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        *("--setenv", *ONE_ARENA),
+        "--hostname",
+        "sandbox",
+        "--cap-drop",
+        "ALL",
+    ]
     if wall.owned:
         return ["--unshare-all", *common]
     apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]

@@ -38,14 +38,17 @@ class Reaper:
 
     async def empty(self) -> None:
         """Waits until there is no child any more."""
-        while Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+        while _children():
             self._reap()
             await asyncio.sleep(0.002)
 
     def _kill_orphans(self) -> None:
         """bubblewrap's inner half waits for ever for an outer one that was killed while both started."""
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-        for pid in map(int, children.split()):
+        for pid in _children():
             if pid not in self._watched:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]

@@ -39,6 +39,7 @@ class Slot:
         self._loop, self._tell = loop, None  # type: tuple[asyncio.AbstractEventLoop, Tell | None]
         self._frames = Frames()
         self._inner: int | None = None  # descriptor of the jail's first process
+        self._status = b""
         self._input = bytearray()
         self._counts = {STDOUT: 0, STDERR: 0, END: 0}
         self._start()
@@ -115,9 +116,10 @@ class Slot:
 
     def _on_status(self, data: bytes) -> None:
         """bubblewrap's first line tells the jail's first process: with it all others end."""
-        if self._inner is None:
-            with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
-                self._inner = os.pidfd_open(json.loads(data.splitlines()[0])["child-pid"])
+        self._status += data  # the line comes in pieces
+        if self._inner is None and b"\n" in self._status:
+            with contextlib.suppress(ProcessLookupError):
+                self._inner = os.pidfd_open(json.loads(self._status.splitlines()[0])["child-pid"])
 
     def _on_print(self, kind: bytes, data: bytes) -> None:
         if self._tell is None:
@@ -245,7 +247,7 @@ def _spawn(made: jail.Start, streams: tuple[int, int, int], passed: list[int]) -
         stdout=streams[1],
         stderr=streams[2],
         pass_fds=passed,
-        env={},
+        env=dict([jail.ONE_ARENA]),
         cwd="/",
         user=made.uid,
         group=made.uid,
