@@ -1,15 +1,18 @@
 """The server's side of its pool process: started with the first job, and again when it died."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import sysconfig
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -89,11 +92,25 @@ def client() -> Client:
     return _clients[loop]
 
 
+def figures() -> str:
+    """Of all pools of this process."""
+    found = list(_clients.values())
+    running = sum(each.admission.running for each in found)
+    waiting = sum(each.admission.waiting for each in found)
+    ready = sum(sum(each.state.idle.values()) for each in found)
+    return f"Slots: {running} of {settings.SANDBOX_SLOTS} run, {ready} wait ready; {waiting} jobs wait."
+
+
 async def shut_down() -> None:
     """Ends the pool, and all that runs in it."""
     found = _clients.pop(asyncio.get_running_loop(), None)
     if found is not None:
         await found.close()
+
+
+def command() -> list[str]:
+    config = json.dumps({"level": settings.SANDBOX_LEVEL, "idle": settings.SANDBOX_IDLE})
+    return [sys.executable, "-I", "-S", "-B", "-c", STARTER, str(Path(__file__).resolve().parents[1]), config]
 
 
 def environment() -> dict[str, str]:
@@ -128,10 +145,8 @@ class Pool:
 
     @classmethod
     async def start(cls) -> "Pool":
-        config = json.dumps({"level": settings.SANDBOX_LEVEL, "idle": settings.SANDBOX_IDLE})
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", "-B", "-c", STARTER, str(settings.BASE_DIR), config),
+            *command(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
@@ -177,6 +192,8 @@ class Pool:
                 size, number, kind = HEADER.unpack(await self._reader.readexactly(HEADER.size))
                 self._on(number, kind, await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # what was just starting
             for job in list(self._jobs.values()):
                 job.fail(_lost())
             await self._process.wait()

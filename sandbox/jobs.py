@@ -112,7 +112,6 @@ def _request(job: Job) -> Request:
         "input": job.input,
         "memory_mb": job.memory_mb,
         "files": {path: base64.b64encode(content).decode() for path, content in job.files.items()},
-        "packages": head["packages"],
     }
     return Request(orjson.dumps(head) + b"\n" + _line(line), job.timeout, job.tenant_id)
 

@@ -46,7 +46,8 @@ def outcome_of(ended: Ended) -> Parts:
 
 
 def _text(printed: bytearray) -> str:
-    return printed.decode(errors="replace")
+    """Without the stack of the runtime's own code, where it broke down."""
+    return printed.decode(errors="replace").partition("==== C stack trace")[0]
 
 
 def _result(ended: Ended) -> tuple[Any, dict[str, bytes]]:

@@ -103,15 +103,16 @@ def agentsite_module(host: Host) -> types.ModuleType:
     return module
 
 
-def main(channel: int) -> None:
-    """`channel` is the descriptor by which it speaks."""
+def main(channel: int, packages: list[str]) -> None:
+    """`channel` is the descriptor by which it speaks, `packages` folders to import from."""
     global _channel
     _channel = channel
+    sys.path[:] = [*packages, *(path for path in sys.path if path != os.path.dirname(__file__)), os.getcwd()]
     stream = take_input()
     for name in COMMON.split():
         importlib.import_module(name)
     for output in (sys.stdout, sys.stderr):
-        output.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr] # what was printed before a kill is shown
+        output.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     send("R", None)
     line = stream.readline()
     if not line:
@@ -147,7 +148,6 @@ def lower_memory(megabytes: int) -> None:
 
 
 def run(job: dict[str, Any], host: Host) -> Any:
-    sys.path[:0] = [*job["packages"], "."]
     sys.modules["agentsite"] = agentsite_module(host)
     builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
     module = types.ModuleType("main")

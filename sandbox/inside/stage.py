@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import landlock
 import seccomp
 
+CHANNEL = 3  # where the Python runner speaks; Deno has its standard output for that
 FRAME = b"\0agentsite "  # begins a line of the slot's own; anything else is the tenant's output
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 NAMESPACES = ("mnt", "net", "pid", "ipc", "uts")
@@ -33,8 +34,9 @@ class Program(ctypes.Structure):
 
 def main() -> None:
     config = json.loads(sys.argv[1])
-    os.closerange(3, config["channel"])
-    os.closerange(max(3, config["channel"] + 1), 4096)
+    if config["channel"] > CHANNEL:
+        os.dup2(config["channel"], CHANNEL, inheritable=False)
+    os.closerange(CHANNEL + 1, 4096)
     namespaces = {name: os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
     status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     if config["uid"] is not None:
@@ -50,7 +52,7 @@ def main() -> None:
     install(seccomp.last_filter(arch, os.getpid(), execve=bool(config["exec"])))
     facts = {"landlock": version, "namespaces": namespaces, **standing(os.read(status, 8192).decode())}
     os.close(status)
-    os.write(config["channel"], FRAME + b"S" + json.dumps(facts).encode() + b"\n")
+    os.write(min(config["channel"], CHANNEL), FRAME + b"S" + json.dumps(facts).encode() + b"\n")
     os.chdir(config["folder"])
     if config["exec"]:
         os.execve(config["exec"][0], config["exec"], config["env"])
@@ -58,7 +60,7 @@ def main() -> None:
     os.environ.update(config["env"])
     import runner
 
-    runner.main(config["channel"])
+    runner.main(CHANNEL, config["packages"])
 
 
 def become(uid: int) -> None:

@@ -15,6 +15,7 @@ FOLDER_MB = 16  # of all that a slot may write
 MAX_MEMORY_MB = 1024
 PYTHON_MB, DENO_MB = 256, 512  # of address space or data that the runtimes need for themselves
 THREADS, DESCRIPTORS, CPU_SECONDS = 64, 128, 700
+ONE_ARENA = ("MALLOC_ARENA_MAX", "1")  # the C library would reserve 128 MB of address space for each thread
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random")
 PLAIN_IMPORT = "data:text/javascript,export const {call,HostError}=globalThis.agentsite"
 
@@ -65,20 +66,23 @@ def start(wall: Wall, terms: Terms, uid: int | None, folder: str, descriptors: M
     by which it speaks, and `status` and `filter` for bubblewrap. Raises runtimes.Missing."""
     python = runtimes.python()
     early = wall.owned  # bubblewrap starts as the slot's user, and installs the filter
+    places = _Places(wall, terms)
     config = {
         "uid": None if early else uid,
         "limits": _limits(wall, terms, uid),
-        "rules": _rules(terms, folder),
+        "rules": _rules(terms, folder, places),
         "filter": not early,
         "channel": 1 if terms.runtime == "deno" else descriptors["channel"],
         "folder": f"{folder}/work",
-        "exec": _deno(terms, folder) if terms.runtime == "deno" else None,
+        "exec": _deno(terms, folder, places) if terms.runtime == "deno" else None,
         "env": _environment(folder),
+        "packages": [places[path] for path in terms.packages],
     }
-    command = [python.executable, "-I", "-S", "-B", str(runtimes.INSIDE / "stage.py"), json.dumps(config)]
+    stage = f"{places[str(runtimes.INSIDE)]}/stage.py"
+    command = [python.executable, "-I", "-S", "-B", stage, json.dumps(config)]
     if not wall.bwrap:
         return Start(command, None, ("channel",))
-    walled = [runtimes.bubblewrap(), *_namespaces(wall), *_mounts(terms, folder)]
+    walled = [runtimes.bubblewrap(), *_namespaces(wall), *_mounts(terms, folder, places)]
     walled += ["--json-status-fd", str(descriptors["status"])]
     walled += ["--seccomp", str(descriptors["filter"])] if early else []
     passed = ("channel", "status", "filter") if early else ("channel", "status")
@@ -93,20 +97,44 @@ def filter_file() -> int:
     return file
 
 
+class _Places(dict[str, str]):
+    """Where a path of this machine is in the jail: what would tell something of the machine is moved."""
+
+    def __init__(self, wall: Wall, terms: Terms) -> None:
+        super().__init__()
+        if wall.bwrap:
+            self[str(runtimes.INSIDE)] = "/opt/sandbox"
+            self.update({path: f"/opt/packages/{number}" for number, path in enumerate(terms.packages)})
+            if terms.runtime == "deno":
+                self[runtimes.deno()] = "/opt/deno"
+
+    def __missing__(self, path: str) -> str:
+        return path
+
+
 def _namespaces(wall: Wall) -> list[str]:
-    common = ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    common = [
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        *("--setenv", *ONE_ARENA),
+        "--hostname",
+        "sandbox",
+        "--cap-drop",
+        "ALL",
+    ]
     if wall.owned:
         return ["--unshare-all", *common]
     apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     return [*apart, *common, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 
 
-def _mounts(terms: Terms, folder: str) -> list[str]:
+def _mounts(terms: Terms, folder: str, places: "_Places") -> list[str]:
     """`/` and /dev are writable memory until they are mounted read-only: / as the last."""
     mounts: list[str] = []
     for path in dict.fromkeys(_readable(terms, stage=True)):
         if os.path.exists(path):
-            mounts += ["--ro-bind", path, path]
+            mounts += ["--ro-bind", path, places[path]]
     for target, path in runtimes.libraries().links:
         mounts += ["--symlink", target, path]
     mounts += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
@@ -126,11 +154,11 @@ def _readable(terms: Terms, *, stage: bool = False) -> list[str]:
     return paths
 
 
-def _rules(terms: Terms, folder: str) -> list[tuple[str, str]]:
+def _rules(terms: Terms, folder: str, places: "_Places") -> list[tuple[str, str]]:
     """Of Landlock, which needs no right for what is open or mapped already."""
-    rules = [(path, "read") for path in _readable(terms)]
+    rules = [(places[path], "read") for path in _readable(terms)]
     if terms.runtime == "deno":
-        rules += [(path, "run") for path in (runtimes.deno(), runtimes.libraries().loader)]
+        rules += [(places[path], "run") for path in (runtimes.deno(), runtimes.libraries().loader)]
     return [*rules, *((path, "device") for path in DEVICES), (folder, "write")]
 
 
@@ -160,19 +188,20 @@ def threads_of(uid: int) -> int:
     return count
 
 
-def _deno(terms: Terms, folder: str) -> list[str]:
+def _deno(terms: Terms, folder: str, places: "_Places") -> list[str]:
     imports = {"agentsite": PLAIN_IMPORT}
     readable = [f"{folder}/work"]
     for package in terms.packages:
-        readable.append(package)
+        readable.append(places[package])
         with open(f"{package}/imports.json") as file:
-            imports |= {name: f"file://{package}/{path}" for name, path in json.load(file).items()}
+            imports |= {name: f"file://{places[package]}/{path}" for name, path in json.load(file).items()}
     flags = ["--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock", "--no-code-cache"]
     rights = [f"--allow-read={','.join(readable)}", f"--allow-write={folder}/work"]
     heap = f"--v8-flags=--max-old-space-size={terms.memory_mb}"
     names = base64.b64encode(json.dumps({"imports": imports}).encode()).decode()
     mapped = f"--import-map=data:application/json;base64,{names}"
-    return [runtimes.deno(), "run", *flags, *rights, heap, mapped, str(runtimes.INSIDE / "runner.mjs")]
+    runner = f"{places[str(runtimes.INSIDE)]}/runner.mjs"
+    return [places[runtimes.deno()], "run", *flags, *rights, heap, mapped, runner]
 
 
 def _environment(folder: str) -> dict[str, str]:

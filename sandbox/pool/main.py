@@ -33,10 +33,12 @@ class Pool:
                 self._on(number, kind, await reader.readexactly(size))
         except asyncio.IncompleteReadError:
             pass
+        await self._stock.close()
         for task in list(self._tasks.values()):
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._ending, return_exceptions=True)
-        await self._stock.close()
+        while waiting := [*self._tasks.values(), *self._ending]:
+            await asyncio.wait(waiting)
+        await self._stock.empty()
 
     def _on(self, number: int, kind: bytes, payload: bytes) -> None:
         if kind == JOB:

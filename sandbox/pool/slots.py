@@ -14,6 +14,7 @@ from typing import Any
 
 from sandbox.pool import jail
 from sandbox.pool.frames import Frames
+from sandbox.pool.reaper import Reaper
 from sandbox.wire import CALL, END, STDERR, STDOUT
 
 PIECE = 65536
@@ -27,7 +28,7 @@ Tell = Callable[[bytes, bytes], None]  # kind and payload of a frame
 class Slot:
     """`start` it, `begin` a job, await `over`, then `end` it; all but `end` is quick. Not for threads."""
 
-    def __init__(self, wall: jail.Wall, terms: jail.Terms, uid: int | None) -> None:
+    def __init__(self, wall: jail.Wall, terms: jail.Terms, uid: int | None, reaper: Reaper) -> None:
         self.wall, self.terms, self.uid = wall, terms, uid
         loop = asyncio.get_running_loop()
         self.facts: dict[str, Any] = {}
@@ -38,9 +39,11 @@ class Slot:
         self._loop, self._tell = loop, None  # type: tuple[asyncio.AbstractEventLoop, Tell | None]
         self._frames = Frames()
         self._inner: int | None = None  # descriptor of the jail's first process
+        self._status = b""
         self._input = bytearray()
         self._counts = {STDOUT: 0, STDERR: 0, END: 0}
         self._start()
+        reaper.watch(self._process.pid, self._exited)
 
     def _start(self) -> None:
         self._folder = "/tmp" if self.wall.bwrap else self._own_folder()  # noqa: S108 of the jail
@@ -77,8 +80,6 @@ class Slot:
             os.set_blocking(descriptor, False)
         for name in self._readers():
             self._loop.add_reader(self._open[name], self._readable, name)
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._loop.add_reader(self._pidfd, self._exited)
 
     def _readers(self) -> dict[str, Callable[[bytes], None]]:
         mixed = self.terms.runtime == "deno"  # has no way to a descriptor of its own
@@ -115,9 +116,10 @@ class Slot:
 
     def _on_status(self, data: bytes) -> None:
         """bubblewrap's first line tells the jail's first process: with it all others end."""
-        if self._inner is None:
-            with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
-                self._inner = os.pidfd_open(json.loads(data.splitlines()[0])["child-pid"])
+        self._status += data  # the line comes in pieces
+        if self._inner is None and b"\n" in self._status:
+            with contextlib.suppress(ProcessLookupError):
+                self._inner = os.pidfd_open(json.loads(self._status.splitlines()[0])["child-pid"])
 
     def _on_print(self, kind: bytes, data: bytes) -> None:
         if self._tell is None:
@@ -153,11 +155,9 @@ class Slot:
             self._tell(END, payload)
             self._finish("end")
 
-    def _exited(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+    def _exited(self, code: int) -> None:
+        self._process.returncode = code
         self.finish_reading()
-        code = self._process.wait()
         self._finish("exit")
         if not self.ready.done():
             self.ready.set_result(False)
@@ -204,7 +204,7 @@ class Slot:
     def _is_littered(self) -> bool:
         if not self.wall.bwrap:
             return _exceeds(self._folder, MAX_ENTRIES, jail.FOLDER_MB * jail.MB)
-        if self._inner is None:
+        if self._inner is None or not self.ready.done():  # before, its root is still the machine's
             return False
         try:
             found = os.statvfs(f"/proc/{_pid(self._inner)}/root{self._folder}")
@@ -236,20 +236,19 @@ class Slot:
             if self._inner is not None:
                 signal.pidfd_send_signal(self._inner, signal.SIGKILL)
             else:
-                self._process.kill()
+                os.kill(self._process.pid, signal.SIGKILL)  # Popen.kill would reap it
 
 
 def _spawn(made: jail.Start, streams: tuple[int, int, int], passed: list[int]) -> subprocess.Popen[bytes]:
-    """No code of ours runs between fork and exec."""
+    """No code of ours runs between fork and exec. It stays in the pool's process group, until it is jailed."""
     return subprocess.Popen(
         made.command,
         stdin=streams[0],
         stdout=streams[1],
         stderr=streams[2],
         pass_fds=passed,
-        env={},
+        env=dict([jail.ONE_ARENA]),
         cwd="/",
-        start_new_session=True,
         user=made.uid,
         group=made.uid,
         extra_groups=None if made.uid is None else [],

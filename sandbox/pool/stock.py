@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from sandbox.pool import jail, uids
+from sandbox.pool.reaper import Reaper
 from sandbox.pool.runtimes import Missing
 from sandbox.pool.slots import Slot
 
@@ -31,6 +32,8 @@ class Stock:
     """Keeps `idle` slots of each runtime that was asked for once."""
 
     def __init__(self, level: str, idle: int) -> None:
+        self._reaper = Reaper()
+        self._closed = False
         self.figures = Figures()
         self._walls = jail.walls(level)
         self._level, self._idle = level, idle
@@ -66,6 +69,8 @@ class Stock:
         """Of the common terms only; others are started when they are asked for."""
         terms = jail.Terms(runtime)
         slots = self._ready[terms]
+        if self._closed:
+            return
         for slot in [slot for slot in slots if slot.over.done()]:
             slots.remove(slot)
             self.figures.crashed += 1
@@ -81,6 +86,7 @@ class Stock:
         return code
 
     async def close(self) -> None:
+        self._closed = True
         for slots in self._ready.values():
             for slot in slots:
                 self._retire(slot)
@@ -88,11 +94,15 @@ class Stock:
         while self._ends:
             await asyncio.wait(self._ends)
 
+    async def empty(self) -> None:
+        """Waits until no process is left."""
+        await self._reaper.empty()
+
     def _spawn(self, wall: jail.Wall, terms: jail.Terms) -> Slot:
         uid = self._uids.pop(0) if self._uids is not None else None
         self.figures.started += 1
         try:
-            return Slot(wall, terms, uid)
+            return Slot(wall, terms, uid, self._reaper)
         except BaseException:
             if self._uids is not None and uid is not None:
                 self._uids.append(uid)
@@ -120,6 +130,9 @@ class Stock:
             except Missing as error:
                 faults.append(f"{wall.name}: missing {error}")
                 missing.append(str(error))
+                continue
+            except OSError as error:  # such as a program that the slot's user may not execute
+                faults.append(f"{wall.name}: {error}")
                 continue
             fault = await self._fault(slot)
             if fault is None:
