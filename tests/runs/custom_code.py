@@ -22,7 +22,7 @@ def main(given):
     except HostError as error:
         refused = str(error)
     tools = [tool["function"]["name"] for tool in call("tools")]
-    facts = [looked, own, refused, ",".join(tools), given["instructions"], given["metadata"]["user_id"]]
+    facts = [looked, own, refused, ",".join(tools), given["instructions"], given["metadata"]["plan"]]
     return {"content": " | ".join(facts)}
 """
 JAVASCRIPT = """
@@ -40,7 +40,7 @@ export async function main(given) {
     if (error instanceof HostError) refused = error.message;
   }
   const tools = (await call("tools")).map((tool) => tool.function.name);
-  return { content: [looked, own, refused, tools.join(","), given.instructions, given.metadata.user_id].join(" | ") };
+  return { content: [looked, own, refused, tools.join(","), given.instructions, given.metadata.plan].join(" | ") };
 }
 """
 TYPESCRIPT = """
@@ -61,7 +61,7 @@ export async function main(given: Given): Promise<{ content: string }> {
     if (error instanceof HostError) refused = error.message;
   }
   const tools = (await call("tools")).map((tool: { function: { name: string } }) => tool.function.name);
-  return { content: [looked, own, refused, tools.join(","), given.instructions, given.metadata.user_id].join(" | ") };
+  return { content: [looked, own, refused, tools.join(","), given.instructions, given.metadata.plan].join(" | ") };
 }
 """
 SOURCES = {"python": PYTHON, "javascript": JAVASCRIPT, "typescript": TYPESCRIPT}

@@ -47,10 +47,10 @@ async def failed(owner: Actor, *steps: Any) -> tuple[int, str, str]:
 @pytest.mark.parametrize("language", SOURCES)
 async def test_code_asks_the_model_and_its_granted_tools_only(owner: Actor, safe: str, language: str) -> None:
     await make(owner, SOURCES[language], language, toolsets=["safe"])
-    text = await answered(owner, LOOK, {"say": "ok"}, metadata={"user_id": "u1"})
+    text = await answered(owner, LOOK, {"say": "ok"}, metadata={"plan": "gold"})
     refused = "The agent was granted no tool 'current_time'. Granted: ask, look, one_by_one, put, stuck."
     tools = "look,put,ask,one_by_one,stuck"
-    assert text == f"the map is there | the key is there | {refused} | {tools} | Be brief. | u1"
+    assert text == f"the map is there | the key is there | {refused} | {tools} | Be brief. | gold"
     found = await stored()
     assert found["run"].status == "succeeded"
     told = [(event.type, event.data) for event in found["events"]]

@@ -16,26 +16,26 @@ Faults = list[dict[str, Any]]
 
 
 async def publish(config: CustomConfig, read: ReadFile) -> Published:
-    """Raises InvalidRequest with the faults of code and packages, FetchFailed, and what `run_job` raises."""
+    """Raises InvalidRequest with the faults of code and packages, and what `run_job` raises."""
     faults: Faults = []
-    text, packages = await asyncio.gather(_checked(config, read, faults), _resolved(config, faults))
-    if faults:
+    text, packages = await asyncio.gather(_source(config, read, faults), _resolved(config, faults))
+    if text is not None:
+        found = await source.faults(text, config.language, config.entryPoint, await folders(packages))
+        faults += [_fault("content", code, message) for code, message in found]
+    if text is None or faults:
         raise invalid(faults)
     return Published(config.language.value, text, packages)
 
 
-async def _checked(config: CustomConfig, read: ReadFile, faults: Faults) -> str:
+async def _source(config: CustomConfig, read: ReadFile, faults: Faults) -> str | None:
     try:
-        text = await _source(config, read)
+        return await _found(config, read)
     except InvalidRequest as error:
         faults += error.details or [_fault("content", error.code, error.message)]
-        return ""
-    found = await source.faults(text, config.language, config.entryPoint)
-    faults += [_fault("content", code, message) for code, message in found]
-    return text
+        return None
 
 
-async def _source(config: CustomConfig, read: ReadFile) -> str:
+async def _found(config: CustomConfig, read: ReadFile) -> str:
     match config.type:
         case "inline":
             return config.content

@@ -3,37 +3,41 @@
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from sandbox.jobs import Job, Language, run_job
+from sandbox.jobs import Job, JobFailed, Language, run_job
 
 MAX_SOURCE = 1_000_000  # bytes, of a file or what a URL answers
 PARSE_SECONDS = 30.0
 Fault = tuple[str, str]  # code and message
-MISSING = "missing_entry_point"
 
 # In the jail too: a parser that a stranger's text breaks breaks there.
 _PYTHON = """
 import ast
 
-def parse(source):
+def parse(given):
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(given["source"])
     except SyntaxError as error:
         return {"syntax": f"{error.msg} (line {error.lineno})"}
     except (ValueError, MemoryError, RecursionError) as error:
         return {"syntax": str(error) or "it is nested too deep"}
     return {"functions": [each.name for each in tree.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]}
 """
+# A module of which one import cannot be linked is read with all that it imports, and never run.
 _SCRIPT = """
-import { stripTypeScriptTypes } from "node:module";
+const NEVER = "_agentsite_reads_this_only_";
 
-export function parse(source) {
+export async function parse({ source, language, entry }) {
+  const exported = /(^|[;\\s}])export\\b/.test(source);
+  const whole = `export { ${NEVER} } from "data:text/javascript,"; ${source}${exported ? "" : `\\nexport { ${entry} };`}`;
   try {
-    stripTypeScriptTypes(source, { mode: "transform" });
-    return {};
+    await import(`data:application/${language};base64,${new TextEncoder().encode(whole).toBase64()}`);
   } catch (error) {
-    return { syntax: String(error.message).slice(0, 500) };
+    const message = String(error?.message ?? error).replace(/data:[\\w\\/]+;base64,[\\w+\\/=.…]*/g, "main");
+    if (message.includes(NEVER)) return {};
+    return { missing: !exported && message.includes(`'${entry}'`), syntax: message.slice(0, 500) };
   }
 }
 """
@@ -54,13 +58,13 @@ def _python_faults(source: str, entry: str) -> Iterator[Fault]:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        yield "syntax", f"The code is no Python: {error.msg} (line {error.lineno})."
+        yield "syntax", f"The code cannot be read: {error.msg} (line {error.lineno})"
     except (ValueError, MemoryError, RecursionError):
-        yield "syntax", "The code is nested too deep to be read."
+        yield "syntax", "The code cannot be read: it is nested too deep, or too large."
     else:
         functions = [each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
         if entry not in functions:
-            yield MISSING, f"The code has no function '{entry}' at its top level."
+            yield _missing(entry)
 
 
 def _script_faults(source: str, entry: str) -> Iterator[Fault]:
@@ -75,24 +79,34 @@ def _script_faults(source: str, entry: str) -> Iterator[Fault]:
         *([r"\bexport\s+default\b"] if entry == "default" else []),
     )
     if not any(re2.search(pattern, source) for pattern in definitions):
-        yield MISSING, f"The code has no function '{entry}' at its top level."
+        yield _missing(entry)
 
 
-async def faults(source: str, language: Language, entry: str) -> list[Fault]:
+async def faults(source: str, language: Language, entry: str, packages: tuple[Path, ...]) -> list[Fault]:
     """Of code that is published, by the parser of the runtime that will run it. Raises what `run_job` does."""
     if "\0" in source:
         return [("syntax", "The code holds a NUL character.")]
     python = language is Language.PYTHON
     job = Job(
-        Language.PYTHON if python else Language.JAVASCRIPT,
+        language,
         _PYTHON if python else _SCRIPT,
         entry_point="parse",
-        input=source,
+        input={"source": source, "language": language.value, "entry": entry},
         timeout=PARSE_SECONDS,
+        packages=packages,
     )
-    found = (await run_job(job)).value
+    try:
+        found = (await run_job(job)).value
+    except JobFailed:  # the parser's memory, stack or time was too small for it
+        return [("syntax", "The code cannot be read: it is nested too deep, or too large.")]
+    if found.get("missing"):
+        return [_missing(entry)]
     if syntax := found.get("syntax"):
-        return [("syntax", f"The code is no {language.value}: {syntax}.")]
-    if not python:
-        return list(_script_faults(source, entry))
-    return [] if entry in found["functions"] else [(MISSING, f"The code has no function '{entry}' at its top level.")]
+        return [("syntax", f"The code cannot be read: {syntax}")]
+    if python:
+        return [] if entry in found["functions"] else [_missing(entry)]
+    return list(_script_faults(source, entry))
+
+
+def _missing(entry: str) -> Fault:
+    return "missing_entry_point", f"The code has no function '{entry}' at its top level."
