@@ -77,7 +77,7 @@ class VersionCode(TenantModel):
     version = TenantForeignKey(AgentVersion, on_delete=models.CASCADE, related_name="+")
     language = models.CharField(max_length=16)
     source = models.TextField()
-    packages: Any = models.JSONField(default=list)  # names of sandbox.packages
+    packages = models.CharField(max_length=64, blank=True)  # a digest of sandbox.packages
 
     class Meta:
         db_table = "agent_version_code"

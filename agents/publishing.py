@@ -103,12 +103,12 @@ def keep_code(version: AgentVersion, pinned: Pinned | None) -> None:
         if kept is None:
             raise AgentUnusable("The code of that version is no longer there; give the config again.")
         code = published(kept)
-    row.language, row.source, row.packages = code.language, code.source, list(code.packages)
+    row.language, row.source, row.packages = code.language, code.source, code.packages
     row.save(force_insert=True)
 
 
 def published(row: VersionCode) -> Published:
-    return Published(row.language, row.source, tuple(row.packages))
+    return Published(row.language, row.source, row.packages)
 
 
 def published_of(tenant_id: UUID, version_id: UUID) -> Published | None:

@@ -60,11 +60,11 @@ class Toolbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Code that a version of an agent pins: `packages` names what it imports, as `sandbox.packages` keeps it."""
+    """Code that a version of an agent pins. `packages` is the digest of what it imports (`sandbox.packages`), or empty."""
 
     language: str
     source: str = field(repr=False)
-    packages: tuple[str, ...] = ()
+    packages: str = ""
 
     @property
     def digest(self) -> str:

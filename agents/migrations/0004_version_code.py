@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('language', models.CharField(max_length=16)),
                 ('source', models.TextField()),
-                ('packages', models.JSONField(default=list)),
+                ('packages', models.CharField(blank=True, max_length=64)),
                 ('tenant', models.ForeignKey(db_index=False, editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
                 ('version', core.rls.TenantForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='agents.agentversion')),
             ],

@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidRequest
+from django.conf import settings
+
+from core.errors import InvalidRequest, Unavailable
 from core.validation import invalid
 from templates_app.base import ReadFile
 from templates_app.context import Published
@@ -20,7 +22,7 @@ async def publish(config: CustomConfig, read: ReadFile) -> Published:
     faults: Faults = []
     text, packages = await asyncio.gather(_source(config, read, faults), _resolved(config, faults))
     if text is not None:
-        found = await source.faults(text, config.language, config.entryPoint, await folders(packages))
+        found = await source.faults(text, config.language, config.entryPoint, folders(packages))
         faults += [_fault("content", code, message) for code, message in found]
     if text is None or faults:
         raise invalid(faults)
@@ -66,15 +68,28 @@ async def _fetched(url: str) -> bytes:
     return answer.body
 
 
-async def _resolved(config: CustomConfig, faults: Faults) -> tuple[str, ...]:
+async def _resolved(config: CustomConfig, faults: Faults) -> str:
+    from sandbox.packages import resolve
+
     if not config.dependencies:
-        return ()
-    raise NotImplementedError
+        return ""
+    try:
+        return (await resolve(config.language, config.dependencies)).digest
+    except InvalidRequest as error:
+        told = error.details or [{"path": "requirements", "code": error.code, "message": error.message}]
+        faults += [{**fault, "path": fault["path"].replace("requirements", "config.dependencies")} for fault in told]
+        return ""
 
 
-async def folders(packages: tuple[str, ...]) -> tuple[Path, ...]:
+def folders(packages: str) -> tuple[Path, ...]:
     """Raises Unavailable when they are not on this server."""
-    return ()
+    if not packages:
+        return ()
+    folder: Path = settings.SANDBOX_PACKAGE_DIR / packages
+    if not folder.is_dir():
+        message = "The packages of the agent's code are not on this server: its SANDBOX_PACKAGE_DIR must be shared."
+        raise Unavailable(message, code="packages_missing")
+    return (folder,)
 
 
 def _fault(name: str, code: str, message: str) -> dict[str, Any]:

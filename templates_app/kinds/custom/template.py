@@ -75,7 +75,7 @@ async def _outcome(context: AgentContext, host: Host) -> Outcome:
         entry_point=config.entryPoint,
         input=_input(context),
         timeout=config.timeout,
-        packages=await folders(code.packages),
+        packages=folders(code.packages),
         tenant_id=context.tenant_id,
     )
     try:
