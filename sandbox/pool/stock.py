@@ -38,7 +38,7 @@ class Stock:
         self._walls = jail.walls(level)
         self._level, self._idle = level, idle
         self._ready: defaultdict[jail.Terms, list[Slot]] = defaultdict(list)
-        self._chosen: dict[str, jail.Wall] = {}  # by runtime
+        self._chosen: dict[tuple[str, bool], jail.Wall] = {}  # by runtime, and whether it has packages
         self._choosing = asyncio.Lock()
         self._uids = uids.take() if os.geteuid() == 0 else None
         self._ends: set[asyncio.Task[None]] = set()
@@ -53,11 +53,11 @@ class Stock:
 
     @property
     def walls(self) -> dict[str, str]:
-        return {runtime: wall.name for runtime, wall in self._chosen.items()}
+        return {runtime: wall.name for (runtime, packages), wall in self._chosen.items() if not packages}
 
     async def take(self, terms: jail.Terms) -> Slot:
         """A slot that nobody used. Raises Unavailable."""
-        wall = await self._wall(terms.runtime)
+        wall = await self._wall(terms)
         while waiting := self._ready[terms]:
             slot = waiting.pop(0)
             if not slot.over.done():
@@ -69,14 +69,14 @@ class Stock:
         """Of the common terms only; others are started when they are asked for."""
         terms = jail.Terms(runtime)
         slots = self._ready[terms]
-        if self._closed:
+        if self._closed or (runtime, False) not in self._chosen:
             return
         for slot in [slot for slot in slots if slot.over.done()]:
             slots.remove(slot)
             self.figures.crashed += 1
             self._retire(slot)
         while len(slots) < self._idle:
-            slots.append(self._spawn(self._chosen[runtime], terms))
+            slots.append(self._spawn(self._chosen[runtime, False], terms))
 
     async def finish(self, slot: Slot) -> int:
         """Its exit code. It and all that it started are gone then."""
@@ -116,14 +116,16 @@ class Stock:
         self._ends.add(task)
         task.add_done_callback(self._ends.discard)
 
-    async def _wall(self, runtime: str) -> jail.Wall:
+    async def _wall(self, terms: jail.Terms) -> jail.Wall:
+        """Packages may lie where another wall's slots cannot read them."""
+        key = (terms.runtime, bool(terms.packages))
         async with self._choosing:
-            if runtime not in self._chosen:
-                self._chosen[runtime] = await self._first_that_stands(runtime)
-        return self._chosen[runtime]
+            if key not in self._chosen:
+                self._chosen[key] = await self._first_that_stands(terms)
+        return self._chosen[key]
 
-    async def _first_that_stands(self, runtime: str) -> jail.Wall:
-        faults, missing, terms = [], list[str](), jail.Terms(runtime)
+    async def _first_that_stands(self, terms: jail.Terms) -> jail.Wall:
+        faults, missing = [], list[str]()
         for wall in self._walls:
             try:
                 slot = self._spawn(wall, terms)
