@@ -14,6 +14,7 @@ WHEN_BUSY = (
 )
 MAX_CONCURRENT_RUNS = "Runs of this agent at once; null: only the tenant's limit."
 CACHE_SECONDS = "For how long a model's answer to the same request of this version is given again; null: never."
+CODE = "SHA-256 of the code and packages that it pins; empty: its template pins none."
 JOIN_CALLS = "Do requests that are the same and made at the same time share one answer of the model?"
 
 
@@ -111,6 +112,7 @@ class AgentOutput(serializers.Serializer[Agent]):
     cache_seconds = serializers.IntegerField(source="version.cache_seconds", allow_null=True, help_text=CACHE_SECONDS)
     join_calls = serializers.BooleanField(source="version.join_calls", help_text=JOIN_CALLS)
     metadata = JSONObject(source="version.metadata")
+    code = serializers.CharField(source="version.code", allow_blank=True, help_text=CODE)
     version = serializers.IntegerField(source="version.number", help_text="The number of the current version.")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -131,6 +133,7 @@ class AgentVersionOutput(serializers.Serializer[AgentVersion]):
     cache_seconds = serializers.IntegerField(allow_null=True, help_text=CACHE_SECONDS)
     join_calls = serializers.BooleanField(help_text=JOIN_CALLS)
     metadata = JSONObject()
+    code = serializers.CharField(allow_blank=True, help_text=CODE)
     restored_from = serializers.IntegerField(allow_null=True)
     created_by = serializers.CharField()
     created_at = serializers.DateTimeField()

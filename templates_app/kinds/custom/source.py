@@ -25,29 +25,30 @@ def parse(given):
         return {"syntax": str(error) or "it is nested too deep"}
     return {"functions": [each.name for each in tree.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]}
 """
-# A module of which one import cannot be linked is read with all that it imports, and never run.
+# What a module imports is read and never run where one of its names cannot be linked.
 _SCRIPT = """
-const NEVER = "_agentsite_reads_this_only_";
+const NEVER = "zzz_agentsite_reads_this_only";
+const url = (language, source) => `data:application/${language};base64,${new TextEncoder().encode(source).toBase64()}`;
 
 export async function parse({ source, language, entry }) {
   const exported = /(^|[;\\s}])export\\b/.test(source);
-  const whole = `export { ${NEVER} } from "data:text/javascript,"; ${source}${exported ? "" : `\\nexport { ${entry} };`}`;
+  const code = url(language, exported ? source : `${source}\\nexport { ${entry} };`);
   try {
-    await import(`data:application/${language};base64,${new TextEncoder().encode(whole).toBase64()}`);
+    await import(url("javascript", `export { ${entry}, ${NEVER} } from "${code}";`));
   } catch (error) {
     const message = String(error?.message ?? error).replace(/data:[\\w\\/]+;base64,[\\w+\\/=.…]*/g, "main");
     if (message.includes(NEVER)) return {};
-    return { missing: !exported && message.includes(`'${entry}'`), syntax: message.slice(0, 500) };
+    const missing = message.includes(`'${entry}'`) && /export/i.test(message);
+    return missing ? { missing } : { syntax: message.slice(0, 500) };
   }
 }
 """
 
 
 def inline_faults(source: str, language: Any, entry: Any) -> Iterator[Fault]:
-    if not isinstance(entry, str) or "\0" in source:
-        if "\0" in source:
-            yield "syntax", "The code holds a NUL character."
-    elif language == Language.PYTHON:
+    if not isinstance(entry, str):
+        return
+    if language == Language.PYTHON:
         yield from _python_faults(source, entry)
     elif language in (Language.JAVASCRIPT, Language.TYPESCRIPT):
         yield from _script_faults(source, entry)
@@ -103,9 +104,7 @@ async def faults(source: str, language: Language, entry: str, packages: tuple[Pa
         return [_missing(entry)]
     if syntax := found.get("syntax"):
         return [("syntax", f"The code cannot be read: {syntax}")]
-    if python:
-        return [] if entry in found["functions"] else [_missing(entry)]
-    return list(_script_faults(source, entry))
+    return [_missing(entry)] if python and entry not in found["functions"] else []
 
 
 def _missing(entry: str) -> Fault:
