@@ -290,5 +290,5 @@ def _asked(payload: bytes) -> tuple[int, str, dict[str, Any]]:
 
 
 def _unavailable(wanted: str, faults: list[str]) -> SandboxUnavailable:
-    logger.error("No code can be run", extra={"faults": faults})
+    logger.error("No code can be run: %s", "; ".join(faults))
     return SandboxUnavailable(f"This server cannot run such code safely, so it runs none. It needs {wanted}.")
