@@ -135,6 +135,7 @@ class Pool:
         self._writer, self._reader = process.stdin, process.stdout
         self._jobs: dict[int, _Job] = {}
         self._numbers = itertools.count(1)
+        self._ended = False
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -151,7 +152,7 @@ class Pool:
 
     @property
     def is_dead(self) -> bool:
-        return self._listening.done() or self._process.returncode is not None
+        return self._ended or self._process.returncode is not None
 
     @property
     def pid(self) -> int:
@@ -167,7 +168,7 @@ class Pool:
             return job.ended
         except TimeoutError:
             logger.error("The sandbox's pool does not answer and is ended")
-            self._process.kill()
+            self._end()
             raise _lost() from None
         except asyncio.CancelledError:
             self.tell(number, CANCEL)
@@ -186,8 +187,7 @@ class Pool:
                 size, number, kind = HEADER.unpack(await self._reader.readexactly(HEADER.size))
                 self._on(number, kind, await self._reader.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # what was just starting
+            self._end()
             for job in list(self._jobs.values()):
                 job.fail(_lost())
             await self._process.wait()
@@ -197,6 +197,12 @@ class Pool:
             self.state = State(**json.loads(payload))
         elif job := self._jobs.get(number):
             job.on(kind, payload)
+
+    def _end(self) -> None:
+        """With what was just starting, which is in its process group."""
+        self._ended = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         self._writer.close()
@@ -290,5 +296,5 @@ def _asked(payload: bytes) -> tuple[int, str, dict[str, Any]]:
 
 
 def _unavailable(wanted: str, faults: list[str]) -> SandboxUnavailable:
-    logger.error("No code can be run", extra={"faults": faults})
+    logger.error("No code can be run: %s", "; ".join(faults))
     return SandboxUnavailable(f"This server cannot run such code safely, so it runs none. It needs {wanted}.")

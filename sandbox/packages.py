@@ -34,9 +34,7 @@ SECONDS = 300.0  # for pip, and for each bundle
 _PYTHON = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,100})==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,60})")
 _NPM = re.compile(r"((?:@[a-z0-9~._-]{1,100}/)?[a-z0-9~][a-z0-9~._-]{0,100})@(\d+\.\d+\.\d+[A-Za-z0-9.+-]{0,60})")
 # What pip and deno are told of the way to their registries.
-_PASSED = re.compile(
-    r"(PIP|NPM_CONFIG|SSL_CERT|DENO|NODE_EXTRA)_\w+|REQUESTS_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY|HOME|PATH", re.I
-)
+_PASSED = re.compile(r"(PIP|NPM_CONFIG|SSL_CERT|DENO|NODE_EXTRA|REQUESTS_CA)_\w+|(HTTPS?|ALL|NO)_PROXY|HOME|PATH", re.I)
 
 
 @dataclass(frozen=True, slots=True)

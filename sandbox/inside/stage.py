@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import sys
 from typing import Any
 
@@ -20,6 +21,7 @@ import seccomp
 
 CHANNEL = 3  # where the Python runner speaks; Deno has its standard output for that
 FRAME = b"\0agentsite "  # begins a line of the slot's own; anything else is the tenant's output
+CAPABILITY_VERSION = 0x20080522
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 NAMESPACES = ("mnt", "net", "pid", "ipc", "uts")
 RIGHTS = {"read": landlock.READ, "run": landlock.READ | landlock.EXECUTE, "write": landlock.WRITE}
@@ -67,6 +69,9 @@ def become(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+    header, none = struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)
+    if _libc.capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def prctl(option: int, value: int, pointer: Any = 0) -> None:

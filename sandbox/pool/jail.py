@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sandbox.inside import seccomp
@@ -131,10 +132,13 @@ def _namespaces(wall: Wall) -> list[str]:
 
 def _mounts(terms: Terms, folder: str, places: "_Places") -> list[str]:
     """`/` and /dev are writable memory until they are mounted read-only: / as the last."""
+    binds = {path: places[path] for path in _readable(terms, stage=True) if os.path.exists(path)}
+    above = {str(parent) for place in binds.values() for parent in PurePath(place).parents[:-1]}
     mounts: list[str] = []
-    for path in dict.fromkeys(_readable(terms, stage=True)):
-        if os.path.exists(path):
-            mounts += ["--ro-bind", path, places[path]]
+    for folder_above in sorted(above):  # or bubblewrap makes them its own user's only
+        mounts += ["--perms", "0755", "--dir", folder_above]
+    for path, place in binds.items():
+        mounts += ["--ro-bind", path, place]
     for target, path in runtimes.libraries().links:
         mounts += ["--symlink", target, path]
     mounts += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]

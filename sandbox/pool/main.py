@@ -5,7 +5,6 @@ It is single-threaded, so that starting processes is safe, has the standard libr
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import time
@@ -106,5 +105,4 @@ async def serve(config: dict[str, Any]) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the server decides
-    os.umask(0o077)
     asyncio.run(serve(json.loads(sys.argv[1])))
