@@ -12,6 +12,7 @@ import pytest
 
 from core.aio import in_db_thread
 from runs import runner
+from runs.models import RunEvent
 from runs.services.turns import TurnRequest
 from sandbox.client import client, shut_down
 from tenants.models import Tenant
@@ -92,15 +93,15 @@ def main(given):
 """
 
 
-async def test_text_is_streamed_as_the_code_says_it(owner: Actor) -> None:
+async def test_what_the_code_says_is_its_answer(owner: Actor, in_acme: Tenant) -> None:
     await make(owner, SAYS)
     told = await chunks(await chat(owner, user("Count"), "coded", stream=True))
-    deltas = [chunk["choices"][0]["delta"].get("content") for chunk in told if chunk["choices"]]
-    assert [delta for delta in deltas if delta] == ["one ", "two ", "three"]
+    deltas = [chunk["choices"][0]["delta"].get("content") or "" for chunk in told if chunk["choices"]]
+    assert "".join(deltas) == "one two three"
     assert [message.content for message in (await stored())["messages"]][1:] == ["one two three"]
 
 
-async def test_the_models_tokens_are_streamed_between_them(owner: Actor) -> None:
+async def test_the_models_tokens_are_streamed_between_them(owner: Actor, in_acme: Tenant) -> None:
     await make(owner, SAYS_AND_ASKS)
     await chat(owner, user("Hello"), "coded", stream=False)
     said = [message.content for message in (await stored())["messages"]]
@@ -274,22 +275,22 @@ async def test_hostile_code_sees_nothing_of_anybody_else(
         assert await answered(owner) == expected
 
 
-SLEEPS = (
-    "import time\nfrom agentsite import call\ndef main(given):\n    call('event', name='sleeps')\n    time.sleep(250)"
-)
+SLEEPS = "import time\nfrom agentsite import call\ndef main(given):\n    call('say', text='Good night.')\n    time.sleep(250)"
 
 
-async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor) -> None:
+async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenant) -> None:
     await make(owner, SLEEPS, timeout=300)
     before = processes()
     request = TurnRequest(model="coded", messages=user("Sleep"), source="api", session="s")
     run = await runner.begin(actor=owner.principal, request=request)
+    told = RunEvent.objects.filter(type="TEXT_MESSAGE_CONTENT", data__delta="Good night.")
     async with asyncio.timeout(30):
-        while client().admission.running == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        while not await in_db_thread(told.exists):
+            await asyncio.sleep(0.05)
     assert (await owner.apost(f"runs/{run.id}/cancel", {})).status_code < 300
     await ended(run)
     assert run.status == "cancelled"
+    assert [message.content for message in (await stored())["messages"]] == ["Sleep", "Good night."]
     assert client().admission.running == 0
     await shut_down()
     assert await nothing_left(before) == []

@@ -106,9 +106,9 @@ class Host:
         return [tool for tool in definitions if tool_name(tool) in wanted]
 
     def _check_granted(self, name: Any) -> None:
-        if name not in self._names:
+        if not isinstance(name, str) or name not in self._names:
             granted = ", ".join(sorted(self._names)) or "none"
-            raise HostError(f"The agent was granted no tool '{name}'. Granted: {granted}.")
+            raise HostError(f"The agent was granted no tool '{str(name)[:100]}'. Granted: {granted}.")
 
     async def _tools(self, params: dict[str, Any]) -> list[Message]:
         return self._run.tools.definitions
