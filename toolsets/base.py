@@ -15,6 +15,7 @@ from toolsets.exceptions import ToolsetInvalid
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI's API takes
+MAX_LEARNED = 3_000_000  # bytes of JSON
 
 
 class Risk(StrEnum):
@@ -112,3 +113,31 @@ class ToolsetKind(ABC):
         if cls.Config.model_config.get("extra") != "forbid":
             raise ToolsetInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
         config_schema(cls.Config)
+
+
+class LearningKind(ToolsetKind):
+    """A kind whose tools are known only after an outside server was asked.
+
+    The server is asked after each change of the config or the secrets, from time to time, and when somebody wants it.
+    What it answered is stored with the toolset, and stays while the server cannot be asked.
+    """
+
+    @abstractmethod
+    async def learn(self, config: Any, context: ToolCallContext) -> Any:
+        """Ask. JSON of at most MAX_LEARNED bytes, from which `learned_tools` makes the tools.
+
+        Raises ToolError, whose message people are shown. Whatever is odd in the answer must be found here.
+        """
+
+    @abstractmethod
+    def learned_tools(self, config: Any, learned: Any) -> Sequence[Tool]:
+        """Cheap, and opens nothing. `learned` is what `learn` answered, perhaps to an older config or an older version
+        of this class, and None before it was asked for the first time.
+        """
+
+    def tools(self, config: Any) -> Sequence[Tool]:
+        return self.learned_tools(config, None)
+
+    def needs_learning(self, config: Any) -> bool:
+        """Whether a toolset with this config has anybody to ask."""
+        return True
