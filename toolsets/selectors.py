@@ -13,21 +13,21 @@ from core.ids import parse_uuid
 from core.validation import parse_config
 from tenants.permissions import authorize
 from tenants.principal import Principal
-from toolsets.base import Tool, ToolsetKind
+from toolsets.base import LearningKind, Tool, ToolsetKind
 from toolsets.models import Toolset
 from toolsets.policy import applied, policy_of
 from toolsets.registry import toolset_kinds
 from toolsets.secrets import secrets_of
 from toolsets.toolbox import GrantedToolset
-from toolsets.validation import Fault, place_faults, toolset_faults
+from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
 
 def toolset_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[Toolset]:
-    """By slug; `q` searches slug and name."""
+    """By slug, without what was learned of them; `q` searches slug and name."""
     authorize(actor, "toolset.view")
-    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id)
+    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id).defer("learned")
     if q:
         toolsets = toolsets.filter(Q(slug__icontains=q) | Q(name__icontains=q))
     if kind:
@@ -45,9 +45,10 @@ def toolset_not_found(ref: str) -> NotFound:
     return NotFound(f"No toolset '{ref}'.", code="toolset_not_found")
 
 
-def toolset_get(*, actor: Principal, ref: str) -> Toolset:
-    """By id or slug; raises NotFound."""
-    found = by_ref(toolset_list(actor=actor), ref).first()
+def toolset_get(*, actor: Principal, ref: str, learned: bool = False) -> Toolset:
+    """By id or slug, for `learned` with what its tools are made of; raises NotFound."""
+    toolsets = toolset_list(actor=actor)
+    found = by_ref(toolsets.defer(None) if learned else toolsets, ref).first()
     if found is None:
         raise toolset_not_found(ref)
     return found
@@ -60,10 +61,15 @@ def kind_list(*, actor: Principal) -> list[ToolsetKind]:
 
 def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
     """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
-    tools = tools_of(toolset_get(actor=actor, ref=ref))
+    tools = tools_of(toolset_get(actor=actor, ref=ref, learned=True))
     if tools is None:
-        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+        raise toolset_broken()
     return sorted(tools, key=lambda tool: tool.name)
+
+
+def toolset_broken() -> Unavailable:
+    message = "The toolset's kind is not installed or no longer takes its config."
+    return Unavailable(message, code="toolset_broken")
 
 
 def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
@@ -72,22 +78,48 @@ def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
     if kind is None:
         return None
     try:
-        tools = kind.tools(parse_config(kind.Config, toolset.config))
-        return applied(policy_of(toolset.policy), tools)
+        config = parse_config(kind.Config, toolset.config)
+        return applied(policy_of(toolset.policy), kind_tools(kind, config, toolset))
     except ValidationError:
         return None
+
+
+def kind_tools(kind: ToolsetKind, config: Any, toolset: Toolset) -> Sequence[Tool]:
+    """Before the policy; those of a kind that learns are made of what it knows."""
+    return kind.learned_tools(config, toolset.learned) if isinstance(kind, LearningKind) else kind.tools(config)
+
+
+def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
+    """Kind and config of a toolset that has somebody to ask for its tools.
+
+    Raises Unavailable when its kind or config no longer works.
+    """
+    kind = toolset_kinds().get(toolset.kind)
+    if kind is None:
+        raise toolset_broken()
+    if not isinstance(kind, LearningKind):
+        return None
+    try:
+        config = parse_config(kind.Config, toolset.config)
+    except ValidationError:
+        raise toolset_broken() from None
+    return (kind, config) if kind.needs_learning(config) else None
 
 
 def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
     """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
     values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
     secrets = changes.get("secrets") or {}
-    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets})
+    learned = (
+        toolset.learned if toolset.kind in toolset_kinds() and not moved_places(toolset, values["config"]) else None
+    )
+    known = learned if "policy" in changes else None
+    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
-    tools = tools_of(Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])) or ()
-    return faults, sorted(tool.name for tool in tools)
+    changed = Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"], learned=learned)
+    return faults, sorted(tool.name for tool in tools_of(changed) or ())
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:

@@ -11,6 +11,8 @@ MAX_CONCURRENT_RUNS = count("MAX_CONCURRENT_RUNS", default=500)  # per server pr
 # Per tenant, on all servers together, where the tenant has no limit of its own.
 TENANT_CONCURRENT_RUNS = count("TENANT_CONCURRENT_RUNS", default=200)
 DATABASE_TOOL_CONNECTIONS = count("DATABASE_TOOL_CONNECTIONS", default=20)  # of one toolset, per server process
+# After which a server is asked again for the tools of a toolset that learns them from it.
+TOOLS_LEARN_HOURS = at_least("TOOLS_LEARN_HOURS", default=6, minimum=0.1)
 SESSION_QUEUE = count("SESSION_QUEUE", default=20)  # runs of one session that may wait for their turn
 IDEMPOTENCY_HOURS = count("IDEMPOTENCY_HOURS", default=24)  # for which an Idempotency-Key is remembered
 EVENT_RETENTION_DAYS = count("EVENT_RETENTION_DAYS", default=30)  # after which a run's events are removed
