@@ -29,7 +29,7 @@ from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
-from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, tool_index
+from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, personal_secrets, tool_index
 
 
 class Reporter(Protocol):
@@ -147,6 +147,7 @@ class Executable:
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,
+        person: str = "",
         checkpointed: bool = False,
         resume: str | None = None,
         heard: Heard | None = None,
@@ -157,7 +158,8 @@ class Executable:
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
-        `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
+        `heard` gives the messages that users sent meanwhile. `person` is whom the run is for (toolsets/persons.py), and
+        the `toolsets` were granted to. `answers` are those that the model has given already, in
         an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
         the caller that the template cannot use.
         """
@@ -170,7 +172,10 @@ class Executable:
             model=_RunModel(target, report, list(answers)),
             make_chat_model=_chat_model,
             tools=make_toolbox(
-                shared.index, emit=report.tool_result, context=ToolCallContext(self._tenant_id, run_id, session_id)
+                shared.index,
+                emit=report.tool_result,
+                context=ToolCallContext(self._tenant_id, run_id, session_id, person=person),
+                personal=personal_secrets(toolsets),
             ),
             client_tools=client_tools,
             params=params,

@@ -3,7 +3,8 @@ from typing import Any
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
-from tenants.models import TenantModel
+from core.rls import TenantForeignKey
+from tenants.models import Membership, TenantModel
 
 
 class Toolset(TenantModel):
@@ -39,6 +40,27 @@ class Toolset(TenantModel):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ToolsetCredential(TenantModel):
+    """What one person signs in with where a toolset acts for that person (toolsets/persons.py); a member's go with the
+    membership.
+    """
+
+    toolset = TenantForeignKey(Toolset, on_delete=models.CASCADE, related_name="credentials")
+    person = models.CharField(max_length=160)
+    member = TenantForeignKey(Membership, on_delete=models.CASCADE, null=True, related_name="+")
+    secrets = models.BinaryField(null=True, editable=False)
+    secret_names: Any = models.JSONField(default=list, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "toolset_credential"
+        ordering = ["-updated_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "toolset", "person"], name="toolset_credential_once")]
+
+    def __str__(self) -> str:
+        return self.person
 
 
 class ToolCall(TenantModel):

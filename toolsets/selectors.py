@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from django.db.models import Q, QuerySet
@@ -14,10 +15,10 @@ from core.validation import parse_config
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.base import LearningKind, Tool, ToolsetKind
-from toolsets.models import Toolset
+from toolsets.models import Toolset, ToolsetCredential
 from toolsets.policy import applied, policy_of
 from toolsets.registry import toolset_kinds
-from toolsets.secrets import secrets_of
+from toolsets.secrets import Holder, secrets_of
 from toolsets.toolbox import GrantedToolset
 from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
@@ -131,11 +132,14 @@ def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Too
     return {toolset.slug: toolset for toolset in found}
 
 
-def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedToolset]:
+def granted_toolsets(*, actor: Principal, slugs: Sequence[str], person: str = "") -> list[GrantedToolset]:
     """What an agent with these grants may use now, in their order. A disabled toolset is switched off for all agents;
     one that is missing or broken is left out as well, and logged, so that the agent can still answer.
+
+    `person`: whom the run is for (toolsets/persons.py). One query more where a toolset acts for persons.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
+    own = _credentials(actor, found.values(), person)
     granted = []
     for slug in slugs:
         toolset = found.get(slug)
@@ -143,16 +147,48 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
         if toolset is None or tools is None:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
         elif toolset.enabled:
-            granted.append(granted_toolset(toolset, tools))
+            granted.append(_granted(toolset, tools, own.get(toolset.id) if is_personal(toolset) else toolset))
     return granted
 
 
+def is_personal(toolset: Toolset) -> bool:
+    kind = toolset_kinds().get(toolset.kind)
+    return kind is not None and kind.is_personal(toolset.config)
+
+
 def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
+    """With its own secrets, also where its calls use those of persons."""
+    return _granted(toolset, tools, toolset)
+
+
+def granted_to(*, actor: Principal, toolset: Toolset, tools: Sequence[Tool], person: str) -> GrantedToolset:
+    """For calls that are made for a person."""
+    if not is_personal(toolset):
+        return granted_toolset(toolset, tools)
+    return _granted(toolset, tools, _credentials(actor, [toolset], person).get(toolset.id))
+
+
+def _granted(toolset: Toolset, tools: Sequence[Tool], holder: Holder | None) -> GrantedToolset:
+    """With the holder's secrets, decrypted; none where they cannot be: then its tools say what is missing."""
     try:
-        secrets = secrets_of(toolset)
+        secrets = secrets_of(holder) if holder else {}
     except InvalidTag:
-        logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
+        told = "The secrets of a toolset cannot be read, or are for another place"
+        logger.warning(told, exc_info=True, extra={"toolset": toolset.slug})
         secrets = {}
     revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets)
+    personal = not isinstance(holder, Toolset)
+    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, personal)
+
+
+def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> dict[UUID, ToolsetCredential]:
+    """Of a person, by toolset; no query where no toolset asks for any."""
+    asking = {toolset.id: toolset for toolset in toolsets if is_personal(toolset)}
+    if not (asking and person):
+        return {}
+    rows = ToolsetCredential.objects.filter(tenant_id=actor.tenant_id, toolset_id__in=list(asking), person=person)
+    found = {}
+    for credential in rows:
+        credential.toolset = asking[credential.toolset_id]
+        found[credential.toolset_id] = credential
+    return found

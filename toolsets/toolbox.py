@@ -32,13 +32,17 @@ Emit = Callable[[ToolResult], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class GrantedToolset:
-    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed."""
+    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed.
+
+    `personal`: its secrets are those of the person that the run is for, and of no use to another run.
+    """
 
     slug: str
     revision: str
     tools: Sequence[Tool]  # with its policy applied
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    personal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,12 @@ class ToolIndex:
 
 
 def tool_index(granted: Iterable[GrantedToolset]) -> ToolIndex:
-    """A name that several toolsets use is prefixed by their slugs; what is no usable name even then is left out."""
-    offered = [Offered(tool, toolset) for toolset in granted for tool in toolset.tools]
+    """A name that several toolsets use is prefixed by their slugs; what is no usable name even then is left out.
+
+    Runs share an index, so it has no person's secrets: see Toolbox.
+    """
+    shared = [replace(toolset, secrets={}) if toolset.personal else toolset for toolset in granted]
+    offered = [Offered(tool, toolset) for toolset in shared for tool in toolset.tools]
     counts = Counter(each.tool.name for each in offered)
     tools: dict[str, Offered] = {}
     clashes: list[str] = []
@@ -80,15 +88,29 @@ def _definition(name: str, tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def personal_secrets(granted: Iterable[GrantedToolset]) -> dict[str, Mapping[str, str]]:
+    """By slug, for a Toolbox."""
+    return {toolset.slug: toolset.secrets for toolset in granted if toolset.personal}
+
+
 class Toolbox:
     """The tools of one run. Each call is validated, limited, kept by the ledger and told to `emit`.
 
     No fault of a tool escapes. Calls may be made at once; a tool that does not take that waits for the others of its
-    toolset.
+    toolset. `personal` are the secrets of the run's person, by toolset.
     """
 
-    def __init__(self, index: ToolIndex, *, emit: Emit, context: ToolCallContext, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        index: ToolIndex,
+        *,
+        emit: Emit,
+        context: ToolCallContext,
+        ledger: Ledger | None = None,
+        personal: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._index = index
+        self._personal = personal or {}
         self._emit = emit
         self._context = context
         self._ledger: Ledger = ledger or NoLedger()
@@ -165,7 +187,8 @@ class Toolbox:
     async def _made(self, call: Call, offered: Offered, parsed: Any) -> Answer:
         """Raises ToolError."""
         tool, toolset = offered.tool, offered.toolset
-        context = replace(self._context, toolset=toolset.slug, secrets=toolset.secrets)
+        secrets = self._personal.get(toolset.slug, toolset.secrets)
+        context = replace(self._context, toolset=toolset.slug, secrets=secrets)
         most = toolset.policy.max_result_kb * 1024
         try:
             async with asyncio.timeout(tool.timeout):

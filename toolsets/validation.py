@@ -32,7 +32,7 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
     if kind is not None and not faults and values.get("policy"):
         faults += _only_faults(kind, values)
     if kind is not None:
-        faults += _secret_faults(kind, values.get("secrets") or {})
+        faults += secret_faults(kind, values.get("secrets") or {})
     return faults
 
 
@@ -75,7 +75,7 @@ def moved_places(toolset: Toolset, config: Mapping[str, Any]) -> list[str]:
     return [name for name in places if toolset.config.get(name) != config.get(name)]
 
 
-def _secret_faults(kind: ToolsetKind, secrets: Mapping[str, Any]) -> list[Fault]:
+def secret_faults(kind: ToolsetKind, secrets: Mapping[str, Any]) -> list[Fault]:
     known = ", ".join(kind.secrets) or "none"
     unknown = f"The kind '{kind.slug}' has no such secret; it has: {known}."
     faults = [
