@@ -34,16 +34,19 @@ def credential_get(*, actor: Principal, ref: str, user_id: str = "") -> ToolsetC
 
 
 @transaction.atomic
-def credential_put(*, actor: Principal, ref: str, secrets: Mapping[str, str], user_id: str = "") -> ToolsetCredential:
-    """In place of all that were there.
+def credential_put(
+    *, actor: Principal, ref: str, secrets: Mapping[str, str | None], user_id: str = ""
+) -> ToolsetCredential:
+    """In place of all that were there; null is none.
 
     Raises Conflict for a toolset whose calls use none of persons, InvalidRequest with every fault, NotFound.
     """
     authorize(actor, "chat.run")
     person = _person(actor, user_id)
     toolset = _toolset(actor, ref, locked=True)
-    faults = secret_faults(toolset_kinds()[toolset.kind], secrets)
-    if faults or not secrets:
+    given = {name: secret for name, secret in secrets.items() if secret is not None}
+    faults = secret_faults(toolset_kinds()[toolset.kind], given)
+    if faults or not given:
         raise invalid(faults or [{"path": "secrets", "code": "missing", "message": "Give at least one secret."}])
     found = _rows(actor).filter(toolset=toolset, person=person.key).first()
     before = list(found.secret_names) if found else []
@@ -51,7 +54,7 @@ def credential_put(*, actor: Principal, ref: str, secrets: Mapping[str, str], us
         tenant_id=actor.tenant_id, toolset=toolset, person=person.key, member_id=person.member_id
     )
     credential.secret_names = []
-    set_secrets(credential, secrets)
+    set_secrets(credential, given)
     credential.save()
     _audit(actor, "toolset.credential.store", credential, before)
     return credential

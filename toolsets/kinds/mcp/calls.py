@@ -12,7 +12,7 @@ from toolsets.exceptions import ToolError
 from toolsets.kinds.http.calls import MAY_HAVE_WORKED, RAISES, UNSENT
 from toolsets.kinds.http.credentials import Auth, Credentials, credentials_of, hidden
 from toolsets.kinds.mcp.conversation import Conversation, Place
-from toolsets.kinds.mcp.faults import Lost, NoSession, ServerError, ServerRefused
+from toolsets.kinds.mcp.faults import BadAnswer, Lost, NoSession, ServerError, ServerRefused
 from toolsets.kinds.mcp.kept import Key, conversation
 
 NO_PERSON = (
@@ -94,7 +94,7 @@ def _why(error: Exception, again: bool) -> str:
     match error:
         case AddressRefused() | FetchFailed():
             return _lost(error.message, error.code, again)
-        case Lost():
+        case Lost() | BadAnswer():
             return _lost(str(error), "lost", again)
         case ServerRefused() | ServerError() | NoSession():
             return str(error)

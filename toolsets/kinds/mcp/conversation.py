@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import orjson
 
 from core.net import AddressRefused
-from toolsets.kinds.mcp.faults import Lost, NoSession, ServerError, ServerRefused
+from toolsets.kinds.mcp.faults import BadAnswer, Lost, NoSession, ServerError, ServerRefused
 from toolsets.kinds.mcp.sse import events
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Conversation:
     async def ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The result. A request that the server did not take, since its session had ended, is sent once more."""
         for _ in range(2):
-            session = await self.opened()
+            session = None
             try:
+                session = await self.opened()
                 return await self._asked(session, method, params)
             except NoSession:
                 if self._session is session:
@@ -114,7 +115,7 @@ class Conversation:
         ids: list[str] = []
         found = await self._answer(None, {"id": next(self._numbers), "method": "initialize", "params": asked}, ids)
         version, capabilities, about = (found.get(n) for n in ("protocolVersion", "capabilities", "serverInfo"))
-        if version not in VERSIONS:
+        if not (isinstance(version, str) and version in VERSIONS):
             raise ServerRefused(f"The server speaks none of the protocol's versions {', '.join(sorted(VERSIONS))}.")
         id = ids[0] if ids else ""
         if id and not _SESSION_ID.fullmatch(id):
@@ -174,7 +175,7 @@ class Conversation:
             return
         reading.asked += 1
         if reading.asked > MAX_ASKED:
-            raise ServerRefused(f"The server made more than {MAX_ASKED} requests during one of ours.")
+            raise BadAnswer(f"The server made more than {MAX_ASKED} requests during one of ours.")
         error = {"code": NO_METHOD, "message": "This client takes no requests but ping."}
         await self._tell(session, {"id": id, "result": {}} if method == "ping" else {"id": id, "error": error})
 
@@ -223,7 +224,7 @@ class Conversation:
 def _faults() -> tuple[type[Exception], ...]:
     from core.fetch import FetchFailed
 
-    return FetchFailed, ServerRefused, ServerError, NoSession, Lost
+    return FetchFailed, ServerRefused, BadAnswer, ServerError, NoSession, Lost
 
 
 def _onward(url: str, stream: "Streamed") -> str:
@@ -266,6 +267,8 @@ async def _told_error(stream: "Streamed") -> str:
 
 async def _messages(stream: "Streamed", reading: _Reading) -> AsyncIterator[dict[str, Any]]:
     """Those of a JSON body, or of events as they come; a body may hold several."""
+    if stream.status in (202, 204):
+        return
     if stream.content_type == "text/event-stream":
         async for event in events(stream.pieces()):
             if event.id is not None and len(event.id) <= MAX_ID and event.id.isascii() and event.id.isprintable():
@@ -278,8 +281,8 @@ async def _messages(stream: "Streamed", reading: _Reading) -> AsyncIterator[dict
     elif stream.content_type == "application/json":
         for message in _parsed(b"".join([piece async for piece in stream.pieces()])):
             yield message
-    elif stream.status != 202:
-        raise ServerRefused("The server answered neither JSON nor events: is there an MCP server at this url?")
+    else:
+        raise BadAnswer("The server answered neither JSON nor events: is there an MCP server at this url?")
 
 
 def _parsed(text: str | bytes) -> list[dict[str, Any]]:
@@ -287,10 +290,10 @@ def _parsed(text: str | bytes) -> list[dict[str, Any]]:
         found = orjson.loads(text)
         orjson.dumps(found)  # refuses what is nested deeper than it may be told
     except (ValueError, TypeError):
-        raise ServerRefused("The server's answer is no JSON that can be read.") from None
+        raise BadAnswer("The server's answer is no JSON that can be read.") from None
     messages = found if isinstance(found, list) else [found]
     if not all(isinstance(message, dict) for message in messages):
-        raise ServerRefused("The server's answer is no JSON-RPC.")
+        raise BadAnswer("The server's answer is no JSON-RPC.")
     return messages
 
 
@@ -309,5 +312,5 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
         raise ServerError.of(message["error"])
     result = message.get("result")
     if not isinstance(result, dict):
-        raise ServerRefused("The server's answer has no result.")
+        raise BadAnswer("The server's answer has no result.")
     return result

@@ -6,7 +6,11 @@ MAX_TOLD = 2000  # characters of the server's own words
 
 
 class ServerRefused(Exception):
-    """The server answered what is of no use."""
+    """The server does not do what it is asked."""
+
+
+class BadAnswer(Exception):
+    """The server answered what cannot be read: it may have done what it was asked."""
 
 
 class Lost(Exception):
