@@ -250,6 +250,13 @@ async def test_requests_of_the_server_are_answered_and_refused() -> None:
         ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "a\nb"),
         ({"content": [{"type": "text", "text": '{"a": 1}'}], "structuredContent": {"a": 1}}, '{"a":1}'),
         (
+            {
+                "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "5"}],
+                "structuredContent": {"result": ["a", 5]},
+            },
+            '{"result":["a",5]}',
+        ),
+        (
             {"content": [{"type": "text", "text": "One."}], "structuredContent": {"a": 1}},
             '{"structured":{"a":1},"content":"One."}',
         ),
