@@ -155,4 +155,10 @@ def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
         logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
         secrets = {}
     revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets)
+    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, reserved_kind(toolset))
+
+
+def reserved_kind(toolset: Toolset) -> str:
+    """Its kind, where only agents may have it whose template names the kind; else nothing."""
+    kind = toolset_kinds().get(toolset.kind)
+    return toolset.kind if kind and kind.reserved else ""
