@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from core.validation import config_schema
 from toolsets.exceptions import ToolsetInvalid
 
-SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI's API takes
 MAX_LEARNED = 3_000_000  # bytes of JSON
 
@@ -91,7 +91,8 @@ class ToolsetKind(ABC):
 
     `secrets` are what its calls may need, by name, with a title for people: they are stored encrypted, can be written
     and not read, and are given to each call by its context. `places` are the fields of the config that say where they
-    go: with another place they must be given again.
+    go: with another place they must be given again. `reserved`: only agents may have it whose template names the kind
+    in its `reserved_toolsets`.
     """
 
     slug: ClassVar[str]
@@ -100,6 +101,7 @@ class ToolsetKind(ABC):
     Config: ClassVar[type[BaseModel]] = ToolsetConfig
     secrets: ClassVar[Mapping[str, str]] = {}
     places: ClassVar[frozenset[str]] = frozenset()
+    reserved: ClassVar[bool] = False
 
     @abstractmethod
     def tools(self, config: Any) -> Sequence[Tool]:
@@ -113,7 +115,7 @@ class ToolsetKind(ABC):
     def check_class(cls) -> None:
         """Raises ToolsetInvalid for a class that cannot serve as a kind."""
         if not (isinstance(getattr(cls, "slug", None), str) and SLUG.fullmatch(cls.slug)):
-            raise ToolsetInvalid("slug must be 1 to 32 of a-z, 0-9 and '-'.")
+            raise ToolsetInvalid("slug must be 1 to 32 of a-z, 0-9, '-' and '_'.")
         if not (isinstance(getattr(cls, "title", None), str) and cls.title):
             raise ToolsetInvalid("title is missing.")
         if not (isinstance(cls.Config, type) and issubclass(cls.Config, BaseModel)):

@@ -1,5 +1,6 @@
 """The credentials of single persons for a toolset whose calls use them: stored, used, and never shown."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
@@ -19,6 +20,8 @@ from toolsets.registry import toolset_kinds
 from toolsets.secrets import set_secrets
 from toolsets.selectors import by_ref, is_personal, toolset_not_found
 from toolsets.validation import secret_faults
+
+END_USER = re.compile(r"[^\x00-\x1f\x7f]{1,128}")  # as in a chat's metadata
 
 
 class _Person(NamedTuple):
@@ -95,9 +98,10 @@ def _found(rows: QuerySet[ToolsetCredential]) -> ToolsetCredential:
 def _person(actor: Principal, user_id: str) -> _Person:
     """Raises InvalidRequest where it is not clear whose they are."""
     if actor.kind != "user":
-        if user_id:
-            return _Person(end_user_key(user_id), None)
-        raise InvalidRequest("An API key names the end user whose credentials these are.", param="user_id")
+        if not END_USER.fullmatch(user_id):
+            message = "An API key names the end user whose credentials these are, by 1 to 128 printable characters."
+            raise InvalidRequest(message, param="user_id")
+        return _Person(end_user_key(user_id), None)
     if user_id:
         raise InvalidRequest("Only an API key names a user: you store your own credentials.", param="user_id")
     member = Membership.objects.filter(tenant_id=actor.tenant_id, user_id=actor.id).first() if actor.id else None

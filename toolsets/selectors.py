@@ -177,8 +177,8 @@ def _granted(toolset: Toolset, tools: Sequence[Tool], holder: Holder | None) -> 
         logger.warning(told, exc_info=True, extra={"toolset": toolset.slug})
         secrets = {}
     revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    personal = not isinstance(holder, Toolset)
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, personal)
+    policy, personal = policy_of(toolset.policy), not isinstance(holder, Toolset)
+    return GrantedToolset(toolset.slug, revision, tools, policy, secrets, personal, reserved_kind(toolset))
 
 
 def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> dict[UUID, ToolsetCredential]:
@@ -192,3 +192,9 @@ def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> 
         credential.toolset = asking[credential.toolset_id]
         found[credential.toolset_id] = credential
     return found
+
+
+def reserved_kind(toolset: Toolset) -> str:
+    """Its kind, where only agents may have it whose template names the kind; else nothing."""
+    kind = toolset_kinds().get(toolset.kind)
+    return toolset.kind if kind and kind.reserved else ""

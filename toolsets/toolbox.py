@@ -35,6 +35,7 @@ class GrantedToolset:
     """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed.
 
     `personal`: its secrets are those of the person that the run is for, and of no use to another run.
+    `reserved` is its kind, where only agents may have it whose template names the kind.
     """
 
     slug: str
@@ -43,6 +44,7 @@ class GrantedToolset:
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     personal: bool = False
+    reserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,9 @@ class ToolsetKindOutput(serializers.Serializer[Any]):
     config_schema = JSONObject(help_text="JSON Schema of `config`.")
     policy_schema = JSONObject(help_text="JSON Schema of `policy`, the same for all kinds.")
     secrets = JSONObject(help_text="The secrets that the kind may need, by name, with a title.")
+    reserved = serializers.BooleanField(
+        help_text="Whether only agents may have it whose template names the kind in its `reserved_toolsets`."
+    )
 
 
 class ToolsetReport(serializers.Serializer[Any]):

@@ -35,6 +35,7 @@ def kind_json(kind: ToolsetKind) -> dict[str, Any]:
         "config_schema": config_schema(kind.Config),
         "policy_schema": config_schema(Policy),
         "secrets": dict(kind.secrets),
+        "reserved": kind.reserved,
     }
 
 
