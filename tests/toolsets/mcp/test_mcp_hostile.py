@@ -93,6 +93,12 @@ async def resets(asked: Asked, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def flood_of_notices(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(sse_head() + event({}) * 4001)
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
 async def hangs(asked: Asked, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(60)
 
@@ -152,6 +158,7 @@ CALLS: dict[str, tuple[Behaviour, str]] = {
     "answers to others": (events({"id": 98, "result": {}}, {"id": 99, "error": {}}), ENDED),
     "events of another type": (says(sse_head() + b'event: x\ndata: {"id": 1}\n\n'), ENDED),
     "a cut event": (says(sse_head() + b'data: {"jsonrpc"'), ENDED),
+    "notices without end": (flood_of_notices, "told more than 4,000 other things"),
     "requests without end": (flood_of_requests, "made more than 20 requests"),
     "a redirect to the machine's metadata": (redirects(307, "http://169.254.169.254/latest/"), OTHER),
     "a redirect to another port": (redirects(307, "http://127.0.0.1:1/mcp"), OTHER),
@@ -167,7 +174,8 @@ CALLS: dict[str, tuple[Behaviour, str]] = {
 
 
 @pytest.mark.parametrize("what", CALLS)
-async def test_a_call_ends_with_an_error(what: str) -> None:
+async def test_a_call_ends_with_an_error(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MAX_MESSAGES", 4000)
     does, told = CALLS[what]
     async with serving() as server:
         known = await learned(server.url)

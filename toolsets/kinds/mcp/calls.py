@@ -68,12 +68,11 @@ class Caller:
         return credentials_of(self.auth, self.auth_name, secret)
 
     def talking(self, context: ToolCallContext, credentials: Credentials) -> AbstractAsyncContextManager[Conversation]:
-        headers = credentials.headers
+        place = Place(self.url, tuple(sorted(credentials.headers.items())), self.most, self.timeout)
         scope = context.session_id or context.run_id
         person = context.person if self.personal else ""
-        asked = tuple(sorted(headers.items()))
-        key = Key(context.tenant_id, context.toolset, scope, person, self.url, asked) if scope else None
-        return conversation(key, Place(self.url, headers, self.most, self.timeout))
+        key = Key(context.tenant_id, context.toolset, scope, person, place) if scope else None
+        return conversation(place, key)
 
 
 async def _asked(talk: Conversation, method: str, params: Mapping[str, Any], again: bool) -> dict[str, Any]:

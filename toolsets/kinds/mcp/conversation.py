@@ -23,6 +23,7 @@ VERSIONS = frozenset({LATEST, "2025-06-18", "2025-03-26", "2024-11-05"})
 CLIENT = {"name": "agentsite", "version": "1"}
 MAX_RESUMES = 50  # of one answer; the time of the whole call bounds it as well
 MAX_ASKED = 20  # requests of the server during one of ours
+MAX_MESSAGES = 10_000  # that come with one answer
 MAX_REDIRECTS = 3
 MAX_ID = 200  # characters of what the server's messages and events are called
 RETRY, LONGEST_RETRY = 1.0, 30.0  # seconds before a stream is taken up again, unless the server says otherwise
@@ -41,7 +42,7 @@ class Place:
     """
 
     url: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     most: int
     seconds: float
 
@@ -64,6 +65,7 @@ class _Reading:
     last_id: str = ""
     retry: float = RETRY
     asked: int = 0
+    messages: int = 0
 
 
 class Conversation:
@@ -170,6 +172,9 @@ class Conversation:
 
     async def _react(self, message: dict[str, Any], reading: _Reading, session: Session | None) -> None:
         """Answers requests of the server, which may know only that we are here. What it tells is of no use."""
+        reading.messages += 1
+        if reading.messages > MAX_MESSAGES:
+            raise BadAnswer(f"The server told more than {MAX_MESSAGES:,} other things before its answer.")
         method, id = message.get("method"), message.get("id")
         if not isinstance(method, str) or not _is_id(id):
             return
@@ -214,7 +219,7 @@ class Conversation:
         raise ServerRefused(f"The server redirected more than {MAX_REDIRECTS} times.")
 
     def _headers(self, session: Session | None) -> dict[str, str]:
-        found = {"Accept": "application/json, text/event-stream", **self._place.headers}
+        found = {"Accept": "application/json, text/event-stream", **dict(self._place.headers)}
         if session:
             found["MCP-Protocol-Version"] = session.version
             found |= {"Mcp-Session-Id": session.id} if session.id else {}

@@ -20,14 +20,13 @@ MOST = 1000  # in one process
 
 
 class Key(NamedTuple):
-    """`scope` is our session, or the run that has none. The credentials are among `asked`."""
+    """`scope` is our session, or the run that has none."""
 
     tenant_id: UUID
     toolset: str
     scope: UUID
     person: str
-    url: str
-    asked: tuple[tuple[str, str], ...]
+    place: Place  # with the credentials
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ _ending: set[asyncio.Task[None]] = set()
 
 
 @asynccontextmanager
-async def conversation(key: Key | None, place: Place) -> AsyncIterator[Conversation]:
+async def conversation(place: Place, key: Key | None) -> AsyncIterator[Conversation]:
     """Without a key, one for this call alone."""
     if key is None:
         alone = Conversation(place)
@@ -51,7 +50,7 @@ async def conversation(key: Key | None, place: Place) -> AsyncIterator[Conversat
         finally:
             _end(alone)
         return
-    held = _taken(key, place)
+    held = _taken(key)
     try:
         yield held.conversation
     finally:
@@ -60,11 +59,11 @@ async def conversation(key: Key | None, place: Place) -> AsyncIterator[Conversat
             held.end = asyncio.get_running_loop().call_later(IDLE_SECONDS, _forget, key, held)
 
 
-def _taken(key: Key, place: Place) -> _Kept:
+def _taken(key: Key) -> _Kept:
     ours = _kept.setdefault(asyncio.get_running_loop(), OrderedDict())
     held = ours.get(key)
     if held is None:
-        held = ours[key] = _Kept(Conversation(place))
+        held = ours[key] = _Kept(Conversation(key.place))
     ours.move_to_end(key)
     held.users += 1
     if held.end:
