@@ -148,6 +148,10 @@ class LearningKind(ToolsetKind):
     def tools(self, config: Any) -> Sequence[Tool]:
         return self.learned_tools(config, None)
 
+    def left_out(self, learned: Any) -> list[str]:
+        """What the server told of and is no tool, and why, for people; `learned` as in `learned_tools`."""
+        return []
+
     def needs_learning(self, config: Any) -> bool:
         """Whether a toolset with this config has anybody to ask."""
         return True

@@ -45,7 +45,7 @@ def credential_put(
     Raises Conflict for a toolset whose calls use none of persons, InvalidRequest with every fault, NotFound.
     """
     authorize(actor, "chat.run")
-    person = _person(actor, user_id)
+    person = _person(actor, user_id, locked=True)
     toolset = _toolset(actor, ref, locked=True)
     given = {name: secret for name, secret in secrets.items() if secret is not None}
     faults = secret_faults(toolset_kinds()[toolset.kind], given)
@@ -95,7 +95,7 @@ def _found(rows: QuerySet[ToolsetCredential]) -> ToolsetCredential:
     return credential
 
 
-def _person(actor: Principal, user_id: str) -> _Person:
+def _person(actor: Principal, user_id: str, *, locked: bool = False) -> _Person:
     """Raises InvalidRequest where it is not clear whose they are."""
     if actor.kind != "user":
         if not END_USER.fullmatch(user_id):
@@ -104,7 +104,9 @@ def _person(actor: Principal, user_id: str) -> _Person:
         return _Person(end_user_key(user_id), None)
     if user_id:
         raise InvalidRequest("Only an API key names a user: you store your own credentials.", param="user_id")
-    member = Membership.objects.filter(tenant_id=actor.tenant_id, user_id=actor.id).first() if actor.id else None
+    members = Membership.objects.filter(tenant_id=actor.tenant_id)
+    members = members.select_for_update(no_key=True) if locked else members
+    member = members.filter(user_id=actor.id).first() if actor.id else None
     if member is None:  # a superuser of the platform
         raise InvalidRequest("Only a member of the tenant has credentials here.")
     return _Person(member_key(actor.id), member.id)

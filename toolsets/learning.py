@@ -35,11 +35,15 @@ TOLD = 50  # names of tools in an audit event
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What came of asking: the names of the tools that the kind now knows, before any policy, or the error."""
+    """What came of asking: the names of the tools that the kind now knows, before any policy, or the error.
+
+    `left_out` are lines about what the server told of and is no tool.
+    """
 
     learned_at: datetime | None
     learn_error: str
     tools: list[str]
+    left_out: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,8 @@ def _end(actor: Principal, asked: _Asked, answer: _Answer, watching: bool) -> Re
         before, changed = toolset.learn_error, _keep(toolset, asked, answer)
         if not watching or changed or toolset.learn_error != before:
             audit.record(actor=actor, action="toolset.refresh", target=toolset, after=_facts(answer))
-    return Refreshed(toolset.learned_at, toolset.learn_error, answer.tools)
+    left_out = asked.kind.left_out(toolset.learned)
+    return Refreshed(toolset.learned_at, toolset.learn_error, answer.tools, left_out)
 
 
 def _keep(toolset: Toolset, asked: _Asked, answer: _Answer) -> bool:

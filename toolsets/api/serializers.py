@@ -66,6 +66,9 @@ class RefreshOutput(serializers.Serializer[Any]):
     tools = serializers.ListField(
         child=serializers.CharField(), help_text="The names of the tools that are known now, before the policy."
     )
+    left_out = serializers.ListField(
+        child=serializers.CharField(), help_text="What the server told of and cannot be a tool, and why."
+    )
 
 
 class ToolsetKindOutput(serializers.Serializer[Any]):

@@ -400,6 +400,24 @@ async def test_a_missing_secret_is_said_and_nothing_is_sent() -> None:
         assert [name for name in server.methods()[before:] if name != "DELETE"] == []
 
 
+@pytest.mark.parametrize("secret", ["name", "schema", "hints", "properties", "type", "version", "tools", '": {"'])
+async def test_a_secret_that_is_a_word_of_the_protocol_breaks_nothing(secret: str) -> None:
+    async with serving() as server:
+        known = await learned(server.url, secret, auth="bearer")
+        client = made_client(server, known, secret, auth="bearer")
+        assert set(client._index.tools) <= {"echo"}
+        for name in client._index.tools:
+            await client.done(name, text="hi")
+
+
+async def test_a_server_that_cannot_be_reached_has_done_nothing() -> None:
+    async with serving() as server:
+        known = await learned(server.url)
+        client = made_client(server, known)
+        server.does["initialize"] = says(b"")
+        assert await client.failed("echo", text="1") == "The connection to the server failed."
+
+
 async def test_a_redirect_within_the_server_is_followed_with_its_method() -> None:
     async def moved(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(body(b"", status=307, Location="/mcp/"))

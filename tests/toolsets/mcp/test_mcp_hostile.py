@@ -249,12 +249,15 @@ async def test_a_wait_without_end_is_cut_by_the_calls_own_time() -> None:
         assert LATE in await client.failed("echo", text="1")
 
 
-async def test_a_get_that_is_refused_ends_the_call() -> None:
+@pytest.mark.parametrize("status", [404, 405, 400, 500, 307])
+async def test_a_stream_that_may_not_be_taken_up_is_lost_and_the_call_is_not_made_again(status: int) -> None:
     async with serving() as server:
         client = await client_of(server)
         server.does["tools/call"] = says(sse_head() + b"id: 1\nretry: 0\ndata:\n\n")
-        server.does["GET"] = says(body(b"", status=405))
-        assert "The server answered 405" in await client.failed("echo", text="1")
+        server.does["GET"] = says(body('{"error": {"message": "No session"}}', status=status))
+        told = await client.failed("echo", text="1")
+        assert "does not let it be taken up again. It may have taken effect" in told
+    assert server.methods().count("tools/call") == 1
 
 
 def introduces(**fields: Any) -> Behaviour:

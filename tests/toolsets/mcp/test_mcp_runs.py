@@ -110,6 +110,13 @@ async def test_tools_that_a_server_no_longer_has_are_told_apart(owner: Actor, sc
     assert [(row.tool, row.status) for row in rows] == [("other", "succeeded")]
 
 
+async def test_what_is_left_out_is_named(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    async with granted(owner) as server:
+        server.tools = [ECHO, {"name": "odd", "inputSchema": []}]
+        refreshed = json.loads((await owner.apost("toolsets/far/refresh", {})).content)
+    assert refreshed["left_out"] == ["odd: Its inputSchema is none of an object."]
+
+
 async def test_a_server_that_fails_keeps_its_tools(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     async with granted(owner) as server:
         server.does["initialize"] = says(body(b"", status=503))

@@ -27,7 +27,7 @@ NO_CREDENTIALS = (
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Asks one server. `timeout` is in seconds, `most` the bytes of an answer. `personal`: see McpConfig.credentials"""
+    """Asks one server. `timeout` is in seconds, `most` the bytes of an answer. `personal`: each person has a secret."""
 
     url: str
     auth: Auth
@@ -44,16 +44,23 @@ class Caller:
         `again`: a request whose answer was lost may be made once more.
         """
         credentials = self.credentials(context)
-        async with self.asking(credentials, again=again), self.talking(context, credentials) as talk:
-            found = await _asked(talk, method, params, again)
+        until = asyncio.get_running_loop().time() + self.timeout
+        async with self.talking(context, credentials) as talk:
+            async with self.asking(credentials, until):
+                await talk.opened()
+            async with self.asking(credentials, until, again=again):
+                found = await _asked(talk, method, params, again)
         shown: dict[str, Any] = hidden(found, credentials.forms)
         return shown
 
     @asynccontextmanager
-    async def asking(self, credentials: Credentials, *, again: bool = True) -> AsyncIterator[None]:
-        """What goes wrong within is a ToolError, without the secret."""
+    async def asking(self, credentials: Credentials, until: float, *, again: bool = True) -> AsyncIterator[None]:
+        """What goes wrong within is a ToolError, without the secret. `until` is a time of the running loop.
+
+        Without `again` the error says that something may have been done.
+        """
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout_at(until):
                 yield
         except TimeoutError:
             raise ToolError(_lost(f"The server did not answer within {self.timeout:g} s.", "timeout", again)) from None

@@ -53,7 +53,6 @@ class Session:
 
     id: str
     version: str
-    server: str
     capabilities: Mapping[str, Any]
 
 
@@ -116,15 +115,13 @@ class Conversation:
     async def _introduced(self, asked: Mapping[str, Any]) -> Session:
         ids: list[str] = []
         found = await self._answer(None, {"id": next(self._numbers), "method": "initialize", "params": asked}, ids)
-        version, capabilities, about = (found.get(n) for n in ("protocolVersion", "capabilities", "serverInfo"))
+        version, capabilities = found.get("protocolVersion"), found.get("capabilities")
         if not (isinstance(version, str) and version in VERSIONS):
             raise ServerRefused(f"The server speaks none of the protocol's versions {', '.join(sorted(VERSIONS))}.")
         id = ids[0] if ids else ""
         if id and not _SESSION_ID.fullmatch(id):
             raise ServerRefused("The server gave a session id that is none.")
-        about = about if isinstance(about, dict) else {}
-        server = " ".join(str(about[name]) for name in ("name", "version") if about.get(name))
-        return Session(id, version, server, capabilities if isinstance(capabilities, dict) else {})
+        return Session(id, version, capabilities if isinstance(capabilities, dict) else {})
 
     async def _asked(self, session: Session, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A request that is given up is cancelled at the server too."""
@@ -147,9 +144,16 @@ class Conversation:
             if not (reading.last_id and session):
                 raise Lost("The server's answer ended before it was complete.")
             await asyncio.sleep(reading.retry)
-            taken_up = self._sent(session, "GET", headers={"Last-Event-ID": reading.last_id})
-            found = await self._read(reading, taken_up, session)
+            found = await self._taken_up(reading, session)
         raise Lost(f"The server broke its answer off more than {MAX_RESUMES} times.")
+
+    async def _taken_up(self, reading: _Reading, session: Session) -> dict[str, Any] | None:
+        """As `_read`. A server that refuses this has the request, and may have done it."""
+        try:
+            sent = self._sent(session, "GET", headers={"Last-Event-ID": reading.last_id})
+            return await self._read(reading, sent, session)
+        except (NoSession, ServerRefused):
+            raise Lost("The server broke its answer off, and does not let it be taken up again.") from None
 
     async def _read(
         self, reading: _Reading, sent: Any, session: Session | None, ids: list[str] | None = None

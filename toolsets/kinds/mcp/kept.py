@@ -1,6 +1,6 @@
-"""Conversations that the calls of one run or session share: a server may keep something in its session.
+"""Conversations that the calls of one session, or of a run without one, share: a server may keep something in its own.
 
-Never two persons, two sessions of ours, or two secrets in one.
+Two of our sessions never share one, nor two secrets; nor two persons, where the toolset acts for persons.
 """
 
 import asyncio

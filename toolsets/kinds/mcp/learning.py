@@ -1,7 +1,7 @@
 """What a server tells of its tools, made into what is stored: small, checked, and with names that models take."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,13 @@ MAX_NAME = 200  # characters of a tool's own name
 MAX_LEFT_OUT = 50
 MAX_SHOWN = 50  # resources and prompts that a description names
 NOT_ON_TOP = ("anyOf", "oneOf", "allOf", "not", "enum", "const")  # OpenAI's API refuses them there
+Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 OWN_NAMES = frozenset({"list_resources", "read_resource", "list_prompts", "get_prompt"})
+
+
+def is_ours(learned: Any) -> bool:
+    """Not what another version of this module learned."""
+    return isinstance(learned, dict) and learned.get("version") == VERSION
 
 
 async def learned_by(caller: Caller, context: ToolCallContext, *, resources: bool, prompts: bool) -> dict[str, Any]:
@@ -39,24 +45,28 @@ async def learned_by(caller: Caller, context: ToolCallContext, *, resources: boo
     if caller.personal and not context.secrets.get("token"):
         lists = replace(lists, auth="none")
     credentials = lists.credentials(context)
-    async with lists.asking(credentials), lists.talking(context, credentials) as talk:
-        found = await _learned_of(talk, resources=resources, prompts=prompts)
-    shown: dict[str, Any] = hidden(found, credentials.forms)
-    return shown
+    until = asyncio.get_running_loop().time() + lists.timeout
+    async with lists.talking(context, credentials) as talk, lists.asking(credentials, until):
+        return await _learned_of(talk, credentials.forms, resources=resources, prompts=prompts)
 
 
-async def _learned_of(talk: Conversation, *, resources: bool, prompts: bool) -> dict[str, Any]:
-    """A list that the server does not offer after all is an empty one."""
+async def _learned_of(talk: Conversation, forms: Sequence[str], *, resources: bool, prompts: bool) -> dict[str, Any]:
+    """A list that the server does not offer after all is an empty one. `forms` are what must not be in it."""
+
+    async def ask(method: str, params: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = hidden(await talk.ask(method, params), forms)
+        return found
+
     session = await talk.opened()
     offered = session.capabilities
-    tools = await _pages(talk, "tools/list", "tools") if "tools" in offered else []
+    tools = await _pages(ask, "tools/list", "tools") if "tools" in offered else []
     found = await asyncio.to_thread(_described, tools)
     if resources and "resources" in offered:
-        found["resources"] = [each["uri"] for each in await _first(talk, "resources/list", _resources)]
-        found["templates"] = [each["uri"] for each in await _first(talk, "resources/templates/list", _templates)]
+        found["resources"] = [each["uri"] for each in await _first(ask, "resources/list", _resources)]
+        found["templates"] = [each["uri"] for each in await _first(ask, "resources/templates/list", _templates)]
     if prompts and "prompts" in offered:
-        found["prompts"] = [each["name"] for each in await _first(talk, "prompts/list", prompts_listed)]
-    return {"version": VERSION, "server": line(session.server, MAX_NAME), **found}
+        found["prompts"] = [each["name"] for each in await _first(ask, "prompts/list", prompts_listed)]
+    return {"version": VERSION, **found}
 
 
 def _resources(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,21 +77,19 @@ def _templates(result: dict[str, Any]) -> list[dict[str, Any]]:
     return resources_listed(result, "resourceTemplates")
 
 
-async def _first(
-    talk: Conversation, method: str, read: Callable[[dict[str, Any]], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
+async def _first(ask: Ask, method: str, read: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     try:
-        return read(await talk.ask(method, {}))[:MAX_SHOWN]
+        return read(await ask(method, {}))[:MAX_SHOWN]
     except ServerError:
         return []
 
 
-async def _pages(talk: Conversation, method: str, key: str) -> list[Any]:
+async def _pages(ask: Ask, method: str, key: str) -> list[Any]:
     """Up to one more than are taken, so that it is known that there are more."""
     found: list[Any] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
-        result = await talk.ask(method, {"cursor": cursor} if cursor else {})
+        result = await ask(method, {"cursor": cursor} if cursor else {})
         page = result.get(key)
         found += page if isinstance(page, list) else []
         before, cursor = cursor, next_cursor(result)

@@ -12,7 +12,7 @@ from toolsets.exceptions import ToolError
 from toolsets.kinds.http.arguments import OperationArguments, arguments_of
 from toolsets.kinds.mcp import answers
 from toolsets.kinds.mcp.calls import Caller
-from toolsets.kinds.mcp.learning import VERSION
+from toolsets.kinds.mcp.learning import is_ours
 
 CLASSES = 2048  # of arguments, that are kept
 MAX_NAMED = 1500  # characters of the names in a description
@@ -37,8 +37,7 @@ class GetPrompt(ToolArguments):
 
 
 def made_of(caller: Caller, learned: Any, *, resources: bool, prompts: bool, trusted: bool) -> list[Tool]:
-    """None of what another version of this module learned."""
-    if not isinstance(learned, dict) or learned.get("version") != VERSION:
+    if not is_ours(learned):
         return []
     made = [_of_server(caller, tool, trusted) for tool in learned["tools"]]
     server = Server(caller)

@@ -10,7 +10,7 @@ from toolsets.kinds.http.faults import Fault, validation_error
 from toolsets.kinds.http.operations import HEADER
 from toolsets.kinds.http.toolset import UNFIT
 from toolsets.kinds.mcp.calls import Caller
-from toolsets.kinds.mcp.learning import learned_by
+from toolsets.kinds.mcp.learning import is_ours, learned_by
 from toolsets.kinds.mcp.tools import made_of
 
 MAX_URL = 500
@@ -115,6 +115,10 @@ class McpToolset(LearningKind):
     async def learn(self, config: McpConfig, context: ToolCallContext) -> Any:
         """With the toolset's own secret, or without one where only persons have them."""
         return await learned_by(config.caller(), context, resources=config.resources, prompts=config.prompts)
+
+    def left_out(self, learned: Any) -> list[str]:
+        found = learned["left_out"] if is_ours(learned) else []
+        return [f"{each['name'] or 'A tool'}: {each['why']}" for each in found]
 
     def learned_tools(self, config: McpConfig, learned: Any) -> Sequence[Tool]:
         return made_of(
