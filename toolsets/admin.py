@@ -26,6 +26,7 @@ from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
+from toolsets.selectors import by_ref
 from toolsets.services import toolset_create, toolset_delete, toolset_update
 
 APPROVALS = [
@@ -198,9 +199,8 @@ class ToolsetAdmin(SchemaServiceAdmin):
 
     def has_learn_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Where the toolset has a server to ask."""
-        return may(request, "toolset.edit") and (
-            object_id is None or self.get_queryset(request).filter(id=object_id, learn_due__isnull=False).exists()
-        )
+        learning = self.get_queryset(request).filter(learn_due__isnull=False)
+        return may(request, "toolset.edit") and (object_id is None or by_ref(learning, str(object_id)).exists())
 
     @action(
         description="Refresh tools",

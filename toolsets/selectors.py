@@ -110,9 +110,7 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
     """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
     values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
     secrets = changes.get("secrets") or {}
-    learned = (
-        toolset.learned if toolset.kind in toolset_kinds() and not moved_places(toolset, values["config"]) else None
-    )
+    learned = None if moved_places(toolset, values["config"]) else toolset.learned
     known = learned if "policy" in changes else None
     faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
     if faults:
@@ -148,14 +146,17 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
 
 
 def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
+    revision, secrets = f"{toolset.id}:{toolset.updated_at.timestamp()}", readable_secrets(toolset)
+    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, reserved_kind(toolset))
+
+
+def readable_secrets(toolset: Toolset) -> dict[str, str]:
+    """Decrypted; none where they cannot be: then its tools say what is missing."""
     try:
-        secrets = secrets_of(toolset)
+        return secrets_of(toolset)
     except InvalidTag:
         logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
-        secrets = {}
-    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, reserved_kind(toolset))
+        return {}
 
 
 def reserved_kind(toolset: Toolset) -> str:

@@ -99,6 +99,10 @@ async def test_a_change_is_committed_and_counted(stock: Shop, writer: Writer) ->
     assert stock.run("SELECT name FROM stock WHERE id = 1") == [("merged",)]
     cascade = await writer.execute("DELETE FROM stock WHERE id = 2")
     assert cascade == {"affected_rows": 1, "changed_in_all": 2}
+    query = await writer.execute("WITH gone AS (DELETE FROM late RETURNING id) SELECT count(*) FROM gone")
+    assert (query["affected_rows"], query["changed_in_all"], query["rows"]) == (0, 1, [[1]])
+    seen = await writer.execute("SELECT n FROM generate_series(1, 500) AS n")
+    assert (seen["affected_rows"], len(seen["rows"])) == (0, 200)
 
 
 async def test_parameters_are_values_and_never_sql(stock: Shop, writer: Writer) -> None:
@@ -132,6 +136,7 @@ async def test_what_parameters_may_be(writer: Writer) -> None:
         "UPDATE stock SET name = 'x' RETURNING *",
         "DELETE FROM stock WHERE id <= 6",  # and as many of the log
         "WITH gone AS (DELETE FROM stock RETURNING id) SELECT count(*) FROM gone",
+        "WITH gone AS (DELETE FROM stock RETURNING id) DELETE FROM late",
         "SELECT make_many()",
     ],
 )
@@ -208,6 +213,12 @@ async def test_what_is_returned_is_cut_and_the_rows_are_counted(make: Callable[.
     assert "Return less, or have the toolset's max_rows (now 2) raised." in answer["note"]
     long = await make(max_bytes=1000).execute("UPDATE stock SET name = repeat('y', 5000) WHERE id = 1 RETURNING name")
     assert long["rows"][0][0].endswith("…")
+
+
+async def test_a_row_that_cannot_be_shown_is_not_made(make: Callable[..., Writer], unchanged: None) -> None:
+    cells = ", ".join(f"repeat(chr(1), 500) AS c{number}" for number in range(20))
+    refused = await make(max_bytes=2000).refused(f"UPDATE stock SET name = 'x' WHERE id = 1 RETURNING {cells}")
+    assert refused == "One row has over 2,000 bytes: select fewer columns. Nothing was changed."
 
 
 async def test_a_statement_has_its_time(make: Callable[..., Writer], unchanged: None) -> None:
