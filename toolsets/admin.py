@@ -32,9 +32,11 @@ from toolsets.services import toolset_create, toolset_delete, toolset_update
 APPROVALS = [
     ("default", "Those of tools that ask by themselves"),
     ("never", "None"),
+    ("after_untrusted", "These, and what changes something once the run has read from outside"),
     ("side_effects", "All that change something or reach outside"),
     ("always", "All"),
 ]
+APPROVERS = [("member", "Members"), ("operator", "Operators"), ("admin", "Admins")]
 TOLD = 20  # names of tools
 POLICY_FIELDS = [f"policy_{name}" for name in Policy.model_fields]
 
@@ -78,6 +80,9 @@ class ToolsetForm(SchemaServiceForm):
     )
     policy_approval = forms.ChoiceField(
         required=False, label="Approval", help_text="Which calls a person must approve.", **select(APPROVALS)
+    )
+    policy_approver = forms.ChoiceField(
+        required=False, label="Who approves", help_text="The lowest role that may.", **select(APPROVERS)
     )
     policy_calls_per_run = _whole("Calls in one run", 10_000)
     policy_calls_per_minute = _whole("Calls a minute", 100_000, help_text="Of all runs in one server process.")

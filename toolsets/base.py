@@ -29,7 +29,8 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCallContext:
-    """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name.
+    """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name; `call` is
+    the id of the call's row.
 
     A secret may be used and never told: not in a result, an error or a log.
     """
@@ -38,6 +39,7 @@ class ToolCallContext:
     run_id: UUID | None = None
     session_id: UUID | None = None
     toolset: str = ""
+    call: UUID | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

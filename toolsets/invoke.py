@@ -1,6 +1,5 @@
 """A person tries a tool, outside of any run."""
 
-from dataclasses import replace
 from typing import Any
 
 from core import audit
@@ -44,7 +43,7 @@ def _offered(actor: Principal, ref: str, name: str) -> Offered:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
     granted = granted_toolset(toolset, tools)
     _audit(actor, toolset, name)
-    return Offered(replace(tool, approval=False), granted)
+    return Offered(tool, granted)
 
 
 def _audit(actor: Principal, toolset: Toolset, name: str) -> None:
