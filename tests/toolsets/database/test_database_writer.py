@@ -19,6 +19,7 @@ from toolsets.base import Risk, ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.database_writer.arguments import DatabaseWriterConfig
 from toolsets.kinds.database_writer.toolset import DatabaseWriterToolset
+from toolsets.ledger import Call, NoLedger, Reason
 from toolsets.toolbox import GrantedToolset
 
 TABLES = """
@@ -262,8 +263,14 @@ async def test_a_connection_that_breaks_before_the_commit_changed_nothing(
     await until(lambda: stock.sessions("clerk") == [])
 
 
+class Denying(NoLedger):
+    async def approve(self, call: Call, reason: Reason) -> str | None:
+        raise ToolError(f"A person denied {call.tool}.")
+
+
 async def test_it_asks_a_person_and_is_made_one_by_one(writer: Writer, unchanged: None) -> None:
     (tool,) = DatabaseWriterToolset().tools(parse_config(DatabaseWriterConfig, writer.config.model_dump()))
     assert (tool.risk, tool.parallel, tool.approval, tool.once) == (Risk.WRITE, False, True, True)
-    toolbox = Recorded(GrantedToolset("shop", "1", [tool]))
-    assert "needs the approval of a person" in await toolbox.ask("execute", '{"sql": "DELETE FROM stock"}')
+    toolbox = Recorded(GrantedToolset("shop", "1", [tool], secrets={"password": writer.password}))
+    toolbox._ledger = Denying()
+    assert await toolbox.ask("execute", '{"sql": "DELETE FROM stock"}') == "A person denied execute."
