@@ -161,24 +161,26 @@ class Executable:
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `person` is whom the run is for (toolsets/persons.py), and
-        the `toolsets` were granted to. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
-        the caller that the template cannot use.
+        the `toolsets` were granted to. `answers` are those that the model has given already, in an earlier attempt; a
+        graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of the caller that the
+        template cannot use.
         """
         shared = self._shared_by([toolset for toolset in toolsets if self._may_use(toolset)])
         self._check_client_tools(client_tools, shared.index)
+        tools = make_toolbox(
+            shared.index,
+            emit=report.tool_result,
+            context=ToolCallContext(self._tenant_id, run_id, session_id, person=person),
+            personal=personal_secrets(toolsets),
+            untrusted=resume is not None or _from_outside(messages, shared.index),
+        )
         context = AgentContext(
             config=self._config,
             instructions=self._instructions,
             messages=messages,
             model=_RunModel(target, report, list(answers)),
             make_chat_model=_chat_model,
-            tools=make_toolbox(
-                shared.index,
-                emit=report.tool_result,
-                context=ToolCallContext(self._tenant_id, run_id, session_id, person=person),
-                personal=personal_secrets(toolsets),
-            ),
+            tools=tools,
             client_tools=client_tools,
             params=params,
             run_id=run_id,
@@ -221,6 +223,12 @@ class Executable:
             if name in index.tools:
                 message = f"The agent has a tool '{name}' of its own: rename yours."
                 raise InvalidRequest(message, code="tool_name_clash", param=f"tools.{position}")
+
+
+def _from_outside(messages: Sequence[Message], index: ToolIndex) -> bool:
+    """Did a tool answer in the conversation that is not known to tell only what the tenant itself has?"""
+    calls = {tool_name(call) for message in messages for call in message.get("tool_calls") or ()}
+    return any(name not in index.tools or index.tools[name].tool.untrusted for name in calls)
 
 
 def _for_caller(answer: Answer, client_tools: list[dict[str, Any]]) -> Answer:

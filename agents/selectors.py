@@ -1,6 +1,7 @@
 """Reads of agents; what belongs to another tenant is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -82,10 +83,12 @@ def agents_described(tenant_id: UUID, slugs: Iterable[str]) -> dict[str, str]:
     """The names of those that exist, by slug; with the `description` of their metadata, where that is a text."""
     agents = Agent.objects.filter(tenant_id=tenant_id, slug__in=list(slugs)).exclude(version=None)
     found = agents.values_list("slug", "version__name", "version__metadata")
-    return {slug: _described(name, metadata.get("description")) for slug, name, metadata in found}
+    return {slug: described(name, metadata) for slug, name, metadata in found}
 
 
-def _described(name: str, description: object) -> str:
+def described(name: str, metadata: Mapping[str, Any]) -> str:
+    """What other models are told of an agent, by the name and the metadata of its version."""
+    description = metadata.get("description")
     return f"{name}. {description[:MAX_DESCRIPTION]}" if isinstance(description, str) and description else name
 
 

@@ -27,7 +27,7 @@ from agentsite.middleware import RequestContextMiddleware
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 Answer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-PREFIX = "/v1/"
+PREFIXES = "/v1/", "/mcp"
 
 
 class KeyedRequests:
@@ -83,7 +83,7 @@ async def _view(request: HttpRequest) -> HttpResponseBase:
 
 def _async_view(scope: dict[str, Any]) -> ResolverMatch | None:
     path = scope["path"]
-    if not path.startswith(PREFIX) or not any(name == b"authorization" for name, _ in scope["headers"]):
+    if not path.startswith(PREFIXES) or not any(name == b"authorization" for name, _ in scope["headers"]):
         return None
     return _resolved(path)
 

@@ -4,6 +4,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from agentsite import views
 from agentsite.admin.urls import urlpatterns as admin_urlpatterns
+from runs.api.mcp import McpView
 
 handler400 = views.bad_request
 handler403 = views.permission_denied
@@ -25,5 +26,6 @@ urlpatterns = [
     path("v1/", include("toolsets.api.urls")),
     path("v1/", include("runs.api.urls")),
     path("v1/", include("sessions_app.api.urls")),
+    path("mcp", McpView.as_view()),
     *admin_urlpatterns,
 ]

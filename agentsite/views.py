@@ -58,7 +58,7 @@ def overall(found: list[Component]) -> str:
 
 
 def _error(request: HttpRequest, error: errors.ApplicationError) -> HttpResponse:
-    if request.path.startswith("/v1/"):
+    if request.path.startswith(("/v1/", "/mcp")):
         return JsonResponse(error.body(current_request().request_id), status=error.status)
     if is_page(request) and error.status in (403, 404):
         return refusal(request, error.status, error.message)

@@ -132,12 +132,18 @@ def database_error(error: Exception) -> errors.ApplicationError | None:
     return None
 
 
-def render_error(error: Exception, context: Any = None) -> Response:
-    """DRF's exception handler: every failure as the error body of the contract, and never a stack trace."""
+def answerable(error: Exception) -> errors.ApplicationError:
+    """What a caller is told of any failure; one that nobody foresaw goes to the log."""
     known = to_application_error(error)
     if known is None:
         logger.error("Unhandled error in a request", exc_info=error)
         known = errors.ApplicationError("The server failed. The request id leads to its log.")
+    return known
+
+
+def render_error(error: Exception, context: Any = None) -> Response:
+    """DRF's exception handler: every failure as the error body of the contract, and never a stack trace."""
+    known = answerable(error)
     response = Response(known.body(current_request().request_id), status=known.status)
     for name, value in error_headers(known).items():
         response[name] = value

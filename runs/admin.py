@@ -18,7 +18,7 @@ from core.admin.parts import (
 )
 from runs import runner
 from runs.models import Run, RunEvent
-from runs.selectors import run_get
+from runs.selectors import approval_list, run_get
 from runs.timeline import MOST_SPANS, ROWS_PER_PAGE, rows, spans
 from tenants.admin_base import EventAdmin, actor_of, may, run_dialog
 from toolsets.admin_calls import run_tool_calls
@@ -33,6 +33,7 @@ STATUS_LABELS = {
     "cancelled": "warning",
     "expired": "danger",
 }
+MOST_APPROVALS = 20  # of one run, on its page
 _SPAN_EVENTS = (
     "TEXT_MESSAGE_START",
     "TEXT_MESSAGE_END",
@@ -43,6 +44,7 @@ _SPAN_EVENTS = (
     "TOOL_CALL_RESULT",
     "STEP_STARTED",
     "STEP_FINISHED",
+    "RUN_STARTED",
     "RUN_FINISHED",
     "RUN_ERROR",
 )
@@ -113,6 +115,7 @@ class RunAdmin(EventAdmin):
             "next_after": page[-1].seq if page and page[-1].seq < run.last_seq else None,
             **run_calls(request, run.id),
             **run_tool_calls(request, run.id),
+            "approvals": approval_list(actor=actor_of(request), status="pending", run_id=str(run.id))[:MOST_APPROVALS],
             "actions_detail": [] if run.is_finished else self.detail_actions(request, str(run.id)),
         }
 

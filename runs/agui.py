@@ -1,19 +1,23 @@
 """AG-UI `RunAgentInput` as a turn."""
 
 import re
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from ag_ui.core import RunAgentInput
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from agents.models import AgentVersion
 from core.errors import InvalidRequest
-from core.validation import parse
+from core.validation import invalid, parse
 from runs.events import custom
 from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool
+from runs.services.approvals import MAX_COMMENT, Decision
 from runs.services.turns import TurnRequest
 
+MAX_ENTRIES = 100  # of one resume
 _SPOKEN = {"system", "developer", "user", "assistant", "tool"}
 
 
@@ -56,6 +60,64 @@ def turn_request(
         when_busy=_when_busy(given.forwarded_props),
         idempotency_key=idempotency_key,
     )
+
+
+class ResumePayload(BaseModel):
+    """What a person says, by the `responseSchema` of the interrupt."""
+
+    model_config = ConfigDict(extra="forbid")
+    approved: StrictBool
+    editedArgs: dict[str, Any] | None = None  # noqa: N815 AG-UI's name for it
+    comment: Annotated[str, Field(max_length=MAX_COMMENT)] = ""
+
+
+class ResumeStatus(StrEnum):
+    RESOLVED = "resolved"
+    CANCELLED = "cancelled"
+
+
+class ResumeInput(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    interruptId: str  # noqa: N815 AG-UI's name for it
+    status: ResumeStatus
+    payload: ResumePayload | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Resume(BaseModel):
+    """AG-UI's answers to interrupts; `cancelled` denies."""
+
+    model_config = ConfigDict(extra="forbid")
+    resume: Annotated[list[ResumeInput], Field(min_length=1, max_length=MAX_ENTRIES)]
+
+
+def decisions(data: Any) -> list[Decision]:
+    """Raises InvalidRequest with every fault at once."""
+    entries = parse(Resume, data).resume
+    faults = [
+        {"path": f"resume.{place}.payload", "code": "missing", "message": "Say whether the call is approved."}
+        for place, entry in enumerate(entries)
+        if entry.status == ResumeStatus.RESOLVED and entry.payload is None
+    ]
+    if faults:
+        raise invalid(faults)
+    return [_decision(entry) for entry in entries]
+
+
+def _decision(entry: ResumeInput) -> Decision:
+    said = entry.payload
+    if entry.status == ResumeStatus.CANCELLED or said is None:
+        return Decision(entry.interruptId, approved=False, comment=said.comment if said else "")
+    edited = None if said.editedArgs is None else orjson.dumps(said.editedArgs).decode()
+    return Decision(entry.interruptId, said.approved, edited, said.comment)
+
+
+def resumed(data: Any) -> tuple[str, list[Decision]] | None:
+    """The thread and the decisions of a RunAgentInput that answers interrupts."""
+    if not isinstance(data, dict) or not data.get("resume"):
+        return None
+    given = parse(RunAgentInput, data)
+    return given.thread_id, decisions({"resume": data["resume"]})
 
 
 def _when_busy(forwarded: Any) -> str | None:

@@ -64,6 +64,13 @@ class CancelFrame(BaseModel):
     run_id: StrictStr
 
 
+class ResumeFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: StrictStr
+    run_id: StrictStr
+    resume: list[Any]
+
+
 class Shown:
     """A run of which the client is sent what follows the seq `after`, and was sent what there is up to `sent`."""
 
@@ -134,8 +141,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 await self.send(text_data='{"type":"pong"}')
             case "run":
                 await self._run(parse(RunFrame, frame))
-            case "since" | "cancel" if len(self._asked) >= MAX_ASKED:
-                message = f"{MAX_ASKED} `since` and `cancel` frames of this socket are under way: wait for one to end."
+            case "since" | "cancel" | "resume" if len(self._asked) >= MAX_ASKED:
+                message = f"{MAX_ASKED} frames of this socket are under way: wait for one to end."
                 raise RateLimited(message, code="socket_busy")
             case "since":
                 since = parse(SinceFrame, frame)
@@ -144,8 +151,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 ref = parse(CancelFrame, frame).run_id
                 stop = partial(runner.stop, actor=self.actor, ref=ref)  # it waits until the run has stopped
                 self._spawn(self._about(ref, stop), asked=True)
+            case "resume":
+                resume = parse(ResumeFrame, frame)
+                decisions = agui.decisions({"resume": resume.resume})
+                work = partial(runner.resume, actor=self.actor, ref=resume.run_id, decisions=decisions)
+                self._spawn(self._about(resume.run_id, work), asked=True)
             case other:
-                message = "type must be run, since, cancel or ping."
+                message = "type must be run, since, cancel, resume or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
 
     async def _run(self, frame: RunFrame) -> None:

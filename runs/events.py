@@ -44,7 +44,12 @@ class Event(NamedTuple):
 
     @property
     def is_terminal(self) -> bool:
-        return self.type in TERMINAL
+        return self.type in TERMINAL and not self.is_interrupt
+
+    @property
+    def is_interrupt(self) -> bool:
+        """The run waits for a person; when it goes on, RUN_STARTED comes again."""
+        return self.type == "RUN_FINISHED" and self.data.get("outcome", {}).get("type") == "interrupt"
 
     @property
     def json(self) -> bytes:
@@ -93,6 +98,11 @@ def without_nones(**fields: Any) -> dict[str, Any]:
 
 def run_started(thread_id: str, run_id: str) -> dict[str, Any]:
     return {"threadId": thread_id, "runId": run_id}
+
+
+def run_interrupted(thread_id: str, run_id: str, interrupts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the RUN_FINISHED by which a run waits for persons."""
+    return {"threadId": thread_id, "runId": run_id, "outcome": {"type": "interrupt", "interrupts": interrupts}}
 
 
 def run_finished(thread_id: str, run_id: str, *, finish_reason: str, model: str, tokens: Tokens) -> dict[str, Any]:

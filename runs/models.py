@@ -157,6 +157,59 @@ class RunLease(models.Model):
         return str(self.run_id)
 
 
+class ToolApproval(TenantModel):
+    """What a person is asked about one call of a tool, while its run waits; and what was decided, once.
+
+    `key` says which call of the run it is, as in `toolsets.models.ToolCall`, so that another attempt of the run finds
+    the answer. `agent` is who calls; `nested`: it was asked by the run's own agent. `role` is the lowest that may
+    decide. `edited` are the arguments that the person put in place of `arguments`, both as JSON.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Pending"
+        APPROVED = "approved", "Approved"
+        DENIED = "denied", "Denied"
+        EXPIRED = "expired", "Expired"
+        WITHDRAWN = "withdrawn", "Withdrawn: the run needs no answer any more"
+
+    class Reason(models.TextChoices):
+        POLICY = "policy", "The tool or its toolset's policy asks for it"
+        UNTRUSTED = "untrusted", "The run has read what comes from outside"
+        UNKNOWN = "unknown", "The server stopped during this call: nobody knows whether it was done"
+
+    run = TenantForeignKey(Run, on_delete=models.CASCADE, related_name="approvals")
+    key = models.CharField(max_length=64)
+    reason = models.CharField(max_length=16, choices=Reason)
+    status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
+    call_id = models.CharField(max_length=255, blank=True)
+    agent = models.CharField(max_length=63, blank=True)
+    nested = models.BooleanField(default=False)
+    toolset = models.CharField(max_length=63)
+    tool = models.CharField(max_length=64)
+    risk = models.CharField(max_length=16)
+    role = models.CharField(max_length=16)
+    arguments = models.TextField()
+    edited = models.TextField(blank=True)
+    expires_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    decided_by_kind = models.CharField(max_length=16, blank=True)
+    decided_by_id = models.UUIDField(null=True)
+    decided_by_label = models.CharField(max_length=200, blank=True)
+    comment = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        db_table = "tool_approval"
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "run", "key", "reason"], name="tool_approval_once")]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-id"], name="tool_approval_list"),
+            models.Index(fields=["tenant", "run"], condition=models.Q(status="pending"), name="tool_approval_pending"),
+        ]
+
+    def __str__(self) -> str:
+        return self.tool
+
+
 class IdempotencyKey(TenantModel):
     """The run that a client's Idempotency-Key began; kept for IDEMPOTENCY_HOURS."""
 

@@ -186,7 +186,12 @@ def _frame(chunk: dict[str, Any]) -> bytes:
 async def completion(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -> dict[str, Any]:
     """The whole answer. Raises the run's error."""
     async with aclosing(events):
-        told = still_valid([event async for event in events if event is not None])
+        return completed(form, [event async for event in events if event is not None])
+
+
+def completed(form: ChatFormat, events: Iterable[Event]) -> dict[str, Any]:
+    """The answer that all events of a run add up to. Raises the run's error."""
+    told = still_valid(events)
     last = told[-1] if told else None
     if last is None or not last.is_terminal:
         raise _gone()

@@ -35,7 +35,7 @@ def awaited_topic(tenant_id: UUID, external_id: str) -> UUID:
 
 
 class Process:
-    """`live` are the runs of this process; `moving` gives them up."""
+    """`live` are the runs of this process; `moving` gives them up, `leaving` those that wait for a person."""
 
     def __init__(self) -> None:
         self.store = Store()
@@ -43,13 +43,15 @@ class Process:
         self.live: dict[UUID, RunStream] = {}
         self.tasks: dict[UUID, asyncio.Task[None]] = {}
         self.cancelled: set[UUID] = set()
+        self.waiting: dict[UUID, list[Callable[[], None]]] = {}  # the runs of this process that wait for persons
         self.ending: set[UUID] = set()  # runs whose end is being stored: nothing stops them any more
         self._background: set[asyncio.Task[None]] = set()
-        self.moving = False
+        self.leaving = self.moving = False
+        self.given_up: set[UUID] = set()
         self.writer = Writer(self.store, self.hub, self.cancel)
         self.listener = Listener(self.store, self.hub, self.live.__contains__, self._look_everywhere)
         self.tail = Tail(Store(), self.hub)
-        self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced}
+        self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced, "a": self.wake}
         self.sockets = SocketWatch()
         self._topics: dict[UUID, set[Announce]] = {}
         self._telling = 0
@@ -73,9 +75,33 @@ class Process:
         else:
             self.tail.read(run_id)
 
+    def wake(self, run_id: UUID) -> None:
+        """Something was decided that a run waits for."""
+        for wake in self.waiting.get(run_id, ()):
+            wake()
+
     def interrupt(self, run_id: UUID) -> None:
         """Soon: a task that has not begun would end without its end."""
         asyncio.get_running_loop().call_soon(self._interrupt, run_id)
+
+    def give_up(self, run_id: UUID) -> None:
+        """Another process shall have the run, if somebody may come back for it."""
+        self.given_up.add(run_id)
+        self.interrupt(run_id)
+
+    @contextmanager
+    def waits(self, run_id: UUID, wake: Callable[[], None]) -> Iterator[None]:
+        """While the run waits for a person: `wake` is called when something was decided."""
+        self.waiting.setdefault(run_id, []).append(wake)
+        if self.leaving:
+            self.give_up(run_id)
+        try:
+            yield
+        finally:
+            others = self.waiting[run_id]
+            others.remove(wake)
+            if not others:
+                del self.waiting[run_id]
 
     def _interrupt(self, run_id: UUID) -> None:
         task = self.tasks.get(run_id)

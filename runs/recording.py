@@ -172,14 +172,22 @@ def _is_templates(data: dict[str, Any]) -> bool:
 
 
 def comparable(events: Iterable[Event]) -> list[Event]:
-    """The events that still count, without those about attempts, and without what a failure left to be ended."""
-    found = still_valid(events)
-    kept = [event for event in found if event.type != "CUSTOM" or event.data["name"] not in _ATTEMPTS]
+    """The events that still count, without those about attempts, without the times for which the run waited for a
+    person, and without what a failure left to be ended.
+    """
+    first, *found = still_valid(events)
+    kept = [first, *(event for event in found if not _is_break(event))]
     last = len(kept) - 1
     if kept[last].type == "RUN_ERROR":
         while kept[last - 1].type in _ENDS or kept[last - 1].type == "STEP_FINISHED":
             last -= 1
     return [*kept[:last], kept[-1]]
+
+
+def _is_break(event: Event) -> bool:
+    if event.type == "CUSTOM":
+        return event.data["name"] in _ATTEMPTS
+    return event.is_interrupt or event.type == "RUN_STARTED"
 
 
 class _Line:

@@ -15,16 +15,19 @@ from django.db import DatabaseError
 from agents.executable import cache_policy, executable_for, run_model
 from agents.nesting import AgentRun, agent_run
 from core.aio import detached, in_db_thread
+from core.deadline import deadline
 from core.errors import ApplicationError, RateLimited, TimedOut, Unavailable
 from core.tenant import tenant_context
 from llm.calls import CallContext, calling
 from llm.metering import RunMeter
 from runs import ending
+from runs.approvals import Approvals
 from runs.exceptions import RunCancelled, RunFailed
 from runs.heard import Heard
 from runs.models import Run, RunLease
 from runs.process import OWNER, Process, process, topic_of
 from runs.selectors import run_get
+from runs.services.approvals import Decision, run_resume
 from runs.services.begin import Begun, begin_turn
 from runs.services.finish import Finished, turn_give_up
 from runs.services.pay import payer_of, run_recount
@@ -69,7 +72,7 @@ async def begin(*, actor: Principal, request: TurnRequest, quiet: bool = False) 
 def _refuse_overload(here: Process) -> None:
     if _stopping.is_set():
         raise Unavailable("The server is stopping; ask again in a moment.", code="server_stopping", retry_after=1)
-    if len(here.tasks) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
+    if len(here.tasks) - len(here.waiting) + len(_beginning) >= settings.MAX_CONCURRENT_RUNS:
         message = (
             f"This server runs {settings.MAX_CONCURRENT_RUNS} turns at once; MAX_CONCURRENT_RUNS raises this limit."
         )
@@ -123,7 +126,7 @@ def start(here: Process, turn: Turn, *, quiet: bool = False) -> asyncio.Task[Non
     task = detached(_run(here, turn, stream), name=f"run-{run.id}")
     here.tasks[run.id] = task
     if here.moving:
-        here.interrupt(run.id)
+        here.give_up(run.id)
     return task
 
 
@@ -189,6 +192,16 @@ async def stop(*, actor: Principal, ref: str) -> Run:
     return await in_db_thread(run_get, actor=actor, ref=str(run.id))
 
 
+async def resume(*, actor: Principal, ref: str, decisions: Sequence[Decision]) -> Run:
+    """Decide about what a run waits for; it goes on, wherever it is. Raises what `run_resume` does."""
+    here = await process()
+    run = await in_db_thread(run_get, actor=actor, ref=ref)
+    await in_db_thread(run_resume, actor=actor, run=run, decisions=decisions)
+    here.wake(run.id)
+    here.writer.tell("a", run.id)
+    return await in_db_thread(run_get, actor=actor, ref=ref)
+
+
 async def _until_ended(here: Process, key: RunKey) -> None:
     with here.hub.mailbox(key) as mailbox:
         if key.run_id not in here.live:
@@ -203,12 +216,16 @@ def _is_open(key: RunKey) -> bool:
 
 
 async def shut_down(grace: float) -> None:
-    """Refuse new runs, let the others end for `grace` seconds, then give them up to other processes.
+    """Refuse new runs, let the others end for `grace` seconds, then give them up to other processes; at once those
+    that wait for a person.
 
     Those who follow runs here are told to follow them elsewhere.
     """
     _stopping.set()
     here = await process()
+    here.leaving = True
+    for run_id in list(here.waiting):
+        here.give_up(run_id)
     if _beginning:
         await asyncio.wait(set(_beginning), timeout=grace)
     await here.settled(grace)
@@ -216,7 +233,7 @@ async def shut_down(grace: float) -> None:
         await asyncio.wait(set(here.tasks.values()), timeout=grace)
     here.moving = True
     for run_id in list(here.tasks):
-        here.interrupt(run_id)
+        here.give_up(run_id)
     if here.tasks:
         await asyncio.wait(set(here.tasks.values()), timeout=10)
     here.hub.move_all()
@@ -233,7 +250,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
         try:
             error = await _execute(here, turn, sink, Heard(here, turn, sink))
             here.ending.add(run.id)
-            moves = here.moving and isinstance(error, _Interrupted) and run.outlives_caller
+            moves = run.id in here.given_up and isinstance(error, _Interrupted) and run.outlives_caller
             work = _give_up(here, turn, stream, meter) if moves else _finish(here, turn, stream, sink, meter, error)
             await asyncio.shield(work)
         finally:
@@ -245,6 +262,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
                 held.pop(run.id, None)
             here.ending.discard(run.id)
             here.cancelled.discard(run.id)
+            here.given_up.discard(run.id)
             here.hub.look(run.id)
 
 
@@ -267,9 +285,10 @@ class _Interrupted(Unavailable):
 async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> ApplicationError | None:
     """Runs the turn into the sink; the error with which it ended, if it did."""
     try:
-        async with asyncio.timeout(settings.RUN_TIMEOUT) as limit:
+        async with deadline(settings.RUN_TIMEOUT) as limit:
             with heard.listening():
-                ledger = RunLedger(turn.run, turn.fence, partial(here.writer.flushed, sink.stream))
+                approvals = Approvals(here, turn.run, turn.fence, sink)
+                ledger = RunLedger(turn.run, turn.fence, partial(here.writer.flushed, sink.stream), approvals)
                 await _play(turn, sink, heard, ledger)
     except asyncio.CancelledError:
         if turn.run.id in here.cancelled:
@@ -280,7 +299,7 @@ async def _execute(here: Process, turn: Turn, sink: RunSink, heard: Heard) -> Ap
     except ApplicationError as error:
         return error
     except Exception as error:
-        if isinstance(error, TimeoutError) and limit.expired():
+        if isinstance(error, TimeoutError) and limit.expired:
             message = f"The run exceeded {settings.RUN_TIMEOUT:g} s; RUN_TIMEOUT raises this limit."
             return TimedOut(message, code="run_timeout")
         if sink.stream.lost:

@@ -12,7 +12,7 @@ from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
 from runs.exceptions import events_expired, unknown_cursor
-from runs.models import Run, RunEvent, RunLease
+from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from tenants.permissions import authorize
@@ -39,6 +39,30 @@ def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> li
     """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
     runs = run_list(actor=actor).filter(session_id=session_id)
     return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
+
+
+def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:
+    """What runs ask persons about calls of tools, newest first; `q` searches the names of tools."""
+    authorize(actor, "run.view")
+    approvals = ToolApproval.objects.filter(tenant_id=actor.tenant_id).select_related("run__session")
+    if status:
+        approvals = approvals.filter(status=status)
+    if run_id:
+        approvals = approvals.filter(run_id=parse_uuid(run_id) or NIL)
+    return approvals.filter(tool__icontains=q) if q else approvals
+
+
+def approval_get(*, actor: Principal, ref: str) -> ToolApproval:
+    found = approval_list(actor=actor).filter(id=parse_uuid(ref) or NIL).first()
+    if found is None:
+        raise NotFound("No approval with this id.", code="approval_not_found")
+    return found
+
+
+def last_interrupt(*, run: Run) -> int:
+    """The seq of the event by which the run told last that it waits, 0 when it never did."""
+    rows = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, type="RUN_FINISHED")
+    return rows.order_by("-seq").values_list("seq", flat=True).first() or 0
 
 
 class Page(NamedTuple):

@@ -4,7 +4,7 @@ This is the one place where events are born. What follows a run reads them from 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -108,7 +108,7 @@ class Reply:
 class RunSink:
     """`messages` are the complete ones so far, in OpenAI's shape, those `kept` of an earlier attempt included.
 
-    `partial` is what a stop cut short.
+    `partial` is what a stop cut short. `when_said` is called when an answer of a model has ended.
     """
 
     def __init__(self, stream: RunStream, kept: Iterable[Message] = ()) -> None:
@@ -118,6 +118,7 @@ class RunSink:
         self.finish_reason = ""
         self._started = time.monotonic()
         self._replies: list[Reply] = []
+        self.when_said: Callable[[], None] = lambda: None
 
     def open_reply(self, request: ChatRequest) -> Reply:
         reply = Reply(self)
@@ -133,6 +134,12 @@ class RunSink:
         self.finish_reason = finish_reason
         if message.get("content") or message.get("tool_calls") or message.get("refusal"):
             self.messages.append(message)
+        self.when_said()
+
+    def pause(self, interrupted: dict[str, Any], started: dict[str, Any]) -> None:
+        """The run waits for persons. Nothing is told while a model speaks: `when_said` says when it has ended."""
+        if all(reply.ended for reply in self._replies):
+            self.stream.pause(interrupted, started)
 
     async def heard(self, run_id: str, messages: list[Message]) -> None:
         """What the user said meanwhile, as the run that brought it."""
@@ -189,6 +196,7 @@ class RunSink:
 
     def close(self) -> None:
         """End what is open in the event grammar, so that the run's terminal event may follow."""
+        self.stream.go_on()
         for reply in self._replies:
             if not reply.ended:
                 reply.close()

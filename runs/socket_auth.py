@@ -1,13 +1,11 @@
 """Who opens a socket: a server with its key, a browser with a one-use ticket; and from which page."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
-from django.conf import settings
-
-from core.errors import InvalidRequest, NotAuthenticated, NotPermitted
+from core.errors import InvalidRequest, NotAuthenticated
 from core.ids import uuid7
 from core.request_context import RequestContext
+from runs.origins import check_origin
 from tenants.authentication import authenticate_api_key, authenticate_ticket
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -27,7 +25,7 @@ def authenticate(scope: dict[str, Any]) -> Principal:
     if SUBPROTOCOL not in protocols:
         raise NotAuthenticated(f"Ask for the subprotocol {SUBPROTOCOL}.", code="subprotocol_required")
     headers = _headers(scope)
-    _check_origin(headers)
+    check_origin(headers.get("origin"), headers.get("host"))
     principal = _principal(headers, protocols)
     authorize(principal, "session.view")
     return principal
@@ -41,19 +39,6 @@ def _principal(headers: dict[str, str], protocols: list[str]) -> Principal:
     if ticket is None:
         raise NotAuthenticated("Send an Authorization header or a ticket.")
     return authenticate_ticket(ticket.removeprefix(_TICKET))
-
-
-def _check_origin(headers: dict[str, str]) -> None:
-    """Only browsers send Origin; theirs must be this host's, or one of SOCKET_ORIGINS."""
-    origin = headers.get("origin")
-    if origin is None or origin in settings.SOCKET_ORIGINS:
-        return
-    try:
-        netloc = urlsplit(origin).netloc
-    except ValueError:
-        netloc = ""
-    if not netloc or netloc != headers.get("host"):
-        raise NotPermitted("This origin may not open sockets; SOCKET_ORIGINS lists those that may.", code="origin")
 
 
 def _headers(scope: dict[str, Any]) -> dict[str, str]:

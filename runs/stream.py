@@ -91,6 +91,7 @@ class RunStream:
         self._shown: list[Event] = []
         self._taken: list[Event] = []
         self._taken_size = 0
+        self._pause: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._writer = writer
         self._on_lost = on_lost
 
@@ -101,6 +102,7 @@ class RunStream:
 
     def publish(self, type: str, **fields: Any) -> None:
         """Hand an event to the writer. Await `room` between many of them."""
+        self.go_on()
         name = DELTAS.get(type)
         self._grow(len(fields["delta"]) if name else 200 + len(str(fields.get("content", ""))))
         if name and self._drafts:
@@ -110,6 +112,19 @@ class RunStream:
                 return
         self._drafts.append(_Draft(type, fields))
         self._writer.wake(self)
+
+    def pause(self, interrupted: dict[str, Any], started: dict[str, Any]) -> None:
+        """The run waits for persons. A RUN_FINISHED with the fields `interrupted` says so, and before anything that it
+        tells later comes a RUN_STARTED with the fields `started`.
+        """
+        if self._pause != (interrupted, started):
+            self.publish("RUN_FINISHED", **interrupted)
+            self._pause = (interrupted, started)
+
+    def go_on(self) -> None:
+        if self._pause is not None:
+            (_, started), self._pause = self._pause, None
+            self.publish("RUN_STARTED", **started)
 
     async def room(self) -> None:
         """Returns once the log has room for more of this run: who reads from a provider waits with it.

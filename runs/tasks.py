@@ -16,7 +16,7 @@ from django.utils import timezone
 from core.jobs import enqueue, job
 from core.tenant import current_tenant, tenant_context
 from runs import runner
-from runs.models import IdempotencyKey, Run, RunLease, utc_today
+from runs.models import IdempotencyKey, Run, RunLease, ToolApproval, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
 from sessions_app.models import ChatSession
@@ -104,9 +104,11 @@ def forget_keys() -> None:
 
 @job("runs.forget_tool_calls", platform=True, cron="27 * * * *")
 def forget_tool_calls() -> None:
-    """What tools were called with and what they answered is kept as long as a run's events."""
+    """What tools were called with, what they answered and who approved it is kept as long as a run's events."""
     oldest = timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
     ToolCall.objects.using("ops").filter(created_at__lt=oldest).delete()
+    decided = ToolApproval.objects.using("ops").exclude(status=ToolApproval.Status.PENDING)
+    decided.filter(created_at__lt=oldest).delete()
 
 
 @job("runs.forget_workspaces", platform=True, cron="37 * * * *")

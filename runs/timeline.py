@@ -71,6 +71,10 @@ class _Reader:
             self._start("stepName", data, Span("step", str(data.get("stepName", "")), self.now, self.now))
         elif event.type in _ENDS:
             self._end(str(data.get(_ENDS[event.type][0], "")))
+        elif event.type == "RUN_FINISHED" and "outcome" in data:
+            self._open["person"] = Span("wait", "Waiting for a person", self.now, self.now)
+        elif event.type == "RUN_STARTED":
+            self._end("person")
         elif event.type == "TOOL_CALL_RESULT":
             self._tool_result(data)
 

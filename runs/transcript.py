@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from runs.events import Event, restart_of
+from runs.events import Event, restart_of, run_started
 
 Message = dict[str, Any]
 Fields = tuple[str, dict[str, Any]]
@@ -22,6 +22,10 @@ class Transcript:
     def add(self, event: Event) -> None:
         data = event.data
         match event.type:
+            case "RUN_FINISHED" if event.is_interrupt:
+                self._open["run"] = ("RUN_STARTED", run_started(data["threadId"], data["runId"]))
+            case "RUN_STARTED":
+                self._open.pop("run", None)
             case "TEXT_MESSAGE_START":
                 self._message(data["messageId"])
                 self._open[data["messageId"]] = ("TEXT_MESSAGE_END", {"messageId": data["messageId"]})

@@ -107,7 +107,7 @@ class Writer:
 
     def tell(self, kind: str, id: UUID) -> None:
         """Notify the other processes, soon, of `r` a run with news, `s` a session with a new run, `c` a run that shall
-        stop, `d` a run that may be claimed.
+        stop, `d` a run that may be claimed, `a` a run that waits for what was decided.
         """
         self._news.setdefault(kind, set()).add(id)
         self._ensure_work()

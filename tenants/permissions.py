@@ -22,6 +22,7 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "member.view": (Role.VIEWER, "read"),
     "chat.run": (Role.MEMBER, "chat"),
     "run.cancel": (Role.MEMBER, "chat"),
+    "tool.approve": (Role.MEMBER, "chat"),
     "session.edit": (Role.MEMBER, "chat"),
     "usage.view": (Role.OPERATOR, "read"),
     "budget.view": (Role.OPERATOR, "read"),

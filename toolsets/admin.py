@@ -26,14 +26,17 @@ from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
+from toolsets.selectors import by_ref
 from toolsets.services import toolset_create, toolset_delete, toolset_update
 
 APPROVALS = [
     ("default", "Those of tools that ask by themselves"),
     ("never", "None"),
+    ("after_untrusted", "These, and what changes something once the run has read from outside"),
     ("side_effects", "All that change something or reach outside"),
     ("always", "All"),
 ]
+APPROVERS = [("member", "Members"), ("operator", "Operators"), ("admin", "Admins")]
 TOLD = 20  # names of tools
 POLICY_FIELDS = [f"policy_{name}" for name in Policy.model_fields]
 
@@ -77,6 +80,9 @@ class ToolsetForm(SchemaServiceForm):
     )
     policy_approval = forms.ChoiceField(
         required=False, label="Approval", help_text="Which calls a person must approve.", **select(APPROVALS)
+    )
+    policy_approver = forms.ChoiceField(
+        required=False, label="Who approves", help_text="The lowest role that may.", **select(APPROVERS)
     )
     policy_calls_per_run = _whole("Calls in one run", 10_000)
     policy_calls_per_minute = _whole("Calls a minute", 100_000, help_text="Of all runs in one server process.")
@@ -198,9 +204,8 @@ class ToolsetAdmin(SchemaServiceAdmin):
 
     def has_learn_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Where the toolset has a server to ask."""
-        return may(request, "toolset.edit") and (
-            object_id is None or self.get_queryset(request).filter(id=object_id, learn_due__isnull=False).exists()
-        )
+        learning = self.get_queryset(request).filter(learn_due__isnull=False)
+        return may(request, "toolset.edit") and (object_id is None or by_ref(learning, str(object_id)).exists())
 
     @action(
         description="Refresh tools",

@@ -29,7 +29,8 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCallContext:
-    """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name.
+    """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name; `call` is
+    the id of the call's row.
 
     `person` is whom the run is for: `user:<id>` of a member, `end_user:<id>` of a caller's own user, empty for nobody.
     The secrets are that person's where the toolset says so.
@@ -41,6 +42,7 @@ class ToolCallContext:
     run_id: UUID | None = None
     session_id: UUID | None = None
     toolset: str = ""
+    call: UUID | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     person: str = ""
 

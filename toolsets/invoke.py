@@ -1,6 +1,5 @@
 """A person tries a tool, outside of any run."""
 
-from dataclasses import replace
 from typing import Any
 
 from core import audit
@@ -46,7 +45,7 @@ def _offered(actor: Principal, ref: str, name: str, person: str) -> Offered:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
     granted = granted_to(actor=actor, toolset=toolset, tools=tools, person=person)
     _audit(actor, toolset, name)
-    return Offered(replace(tool, approval=False), granted)
+    return Offered(tool, granted)
 
 
 def _audit(actor: Principal, toolset: Toolset, name: str) -> None:

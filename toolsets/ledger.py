@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from core.aio import in_db_thread
@@ -14,6 +14,9 @@ from tenants.principal import Principal
 from toolsets.models import ToolCall
 
 MAX_STORED = 32_000  # characters of the arguments, and of the result, of one row
+
+
+Reason = Literal["policy", "untrusted", "unknown"]  # why a person is asked
 
 
 class Answer(NamedTuple):
@@ -27,7 +30,9 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call under way. `key` tells it from the other calls of its run."""
+    """One call under way. `key` tells it from the other calls of its run; `approver` is the lowest role that may
+    approve it. An agent that another one asked calls in the name of `agent`, within the calls `above`.
+    """
 
     id: UUID
     key: str
@@ -37,16 +42,24 @@ class Call:
     tool: str
     risk: str
     arguments: str
+    approver: str = "member"
+    agent: str = ""
+    above: tuple[UUID, ...] = ()
 
 
 class Ledger(Protocol):
-    """Keeps what a toolbox calls."""
+    """Keeps what a toolbox calls. `untrusted`: something that comes from outside was read."""
 
-    async def begin(self, call: Call) -> Answer | None:
-        """Before a call that changes something or reaches outside.
+    untrusted: bool
 
-        What answers it when it must not be made: an earlier attempt made it, or nobody knows whether one did.
+    async def approve(self, call: Call, reason: Reason) -> str | None:
+        """Returns once a person has approved the call: the arguments in place of its own, if the person changed them.
+
+        Raises ToolError when the call must not be made.
         """
+
+    async def begin(self, call: Call, *, once: bool) -> Answer | None:
+        """Before a call is made. What answers one that must be made `once` and was, or whose end nobody knows."""
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
         """After any call that was made or refused; `begun`: it was begun here."""
@@ -55,7 +68,12 @@ class Ledger(Protocol):
 class NoLedger:
     """Of what calls no tool: a replay."""
 
-    async def begin(self, call: Call) -> Answer | None:
+    untrusted = False
+
+    async def approve(self, call: Call, reason: Reason) -> str | None:
+        return None
+
+    async def begin(self, call: Call, *, once: bool) -> Answer | None:
         return None
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
@@ -63,15 +81,21 @@ class NoLedger:
 
 
 class PersonsLedger:
-    """Of a person who tries a tool, outside of any run."""
+    """Of a person who tries a tool, outside of any run, and approves it by that."""
+
+    untrusted = False
 
     def __init__(self, actor: Principal) -> None:
         self.last: UUID | None = None  # the id of the last call's row
         self._tenant_id = actor.tenant_id
         self._whose = {"actor_kind": actor.kind, "actor_id": actor.id, "actor_label": actor.label}
 
-    async def begin(self, call: Call) -> Answer | None:
-        await self._store(row_of(call, ToolCall.Status.STARTED, self._whose))
+    async def approve(self, call: Call, reason: Reason) -> str | None:
+        return None
+
+    async def begin(self, call: Call, *, once: bool) -> Answer | None:
+        if once:
+            await self._store(row_of(call, ToolCall.Status.STARTED, self._whose))
         return None
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from core.validation import parse_config
 from toolsets.base import Risk, Tool, ToolsetConfig
 
-Approval = Literal["default", "never", "side_effects", "always"]
+Approval = Literal["default", "never", "after_untrusted", "side_effects", "always"]
+Approver = Literal["member", "operator", "admin"]
 
 
 class Policy(ToolsetConfig):
@@ -23,8 +24,10 @@ class Policy(ToolsetConfig):
         "default",
         title="Approval",
         description="Which calls a person must approve: those of tools that ask for it themselves (default), none, all "
-        "that change something or reach outside (side_effects), or all.",
+        "that change something or reach outside (side_effects), these as soon as the run has read what comes from "
+        "outside, such as a web page (after_untrusted), or all.",
     )
+    approver: Approver = Field("member", title="Who approves", description="The lowest role that may.")
     calls_per_run: int | None = Field(None, ge=1, le=10_000, title="Calls in one run")
     calls_per_minute: int | None = Field(
         None, ge=1, le=100_000, title="Calls a minute", description="Of all runs in one server process."

@@ -111,9 +111,7 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
     """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
     values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
     secrets = changes.get("secrets") or {}
-    learned = (
-        toolset.learned if toolset.kind in toolset_kinds() and not moved_places(toolset, values["config"]) else None
-    )
+    learned = None if moved_places(toolset, values["config"]) else toolset.learned
     known = learned if "policy" in changes else None
     faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
     if faults:
@@ -156,29 +154,26 @@ def is_personal(toolset: Toolset) -> bool:
     return kind is not None and kind.is_personal(toolset.config)
 
 
-def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    """With its own secrets, also where its calls use those of persons."""
-    return _granted(toolset, tools, toolset)
-
-
 def granted_to(*, actor: Principal, toolset: Toolset, tools: Sequence[Tool], person: str) -> GrantedToolset:
     """For calls that are made for a person."""
-    if not is_personal(toolset):
-        return granted_toolset(toolset, tools)
-    return _granted(toolset, tools, _credentials(actor, [toolset], person).get(toolset.id))
+    own = _credentials(actor, [toolset], person)
+    return _granted(toolset, tools, own.get(toolset.id) if is_personal(toolset) else toolset)
 
 
 def _granted(toolset: Toolset, tools: Sequence[Tool], holder: Holder | None) -> GrantedToolset:
-    """With the holder's secrets, decrypted; none where they cannot be: then its tools say what is missing."""
+    revision, secrets = f"{toolset.id}:{toolset.updated_at.timestamp()}", readable_secrets(toolset, holder)
+    policy, personal = policy_of(toolset.policy), not isinstance(holder, Toolset)
+    return GrantedToolset(toolset.slug, revision, tools, policy, secrets, personal, reserved_kind(toolset))
+
+
+def readable_secrets(toolset: Toolset, holder: Holder | None) -> dict[str, str]:
+    """The toolset's own or a person's for it, decrypted; none where they cannot be: its tools say what is missing."""
     try:
-        secrets = secrets_of(holder) if holder else {}
+        return secrets_of(holder) if holder else {}
     except InvalidTag:
         told = "The secrets of a toolset cannot be read, or are for another place"
         logger.warning(told, exc_info=True, extra={"toolset": toolset.slug})
-        secrets = {}
-    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    policy, personal = policy_of(toolset.policy), not isinstance(holder, Toolset)
-    return GrantedToolset(toolset.slug, revision, tools, policy, secrets, personal, reserved_kind(toolset))
+        return {}
 
 
 def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> dict[UUID, ToolsetCredential]:

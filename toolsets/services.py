@@ -58,10 +58,10 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
     secrets = changes.get("secrets") or {}
     if not (changed or secrets):
         return toolset
-    learned = toolset.learned if "policy" in changed else None  # what is known, for a policy that names tools
+    moved = bool(moved_places(toolset, after["config"]))
+    learned = toolset.learned if "policy" in changed and not moved else None  # for a policy that names tools
     _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets, "learned": learned}))
     _refuse(place_faults(toolset, after["config"], secrets))
-    moved = bool(moved_places(toolset, after["config"]))
     told_before = {name: before[name] for name in changed}
     told_after = {name: after[name] for name in changed}
     for name in changed:

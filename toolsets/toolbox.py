@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from core.deadline import deadline
 from core.ids import uuid7
 from core.validation import pydantic_faults, storable_text
 from toolsets import limits
-from toolsets.base import TOOL_NAME, Tool, ToolCallContext
+from toolsets.base import TOOL_NAME, Risk, Tool, ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.exceptions import ToolError
 from toolsets.ledger import Answer, Call, Ledger, NoLedger
@@ -27,6 +28,7 @@ from toolsets.policy import Policy
 logger = logging.getLogger(__name__)
 MAX_CONTENT = 200 * 1024  # characters of one result
 SAME_CALLS = 3  # of one tool with the same arguments, in one run
+EDITED = "[A person changed the arguments to]"
 Emit = Callable[[ToolResult], Awaitable[None]]
 
 
@@ -99,7 +101,8 @@ class Toolbox:
     """The tools of one run. Each call is validated, limited, kept by the ledger and told to `emit`.
 
     No fault of a tool escapes. Calls may be made at once; a tool that does not take that waits for the others of its
-    toolset. `personal` are the secrets of the run's person, by toolset.
+    toolset. `personal` are the secrets of the run's person, by toolset. `untrusted`: the model is shown what came from
+    outside before.
     """
 
     def __init__(
@@ -110,12 +113,14 @@ class Toolbox:
         context: ToolCallContext,
         ledger: Ledger | None = None,
         personal: Mapping[str, Mapping[str, str]] | None = None,
+        untrusted: bool = False,
     ) -> None:
         self._index = index
         self._personal = personal or {}
         self._emit = emit
         self._context = context
         self._ledger: Ledger = ledger or NoLedger()
+        self._ledger.untrusted = self._ledger.untrusted or untrusted
         self._repeated: Counter[tuple[str, str, str]] = Counter()  # by the model's id, tool and arguments
         self._alike: Counter[tuple[str, str]] = Counter()  # by tool and arguments
         self._calls: Counter[str] = Counter()  # by toolset
@@ -142,6 +147,9 @@ class Toolbox:
         call = self._call_of(call_id, name, offered, arguments)
         try:
             parsed = self._checked(call, offered)
+            edited = await self._approved(call, offered)
+            if edited is not None:
+                call, parsed = replace(call, arguments=edited), parse_arguments(offered.tool, edited)
         except ToolError as error:
             answer = answer_of(str(error), is_error=True)
             await self._ledger.finish(call, answer, begun=False)
@@ -149,11 +157,22 @@ class Toolbox:
         async with AsyncExitStack() as stack:
             if not offered.tool.parallel:
                 await stack.enter_async_context(self._alone[offered.toolset.slug])
-            return await self._once(call, offered, parsed)
+            answer = await self._once(call, offered, parsed)
+        self._ledger.untrusted = self._ledger.untrusted or offered.tool.untrusted
+        if edited is not None:
+            answer = answer._replace(content=f"{EDITED} {edited}\n{answer.content}")
+        return answer
+
+    async def _approved(self, call: Call, offered: Offered) -> str | None:
+        """The arguments that a person put in place of the call's own. Raises ToolError when it must not be made."""
+        if offered.tool.approval:
+            return await self._ledger.approve(call, "policy")
+        careful = offered.toolset.policy.approval == "after_untrusted" and offered.tool.risk is not Risk.READ
+        return await self._ledger.approve(call, "untrusted") if careful and self._ledger.untrusted else None
 
     async def _once(self, call: Call, offered: Offered, parsed: Any) -> Answer:
         begun = offered.tool.once
-        known = await self._ledger.begin(call) if begun else None
+        known = await self._ledger.begin(call, once=begun)
         if known is not None:
             return known
         started = time.monotonic()
@@ -171,29 +190,31 @@ class Toolbox:
         self._repeated[call_id, name, text] += 1
         number, id = self._repeated[call_id, name, text], uuid7()
         asked = "\0".join((call_id, name, text, str(number)))
-        key = hashlib.sha256(asked.encode()).hexdigest() if offered.tool.once else str(id)
-        risk = offered.tool.risk.value
-        return Call(id, key, datetime.now(UTC), storable_text(call_id), offered.toolset.slug, name, risk, text)
+        return Call(
+            id,
+            key=hashlib.sha256(asked.encode()).hexdigest(),
+            began=datetime.now(UTC),
+            call_id=storable_text(call_id),
+            toolset=offered.toolset.slug,
+            tool=name,
+            risk=offered.tool.risk.value,
+            arguments=text,
+            approver=offered.toolset.policy.approver,
+        )
 
     def _checked(self, call: Call, offered: Offered) -> Any:
-        """The arguments. Raises ToolError for what is wrong, too much, or not to be done without a person."""
+        """The arguments. Raises ToolError for what is wrong or too much."""
         self._refuse_more(call, offered)
-        parsed = _parse(offered.tool, call.arguments)
-        if offered.tool.approval:
-            raise ToolError(
-                f"The tool '{call.tool}' needs the approval of a person, which nobody can give here: "
-                "the toolset's policy (approval) says which tools ask."
-            )
-        return parsed
+        return parse_arguments(offered.tool, call.arguments)
 
     async def _made(self, call: Call, offered: Offered, parsed: Any) -> Answer:
         """Raises ToolError."""
         tool, toolset = offered.tool, offered.toolset
         secrets = self._personal.get(toolset.slug, toolset.secrets)
-        context = replace(self._context, toolset=toolset.slug, secrets=secrets)
+        context = replace(self._context, toolset=toolset.slug, call=call.id, secrets=secrets)
         most = toolset.policy.max_result_kb * 1024
         try:
-            async with asyncio.timeout(tool.timeout):
+            async with deadline(tool.timeout):
                 return answer_of(await tool.call(parsed, context), most=most)
         except TimeoutError:
             raise ToolError(f"The tool did not finish within {tool.timeout:g} s.") from None
@@ -217,7 +238,7 @@ class Toolbox:
             raise ToolError(f"The tools of '{slug}' may be called {most} times a minute: try again later.")
 
 
-def _parse(tool: Tool, arguments: str) -> Any:
+def parse_arguments(tool: Tool, arguments: str) -> Any:
     """Raises ToolError that names every fault, so that the model can mend its call."""
     try:
         return tool.arguments.model_validate_json(arguments)

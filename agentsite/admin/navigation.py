@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.http import HttpRequest
 from django.urls import reverse
 
-from runs.models import Run
+from runs.models import Run, ToolApproval
 from tenants.admin_base import actor_of, may
 
 BADGE_SECONDS = 30
@@ -30,8 +30,9 @@ def _item(title: str, icon: str, page: str, permission: str, **more: Any) -> dic
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Overview · Build · Operate · Access, and for superusers the way to the platform's site."""
-    running = runs_badge(request)
+    running, waiting = runs_badge(request), approvals_badge(request)
     badge = {"badge": running, "badge_variant": "info"} if running else {}
+    asked = {"badge": waiting, "badge_variant": "warning"} if waiting else {}
     return [
         {"items": [_item("Overview", "monitoring", "index", "run.view")]},
         {
@@ -47,6 +48,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Operate",
             "items": [
                 _item("Runs", "play_circle", "runs_run_changelist", "run.view", **badge),
+                _item("Approvals", "how_to_reg", "runs_toolapproval_changelist", "run.view", **asked),
                 _item("Tool calls", "build", "toolsets_toolcall_changelist", "run.view"),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
                 _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
@@ -98,15 +100,29 @@ def _link(page: str) -> Callable[[HttpRequest], str]:
 
 def runs_badge(request: HttpRequest) -> str:
     """How many runs are under way, no further than a hundred; empty for none."""
+    return _badge(request, "badge:runs", _running)
+
+
+def approvals_badge(request: HttpRequest) -> str:
+    """How many calls of tools wait for a person, no further than a hundred; empty for none."""
+    return _badge(request, "badge:approvals", _waiting)
+
+
+def _badge(request: HttpRequest, key: str, count_of: Callable[[Any], int]) -> str:
     if not may(request, "run.view"):
         return ""
-    count = cache.get_or_set("badge:runs", lambda: _running(actor_of(request).tenant_id), BADGE_SECONDS)
+    count = cache.get_or_set(key, lambda: count_of(actor_of(request).tenant_id), BADGE_SECONDS)
     return "" if not count else f"{count}" if count < BADGE_MOST else f"{BADGE_MOST}+"
 
 
 def _running(tenant_id: Any) -> int:
     under_way = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.WAITING)
     return Run.objects.filter(tenant_id=tenant_id, status__in=under_way).order_by()[:BADGE_MOST].count()
+
+
+def _waiting(tenant_id: Any) -> int:
+    asked = ToolApproval.objects.filter(tenant_id=tenant_id, status=ToolApproval.Status.PENDING)
+    return asked.order_by()[:BADGE_MOST].count()
 
 
 def platform_sidebar(request: HttpRequest) -> list[dict[str, Any]]:

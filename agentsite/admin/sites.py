@@ -20,7 +20,8 @@ from llm.admin.providers import ProviderAdmin
 from llm.admin.routes import RouteAdmin
 from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Route
 from runs.admin import RunAdmin
-from runs.models import Run
+from runs.admin_approvals import ToolApprovalAdmin
+from runs.models import Run, ToolApproval
 from sessions_app.admin import ChatSessionAdmin
 from sessions_app.models import ChatSession
 from tenants.admin import ApiKeyAdmin, MemberAdmin
@@ -76,6 +77,7 @@ for model, admin_class in (
     (ProviderKey, ProviderKeyAdmin),
     (Route, RouteAdmin),
     (Run, RunAdmin),
+    (ToolApproval, ToolApprovalAdmin),
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),

@@ -4,7 +4,7 @@ SECRET_KEY = secret("SECRET_KEY")
 MASTER_KEY = secret("MASTER_KEY")  # encrypts provider and toolset secrets at rest
 ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=[] if PRODUCTION else ["*"])
 CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
-# Origins whose browsers may open sockets; the host that serves the page always may.
+# Origins whose browsers may open sockets and ask /mcp; the host that serves the page always may.
 SOCKET_ORIGINS = origins("SOCKET_ORIGINS")
 # Proxies in front of the server whose X-Forwarded-For is believed, counted from the server outwards.
 TRUSTED_PROXIES = count("TRUSTED_PROXIES", default=0, minimum=0)

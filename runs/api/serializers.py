@@ -1,8 +1,11 @@
 from typing import Any
+from uuid import UUID
 
+from drf_spectacular.utils import extend_schema_field
+from orjson import loads
 from rest_framework import serializers
 
-from runs.models import Run
+from runs.models import Run, ToolApproval
 
 
 class RunOutput(serializers.Serializer[Run]):
@@ -37,6 +40,54 @@ class RunOutput(serializers.Serializer[Run]):
 def run_json(run: Run) -> Any:
     """Of a run that `selectors.run_list` has found."""
     return RunOutput(run).data
+
+
+class DecidedBy(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    id = serializers.UUIDField(allow_null=True)
+    label = serializers.CharField()  # type: ignore[assignment]
+
+
+class ApprovalOutput(serializers.Serializer[ToolApproval]):
+    id = serializers.UUIDField(help_text="The `interruptId` of AG-UI.")
+    run_id = serializers.UUIDField()
+    session_id = serializers.SerializerMethodField()
+    status = serializers.ChoiceField(ToolApproval.Status.choices)
+    reason = serializers.ChoiceField(ToolApproval.Reason.choices)
+    agent = serializers.CharField(help_text="Who calls the tool.")
+    toolset = serializers.CharField()
+    tool = serializers.CharField()
+    risk = serializers.CharField()
+    role = serializers.CharField(help_text="The lowest role that may decide.")
+    arguments = serializers.SerializerMethodField()
+    edited_arguments = serializers.SerializerMethodField(help_text="What a person put in place of them.")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    decided_at = serializers.DateTimeField(allow_null=True)
+    decided_by = serializers.SerializerMethodField()
+    comment = serializers.CharField()
+
+    def get_session_id(self, approval: ToolApproval) -> UUID | None:
+        return approval.run.session_id
+
+    @extend_schema_field(serializers.DictField())
+    def get_arguments(self, approval: ToolApproval) -> Any:
+        return loads(approval.arguments)
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_edited_arguments(self, approval: ToolApproval) -> Any:
+        return loads(approval.edited) if approval.edited else None
+
+    @extend_schema_field(DecidedBy(allow_null=True))
+    def get_decided_by(self, approval: ToolApproval) -> dict[str, Any] | None:
+        if not approval.decided_by_kind:
+            return None
+        return {name: getattr(approval, f"decided_by_{name}") for name in ("kind", "id", "label")}
+
+
+def approval_json(approval: ToolApproval) -> Any:
+    """Of an approval that `selectors.approval_list` has found."""
+    return ApprovalOutput(approval).data
 
 
 class RunEventOutput(serializers.Serializer[Any]):

@@ -15,7 +15,7 @@ from agents.selectors import agent_list
 from core.aio import in_db_thread
 from core.api import page_limit, paginate
 from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
-from core.errors import ApplicationError, InvalidRequest
+from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.request_context import current_request
 from core.validation import parse
 from llm.selectors.providers import model_names
@@ -23,12 +23,14 @@ from runs import agui, runner, selectors, sse
 from runs.api import examples
 from runs.api.chat_request import ChatCompletion
 from runs.api.serializers import ChatOutput, ModelListOutput, RunEventList, RunOutput, run_json
+from runs.attend import attend
 from runs.events import Event, error_of
 from runs.exceptions import RunMoved
 from runs.follow import as_seen_after, follow, opened
 from runs.models import Run
 from runs.openai_chat import ChatFormat, chunks, completion
 from runs.process import process
+from runs.services.approvals import Decision
 from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
 from sessions_app.selectors import session_get
 from tenants.api.base import ApiView, AsyncApiView
@@ -86,7 +88,7 @@ class ChatCompletionsView(AsyncApiView):
             bare=run.agent_version_id is None and run.session_id is None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
-        events = _left(run, follow(run.key, idle=settings.HEARTBEAT_SECONDS))
+        events = attend(run)
         try:
             return await _answer(run, form, events, streamed=bool(body.stream))
         except ApplicationError as error:
@@ -141,16 +143,6 @@ def _run_headers(run: Run) -> dict[str, str]:
     return headers
 
 
-async def _left(run: Run, events: Followed) -> Followed:
-    """The events, for the run's caller: with it ends a run that it cannot come back for."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    finally:
-        await runner.leave(run)
-
-
 class AgentRunView(AsyncApiView):
     @extend_schema(
         parameters=[IDEMPOTENCY_KEY],
@@ -161,21 +153,42 @@ class AgentRunView(AsyncApiView):
         tags=["chat"],
     )
     async def post(self, request: Request, ref: str) -> Any:
-        """Run an agent by AG-UI 1.0: `RunAgentInput` in, events out. `threadId` is the session."""
-        key = idempotency_key(request)
-        asked = agui.turn_request(request.data, agent=ref, source="ag-ui", idempotency_key=key)
-        run = await runner.begin(actor=self.actor, request=asked)
-        followed = follow(run.key, idle=settings.HEARTBEAT_SECONDS)
-        return sse.EventStreamResponse(_event_frames(run, followed), _run_headers(run))
+        """Run an agent by AG-UI 1.0: `RunAgentInput` in, events out. `threadId` is the session.
+
+        `resume` answers the interrupts of a run that waits, which then goes on; the events are those that follow.
+        """
+        resumed = agui.resumed(request.data)
+        if resumed is not None:
+            run, after = await self._resume(*resumed)
+        else:
+            key = idempotency_key(request)
+            asked = agui.turn_request(request.data, agent=ref, source="ag-ui", idempotency_key=key)
+            run, after = await runner.begin(actor=self.actor, request=asked), 0
+        followed = follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS)
+        return sse.EventStreamResponse(_event_frames(run, followed, whole=False), _run_headers(run))
+
+    async def _resume(self, thread: str, decisions: list[Decision]) -> tuple[Run, int]:
+        """The run, and the seq of the interrupt that was answered."""
+        approval = await in_db_thread(selectors.approval_get, actor=self.actor, ref=decisions[0].approval_id)
+        run = approval.run
+        if thread not in (run.thread_id, str(run.session_id)):
+            raise NotFound("No approval with this id.", code="approval_not_found", param="resume.0.interruptId")
+        after = await in_db_thread(selectors.last_interrupt, run=run)
+        return await runner.resume(actor=self.actor, ref=str(run.id), decisions=decisions), after
 
 
-async def _event_frames(run: Run, events: Followed) -> AsyncGenerator[bytes, None]:
-    """A server that stops says after which seq to go on: a client asks for the run's events with it."""
+async def _event_frames(run: Run, events: Followed, *, whole: bool = True) -> AsyncGenerator[bytes, None]:
+    """Until the run ends, or, where not the `whole` is asked for, until it waits for a person: AG-UI's runs end there.
+
+    A server that stops says after which seq to go on: a client asks for the run's events with it.
+    """
     with (await process()).telling():
         try:
             async with aclosing(events) as source:
                 async for event in source:
                     yield sse.HEARTBEAT if event is None else sse.frame(event.json, id=event.seq)
+                    if event is not None and event.is_interrupt and not whole:
+                        return
         except RunMoved as moved:
             yield sse.retry(1000) + sse.frame(orjson.dumps(agui.resume_elsewhere(run.id, moved.after)))
         except ApplicationError as error:

@@ -15,6 +15,7 @@ from core.validation import storable_text
 from llm.metering import Closed
 from runs.events import Event, make_event, run_started
 from runs.models import FINISHED, Run, RunEvent
+from runs.services.approvals import approvals_withdraw
 from runs.services.lease import Ended, lease_end, lease_make_due, lease_release
 from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
@@ -79,6 +80,8 @@ def finish_turn(
     if ended.watched is None:
         return Finished(True, None) if _is_stored(run, ended.status, fence, events[-1]) else None
     found = _as_found(run, ended)
+    if found.status == Run.Status.WAITING:
+        approvals_withdraw(found)
     if session is not None:
         _store_messages(found, session, outcome)
     _pay(found, bill)

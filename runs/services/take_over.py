@@ -14,6 +14,7 @@ from runs.events import Event, attempt_restarted, make_event
 from runs.exceptions import RunCancelled, RunFailed
 from runs.models import Run, RunEvent
 from runs.selectors import events_of
+from runs.services.approvals import approvals_withdraw
 from runs.services.begin import run_start
 from runs.services.finish import Finished, principal_of
 from runs.services.lease import Claim, events_append, lease_claim
@@ -94,8 +95,10 @@ def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finis
         said = {"messages": transcript.messages, "partial": transcript.partial}
         return run_end(run=run, fence=claim.fence, after=claim.last_seq, status=status, error=error, **said)
     steering_forget(run)
+    approvals_withdraw(run, nested=True)
     run.attempt += claim.lost
-    run.save(update_fields=["attempt"])
+    run.status = Run.Status.RUNNING  # until it asks again for what it waited for
+    run.save(update_fields=["attempt", "status"])
     checkpoint = _last_known(told, checkpoints)
     keep = checkpoint.seq if checkpoint else 1
     new = _restarted(told, claim.last_seq, run.attempt, keep)

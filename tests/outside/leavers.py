@@ -84,6 +84,11 @@ class Leaver:
         body = run_input(str(uuid4()), self._messages)
         return [request(self.server, "POST", "/v1/agents/scripted/ag-ui", body)]
 
+    def mcp(self) -> list[bytes]:
+        params = {"name": "scripted", "arguments": {"message": self._messages[0]["content"]}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {**params, "_meta": {"progressToken": 1}}}
+        return [request(self.server, "POST", "/mcp", body)]
+
     def socket(self) -> list[bytes]:
         """Some share a session, where one's runs are told to all and wait for each other."""
         name = f"shared-{self._dice.randrange(SESSIONS)}" if self._dice.random() < 0.3 else str(uuid4())
@@ -122,6 +127,7 @@ KINDS: dict[str, Callable[[Leaver], list[bytes]]] = {
     "agent, streamed": lambda leaver: leaver.chat("scripted", True),
     "agent": lambda leaver: leaver.chat("scripted", False),
     "AG-UI": Leaver.ag_ui,
+    "MCP": Leaver.mcp,
     "events": Leaver.events,
     "socket": Leaver.socket,
 }

@@ -84,6 +84,28 @@ def test_the_client_and_the_socket_get_the_same_events(server: Server, node: str
     assert spoken == "".join(m["content"] or "" for m in found["messages"] if m["role"] == "assistant")
 
 
+def test_the_client_approves_a_call(server: Server, node: str, session: str) -> None:
+    """The client checks the order of events by itself, over both streams of the run."""
+    slug = f"clerk-{session}"
+    with server.client() as http:
+        files = {"slug": slug, "name": "Files", "kind": "files", "policy": {"approval": "side_effects"}}
+        assert http.post("toolsets", json=files).status_code == 201
+        agent = {"slug": slug, "name": "Clerk", "template": "conversation", "model": "scripted/default"}
+        assert http.post("agents", json={**agent, "toolsets": [slug]}).status_code == 201
+        assert http.patch(f"agents/{slug}/status", json={"status": "active"}).status_code == 200
+    text = '#script [{"tool": "create_file", "args": {"filename": "a", "content": "x"}}, {"say": "Written."}]'
+    url, key = f"{server.api}/agents/{slug}/ag-ui", server.site.key("acme")
+    edited = json.dumps({"filename": "b", "content": "y"})
+    found = run_program(node, "agui-approval.mjs", URL=url, API_KEY=key, THREAD=session, PROMPT=text, EDITED=edited)
+    (interrupt,) = found["interrupts"]
+    assert interrupt["metadata"]["arguments"] == {"filename": "a", "content": "x"}
+    assert [event["type"] for event in found["second"]][:2] == ["RUN_STARTED", "TOOL_CALL_RESULT"]
+    assert [message["role"] for message in found["messages"]] == ["user", "assistant", "tool", "assistant"]
+    assert "'b'" in found["messages"][2]["content"]
+    for event in [*found["first"], *found["second"]]:
+        EVENT.validate_python(event)
+
+
 def test_events_over_sse_have_their_place(server: Server, session: str) -> None:
     given = json.loads(run_frame("hello there", session))["input"]
     with server.client() as http, http.stream("POST", "agents/scripted/ag-ui", json=given) as response:

@@ -196,6 +196,15 @@ def test_persons_sign_in_for_themselves(near: Server, shop: Shop) -> None:
     assert f"PUT /v1/toolsets/{agent.slug}/credentials" in told["cy"]
 
 
+def test_the_sites_own_server(near: Server) -> None:
+    """An agent asks the agents of another tenant by MCP."""
+    with near.client() as http:
+        agent = Agent(http, {"url": f"{near.base_url}/mcp", "auth": "bearer"}, near.site.key("globex"))
+        assert "scripted" in agent.refreshed["tools"]
+        (told,) = contents(agent.uses(("scripted", {"message": "hello"})))
+    assert "You said: hello" in told
+
+
 def test_a_server_that_is_not_there(near: Server) -> None:
     with near.client() as http:
         agent = Agent(http, {"url": f"http://127.0.0.1:{free_port()}/mcp", "timeout": 5})

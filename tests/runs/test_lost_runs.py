@@ -539,6 +539,15 @@ def test_what_a_lost_attempt_used_is_paid_though_no_other_can_begin(
     assert (period.reserved, period.spent) == (0, lost.charge)
 
 
+async def _denied(owner: Actor, run: Run) -> bool:
+    """A person says that the call of which nobody knows the end shall not be made again, once that is asked."""
+    found = (await owner.aget("approvals", status="pending")).json()["data"]
+    for approval in found:
+        entry = {"interruptId": approval["id"], "status": "cancelled"}
+        assert (await owner.apost(f"runs/{run.id}/resume", {"resume": [entry]})).status_code == 200
+    return bool(found)
+
+
 async def test_no_tool_that_changes_something_is_called_twice(
     owner: Actor, scripted: str, in_acme: Tenant, vault: None
 ) -> None:
@@ -556,12 +565,13 @@ async def test_no_tool_that_changes_something_is_called_twice(
     await lose(run.id)
     task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
     assert task is not None
+    await until(lambda: _denied(owner, run))
     await runner.finished(task)
     assert DONE == ["a", "b"]
     calls = [(call.tool, call.fence, call.status) async for call in ToolCall.objects.order_by("created_at")]
     assert calls == [("put", 1, "succeeded"), ("stuck", 1, "started")]
     messages = [message.content async for message in Message.objects.filter(role="tool").order_by("seq")]
-    assert messages == ["put a", UNKNOWN]
+    assert messages == ["put a", UNKNOWN.content]
     fences = [record.fence async for record in UsageRecord.objects.order_by("fence", "number")]
     assert fences.count(2) == 1  # the answers of the first attempt were not asked for again
     await run.arefresh_from_db()

@@ -55,7 +55,7 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> Any:
         before = rows()
         with monkeypatch.context() as patched, tenant_context(tenant.id):
             patched.setattr(targets, "provider_kind", refuse)
-            patched.setattr("toolsets.toolbox._parse", refuse)
+            patched.setattr("toolsets.toolbox.parse_arguments", refuse)
             replay = run_replay(tenant_id=tenant.id, run_id=UUID(run_id))
         assert rows() == before
         return replay

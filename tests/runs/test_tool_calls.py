@@ -4,20 +4,22 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
+from django.db.models import F
 
 from agents.models import Agent
 from agents.services import agent_update
 from core.aio import in_db_thread
 from core.ids import uuid7
 from core.tenant import tenant_context
-from runs.models import Run, RunLease
+from runs.models import Run, RunLease, ToolApproval
 from runs.services.lease import lease_create
 from runs.stream import RunLost
 from runs.tasks import forget_tool_calls, forget_workspaces
-from runs.tool_ledger import UNKNOWN, RunLedger
+from runs.tool_ledger import RunLedger
 from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
@@ -80,13 +82,6 @@ async def test_rows_events_and_messages_tell_the_same(owner: Actor, safe: str) -
     assert (DONE, WITH) == (["b", "c"], ["hunter2", "hunter2"])
 
 
-async def test_what_needs_a_person_is_not_done(owner: Actor, safe: str) -> None:
-    await chat(owner, script(uses("ask"), {"say": "ok"}))
-    (row,) = await rows()
-    assert (row.status, DONE) == ("failed", [])
-    assert "needs the approval of a person" in row.result
-
-
 async def test_the_same_call_again_and_again_is_cut_off(owner: Actor, safe: str) -> None:
     await chat(owner, script(*[uses("put")] * 5, {"say": "ok"}))
     found = await rows()
@@ -140,49 +135,48 @@ async def nothing() -> None:
     """There is no event to be stored."""
 
 
+def ledger(run: Run, fence: int = 1) -> RunLedger:
+    """Of a run that asks no person."""
+    return RunLedger(run, fence, nothing, Mock())
+
+
 async def taken_over(run: Run) -> RunLedger:
     await in_db_thread(RunLease.objects.filter(run_id=run.id).update, fence=2)
-    return RunLedger(run, 2, nothing)
+    return ledger(run, 2)
 
 
 async def test_a_call_that_was_finished_is_answered_from_its_row(run: Run) -> None:
-    first = RunLedger(run, 1, nothing)
+    first = ledger(run)
     begun = call()
-    assert await first.begin(begun) is None
+    assert await first.begin(begun, once=True) is None
     await first.finish(begun, Answer("put a", False, 5, 7), begun=True)
     second = await taken_over(run)
-    again = await second.begin(call())
+    again = await second.begin(call(), once=True)
     assert again == Answer("put a", False, 5)
-    assert await second.begin(call("other")) is None
+    assert await second.begin(call("other"), once=True) is None
     assert [(row.key, row.fence, row.status) for row in await rows()] == [
         ("k", 1, "succeeded"),
         ("other", 2, "started"),
     ]
 
 
-async def test_a_call_of_which_nobody_knows_the_end_is_not_made_again(run: Run) -> None:
-    assert await RunLedger(run, 1, nothing).begin(call()) is None
-    assert await (await taken_over(run)).begin(call()) == Answer(UNKNOWN, True)
-    assert [(row.fence, row.status) for row in await rows()] == [(1, "started")]
-
-
 async def test_a_process_that_has_lost_the_run_begins_nothing(run: Run) -> None:
     await taken_over(run)
     with pytest.raises(RunLost):
-        await RunLedger(run, 1, nothing).begin(call())
+        await ledger(run).begin(call(), once=True)
     assert await rows() == []
 
 
 async def test_another_tenants_call_of_the_same_run_is_not_seen(run: Run, stranger: Actor) -> None:
-    assert await RunLedger(run, 1, nothing).begin(call()) is None
+    assert await ledger(run).begin(call(), once=True) is None
     with tenant_context(stranger.tenant.id):
         assert await rows() == []
 
 
 async def test_a_call_goes_with_its_run(run: Run) -> None:
-    ledger = RunLedger(run, 1, nothing)
+    whole = ledger(run)
     begun = call()
-    assert await ledger.begin(begun) is None
+    assert await whole.begin(begun, once=True) is None
     await in_db_thread(Run.objects.filter(id=run.id).delete)
     assert await rows() == []
 
@@ -193,8 +187,13 @@ def test_old_calls_are_removed(run: Run) -> None:
         began = datetime.now(UTC) - timedelta(days=days)
         whose = {"run_id": run.id, "tenant_id": run.tenant_id, "created_at": began}
         tool_call_store(row_of(call(f"{days}"), "succeeded", whose))
+        ToolApproval.objects.create(
+            tenant_id=run.tenant_id, run=run, key=f"{days}", status="denied", arguments="{}", expires_at=began
+        )
+    ToolApproval.objects.update(created_at=F("expires_at"))
     forget_tool_calls()
     assert [row.key for row in ToolCall.objects.all()] == ["29"]
+    assert [row.key for row in ToolApproval.objects.all()] == ["29"]
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])

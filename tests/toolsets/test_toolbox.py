@@ -145,8 +145,8 @@ class Counted(NoLedger):
         self.begun: list[str] = []
         self.keys: set[str] = set()
 
-    async def begin(self, call: Call) -> Answer | None:
-        self.begun.append(call.tool)
+    async def begin(self, call: Call, *, once: bool) -> Answer | None:
+        self.begun += [call.tool] if once else []
         return None
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:

@@ -77,7 +77,7 @@ class AskedAgent:
     limits: Limits
 
     async def ask(self, arguments: Ask, context: ToolCallContext) -> str:
-        run = self._asked()
+        run = self._asked(context)
         try:
             called = await in_db_thread(_read, context.tenant_id, self.slug, context.person)
             # A task with nothing of its caller's context: no graph takes another one for a part of itself.
@@ -86,7 +86,7 @@ class AskedAgent:
         except ApplicationError as error:
             raise ToolError(f"The agent '{self.slug}' could not answer: {error.message}") from error
 
-    def _asked(self) -> AgentRun:
+    def _asked(self, context: ToolCallContext) -> AgentRun:
         """Raises ToolError where there is no run, and where it may not ask this agent."""
         run = current_agent_run()
         if run is None:
@@ -101,7 +101,7 @@ class AskedAgent:
         if len(run.asks) >= self.limits.calls:
             message = f"The agents of this run have asked others {len(run.asks)} times: max_calls of the toolset."
             raise ToolError(message)
-        return run.asks_now(self.slug, depth)
+        return run.asks_now(self.slug, depth, context.call)
 
 
 def _read(tenant_id: UUID, slug: str, person: str) -> Called:

@@ -77,13 +77,41 @@ window.addEventListener("DOMContentLoaded", () => {
     });
     if (!response.ok) throw new Error((await response.json()).error.message);
     session = response.headers.get("X-Session-Id") || session;
-    link(response.headers.get("X-Run-Id"));
-    for await (const data of events(response.body)) {
-      if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw new Error(chunk.error.message);
-      answer.textContent += chunk.choices?.[0]?.delta?.content ?? "";
+    const run = response.headers.get("X-Run-Id");
+    link(run);
+    const asking = setInterval(() => ask(run, answer, signal), 2000);
+    try {
+      for await (const data of events(response.body)) {
+        if (data === "[DONE]") return;
+        const chunk = JSON.parse(data);
+        if (chunk.error) throw new Error(chunk.error.message);
+        answer.textContent += chunk.choices?.[0]?.delta?.content ?? "";
+      }
+    } finally {
+      clearInterval(asking);
+      answer.parentElement.querySelectorAll(".asks").forEach((note) => note.remove());
     }
+  }
+
+  // What the run waits for: each call of a tool that a person must approve, with the page on which to decide.
+  async function ask(run, answer, signal) {
+    const headers = { "X-Tenant": page.dataset.tenant };
+    const response = await fetch(`/v1/approvals?status=pending&run_id=${run}`, { headers, signal }).catch(() => null);
+    if (!response?.ok || signal.aborted) return;
+    const notes = (await response.json()).data.map((approval) => {
+      const note = document.createElement("p");
+      const anchor = document.createElement("a");
+      note.className = "notice asks";
+      note.setAttribute("role", "status");
+      anchor.className = "text-link";
+      anchor.href = `${document.getElementById("try-approval-url").textContent}${approval.id}/change/`;
+      anchor.target = "_blank";
+      anchor.textContent = `It waits for a person to approve ${approval.tool}`;
+      note.append(anchor);
+      return note;
+    });
+    answer.parentElement.querySelectorAll(".asks").forEach((note) => note.remove());
+    if (request) answer.after(...notes);
   }
 
   // The data of each server-sent event.

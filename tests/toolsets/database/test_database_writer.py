@@ -19,6 +19,7 @@ from toolsets.base import Risk, ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.database_writer.arguments import DatabaseWriterConfig
 from toolsets.kinds.database_writer.toolset import DatabaseWriterToolset
+from toolsets.ledger import Call, NoLedger, Reason
 from toolsets.toolbox import GrantedToolset
 
 TABLES = """
@@ -99,6 +100,10 @@ async def test_a_change_is_committed_and_counted(stock: Shop, writer: Writer) ->
     assert stock.run("SELECT name FROM stock WHERE id = 1") == [("merged",)]
     cascade = await writer.execute("DELETE FROM stock WHERE id = 2")
     assert cascade == {"affected_rows": 1, "changed_in_all": 2}
+    query = await writer.execute("WITH gone AS (DELETE FROM late RETURNING id) SELECT count(*) FROM gone")
+    assert (query["affected_rows"], query["changed_in_all"], query["rows"]) == (0, 1, [[1]])
+    seen = await writer.execute("SELECT n FROM generate_series(1, 500) AS n")
+    assert (seen["affected_rows"], len(seen["rows"])) == (0, 200)
 
 
 async def test_parameters_are_values_and_never_sql(stock: Shop, writer: Writer) -> None:
@@ -132,6 +137,7 @@ async def test_what_parameters_may_be(writer: Writer) -> None:
         "UPDATE stock SET name = 'x' RETURNING *",
         "DELETE FROM stock WHERE id <= 6",  # and as many of the log
         "WITH gone AS (DELETE FROM stock RETURNING id) SELECT count(*) FROM gone",
+        "WITH gone AS (DELETE FROM stock RETURNING id) DELETE FROM late",
         "SELECT make_many()",
     ],
 )
@@ -210,6 +216,12 @@ async def test_what_is_returned_is_cut_and_the_rows_are_counted(make: Callable[.
     assert long["rows"][0][0].endswith("…")
 
 
+async def test_a_row_that_cannot_be_shown_is_not_made(make: Callable[..., Writer], unchanged: None) -> None:
+    cells = ", ".join(f"repeat(chr(1), 500) AS c{number}" for number in range(20))
+    refused = await make(max_bytes=2000).refused(f"UPDATE stock SET name = 'x' WHERE id = 1 RETURNING {cells}")
+    assert refused == "One row has over 2,000 bytes: select fewer columns. Nothing was changed."
+
+
 async def test_a_statement_has_its_time(make: Callable[..., Writer], unchanged: None) -> None:
     refused = await make(statement_timeout=1).refused("UPDATE stock SET name = pg_sleep(60)::text WHERE id = 1")
     assert "within 1 s" in refused
@@ -251,8 +263,14 @@ async def test_a_connection_that_breaks_before_the_commit_changed_nothing(
     await until(lambda: stock.sessions("clerk") == [])
 
 
+class Denying(NoLedger):
+    async def approve(self, call: Call, reason: Reason) -> str | None:
+        raise ToolError(f"A person denied {call.tool}.")
+
+
 async def test_it_asks_a_person_and_is_made_one_by_one(writer: Writer, unchanged: None) -> None:
     (tool,) = DatabaseWriterToolset().tools(parse_config(DatabaseWriterConfig, writer.config.model_dump()))
     assert (tool.risk, tool.parallel, tool.approval, tool.once) == (Risk.WRITE, False, True, True)
-    toolbox = Recorded(GrantedToolset("shop", "1", [tool]))
-    assert "needs the approval of a person" in await toolbox.ask("execute", '{"sql": "DELETE FROM stock"}')
+    toolbox = Recorded(GrantedToolset("shop", "1", [tool], secrets={"password": writer.password}))
+    toolbox._ledger = Denying()
+    assert await toolbox.ask("execute", '{"sql": "DELETE FROM stock"}') == "A person denied execute."

@@ -2,26 +2,27 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import psycopg
-from psycopg import generators, pq
+from psycopg import generators
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.database.answer import Answer
 from toolsets.kinds.database.connection import Connection, Slot
-from toolsets.kinds.database.rows import TEXT_OID, Column, RawLoader, columns_of
+from toolsets.kinds.database.rows import TEXT_OID, Column, Row, columns_of
 from toolsets.kinds.database.session import NOT_A_CHANGE, UNCHANGED, bare, login_of, writing
 from toolsets.kinds.database_writer.arguments import DatabaseWriterConfig, Execute
 
 # The beginning of a message that may hold one statement: with it the server itself refuses all but INSERT, UPDATE,
 # DELETE, MERGE and queries.
 PREPARE = b"PREPARE change AS "
-CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")  # what the server answers when it made one
+CHANGES = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")  # what the server answers when it made one
 DDL = re.compile(r"\s*(?:create|alter|drop|truncate|comment)\b", re.IGNORECASE)
 # What this transaction has changed so far in tables that are not PostgreSQL's own, as triggers and functions did, too.
 _CHANGED = b"""
@@ -42,44 +43,25 @@ class Writer:
             return await self._executed(connection, arguments)
 
     async def _executed(self, connection: Connection, arguments: Execute) -> str:
-        sql, parameters = bare(arguments.sql), [_written(value) for value in arguments.parameters]
+        config, sql = self._config, bare(arguments.sql)
+        parameters = [_written(value) for value in arguments.parameters]
         if DDL.match(arguments.sql):
             await self._defined(connection, sql, parameters)
             return orjson.dumps({"done": True}).decode()
-        columns = await _prepared(connection, sql, len(parameters))
-        if columns:
-            affected, answer = await self._streamed(connection, sql, parameters, columns)
-        else:
-            affected, answer = await _made(connection, sql, parameters), None
+        columns = [_as_text(column) for column in await _prepared(connection, sql, len(parameters))]
+        answer = Answer(columns, max_rows=config.max_rows, max_bytes=config.max_bytes, more="Return less")
+        affected = await _made(connection, sql, parameters, answer)
         changed = await _changed(connection)
         self._refuse_more(max(affected, changed))
         facts = {"affected_rows": affected, **({"changed_in_all": changed} if changed > affected else {})}
-        return answer.json(**facts) if answer else orjson.dumps(facts).decode()
+        return answer.json(**facts) if columns else orjson.dumps(facts).decode()
 
-    async def _defined(self, connection: Connection, sql: bytes, parameters: Sequence[str | None]) -> None:
+    async def _defined(self, connection: Connection, sql: bytes, parameters: Sequence[bytes | None]) -> None:
         if not self._config.allow_ddl:
             raise ToolError(f"This toolset runs no DDL; its allow_ddl allows that. {UNCHANGED}")
         if parameters:
             raise ToolError(f"DDL takes no parameters: write the values into it. {UNCHANGED}")
         await connection.execute(sql, binary=True)  # so that the server takes no second statement
-
-    async def _streamed(
-        self, connection: Connection, sql: bytes, parameters: Sequence[str | None], columns: list[Column]
-    ) -> tuple[int, Answer]:
-        """How many rows it returns, and those that are shown. Each is read, and no more than one is held at once."""
-        config = self._config
-        shown = [_as_text(column) for column in columns]
-        answer = Answer(shown, max_rows=config.max_rows, max_bytes=config.max_bytes, more="Return less")
-        affected, fits = 0, True
-        async with psycopg.AsyncRawCursor(connection) as cursor:
-            for column in columns:
-                cursor.adapters.register_loader(column.oid, RawLoader)
-            async with aclosing(cursor.stream(sql, parameters)) as rows:  # type: ignore[type-var]
-                async for row in rows:
-                    affected += 1
-                    self._refuse_more(affected)
-                    fits = fits and answer.add(row)
-        return affected, answer
 
     def _refuse_more(self, rows: int) -> None:
         most = self._config.max_affected
@@ -95,13 +77,22 @@ async def _prepared(connection: Connection, sql: bytes, given: int) -> list[Colu
     and the server's error for what is no such statement.
     """
     await connection.execute(PREPARE + sql, binary=True)
-    connection.pgconn.send_describe_prepared(b"change")
-    (result,) = await connection.wait(generators.execute(connection.pgconn))
-    if result.status != pq.ExecStatus.COMMAND_OK:
-        raise ToolError(f"The server does not describe the statement. {UNCHANGED}")
+    await connection.execute(b"DEALLOCATE change")  # a pooler may give the session to others
+    pgconn = connection.pgconn
+    pgconn.send_prepare(b"", sql)
+    await _result(connection)
+    pgconn.send_describe_prepared(b"")
+    result = await _result(connection)
     if result.nparams != given:
         raise ToolError(f"The statement has {result.nparams} parameters, and {given} were given. {UNCHANGED}")
     return await columns_of(connection, result)
+
+
+async def _result(connection: Connection) -> PGresult:
+    result: PGresult = (await connection.wait(generators.execute(connection.pgconn)))[0]
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)
+    return result
 
 
 def _as_text(column: Column) -> Column:
@@ -109,12 +100,34 @@ def _as_text(column: Column) -> Column:
     return replace(column, oid=TEXT_OID if column.compound else column.oid, category="")
 
 
-async def _made(connection: Connection, sql: bytes, parameters: Sequence[str | None]) -> int:
-    """How many rows are affected by what returns none. SELECT INTO, which makes a table, could be prepared as well."""
-    cursor = await psycopg.AsyncRawCursor(connection).execute(sql, parameters, binary=True)
-    if not (cursor.statusmessage or "").startswith(CHANGES):
+async def _made(connection: Connection, sql: bytes, parameters: Sequence[bytes | None], answer: Answer) -> int:
+    """How many rows the statement affects, a query none. Rows that it returns are read one by one.
+
+    Raises ToolError for SELECT INTO, which makes a table and could be prepared as well.
+    """
+    pgconn, room = connection.pgconn, True
+    pgconn.send_query_params(sql, parameters)  # one statement only
+    pgconn.set_single_row_mode()
+    await connection.wait(generators.send(pgconn))
+    tag, affected, returns = b"", 0, False
+    while result := await connection.wait(generators.fetch(pgconn)):
+        if result.status == ExecStatus.SINGLE_TUPLE:
+            room = room and _shown(answer, tuple(result.get_value(0, place) for place in range(result.nfields)))
+        elif result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            tag, affected = result.command_status or b"", result.command_tuples or 0
+            returns = result.status == ExecStatus.TUPLES_OK
+        else:
+            raise psycopg.errors.error_from_result(result)
+    if not (returns or tag.startswith(CHANGES)):
         raise ToolError(f"{NOT_A_CHANGE} {UNCHANGED}")
-    return cursor.rowcount
+    return affected if tag.startswith(CHANGES) else 0
+
+
+def _shown(answer: Answer, row: Row) -> bool:
+    try:
+        return answer.add(row)
+    except ToolError as error:
+        raise ToolError(f"{error} {UNCHANGED}") from None
 
 
 async def _changed(connection: Connection) -> int:
@@ -124,8 +137,8 @@ async def _changed(connection: Connection) -> int:
     return int(changed)
 
 
-def _written(value: Any) -> str | None:
+def _written(value: Any) -> bytes | None:
     """Of no type: the server takes it for what stands in its place."""
-    if value is None or isinstance(value, str):
-        return value
-    return orjson.dumps(value).decode()
+    if value is None:
+        return None
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)

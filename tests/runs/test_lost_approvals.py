@@ -1,0 +1,202 @@
+"""Decisions while the process that waited is gone, and several at once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from agents.services import agent_update
+from core.aio import in_db_thread
+from runs import runner
+from runs.agui import decisions
+from runs.models import Run, ToolApproval
+from runs.process import process
+from runs.services.approvals import run_resume
+from runs.tool_ledger import UNKNOWN
+from sessions_app.models import Message
+from sessions_app.services import session_delete
+from tenants.models import Tenant
+from tests.conftest import Actor
+from tests.runs.test_approvals import SEND, asked, begun, ended, events, resume, rows, says, waiting
+from tests.runs.test_lost_runs import _long_lived_database, _nothing_is_left, lose, until
+from tests.toolsets.test_agents import ask, team
+from tests.toolsets.vault import DONE, vault
+from toolsets import limits
+from toolsets.models import ToolCall
+from toolsets.services import toolset_create
+
+__all__ = ["_long_lived_database", "_nothing_is_left", "team", "vault"]
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"]),
+    pytest.mark.usefixtures("vault"),
+]
+STUCK = {"tool": "stuck", "args": {"name": "b"}}
+
+
+@pytest.fixture
+def safe(owner: Actor, scripted: str, in_acme: Tenant) -> Iterator[str]:
+    limits.forget()
+    toolset_create(actor=owner.principal, slug="safe", name="Safe", kind="vault")
+    agent_update(actor=owner.principal, ref="helper", changes={"toolsets": ["safe"]})
+    yield "safe"
+    limits.forget()
+
+
+async def taken_over(run: Run) -> None:
+    assert await runner.take_over(tenant_id=run.tenant_id, run_id=run.id) is not None
+
+
+async def tool_messages() -> list[str]:
+    return [message.content async for message in Message.objects.filter(role="tool").order_by("seq")]
+
+
+async def test_of_many_decisions_at_once_one_counts(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    entries = [says(approval, bool(place % 2), comment=f"{place}") for place in range(10)]
+    answers = await asyncio.gather(*(resume(owner, run, entry) for entry in entries))
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 9}
+    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 409} == {"approval_decided"}
+    await ended(run)
+    decided = (await owner.aget(f"approvals/{approval['id']}")).json()
+    assert (["a"] if decided["status"] == "approved" else []) == DONE
+    assert answers[int(decided["comment"])].status_code == 200
+
+
+async def test_what_it_waits_for_survives_its_process(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    await lose(run.id)
+    await taken_over(run)
+
+    async def waits() -> bool:
+        return run.id in (await process()).waiting
+
+    await until(waits)
+    assert [each["id"] for each in await asked(owner)] == [approval["id"]]
+    await resume(owner, run, says(approval))
+    assert (await ended(run)).status == "succeeded"
+    assert (DONE, run.attempt, await tool_messages()) == (["a"], 2, ["put a"])
+    types = [event["type"] for event in await events(owner, run)]
+    assert [kind for kind in types if kind.startswith(("RUN_", "CUSTOM"))] == [
+        "RUN_STARTED",
+        "RUN_FINISHED",
+        "RUN_STARTED",  # for the word that the attempt begins anew
+        "CUSTOM",
+        "RUN_FINISHED",
+        "RUN_STARTED",
+        "RUN_FINISHED",
+    ]
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_what_was_decided_while_nobody_ran_it_counts(owner: Actor, safe: str, approved: bool) -> None:
+    run, (approval,) = await waiting(owner)
+    await lose(run.id)
+    answer = await resume(owner, run, says(approval, approved, **({"editedArgs": {"name": "c"}} if approved else {})))
+    assert (answer.status_code, answer.json()["status"]) == (200, "running")
+    await taken_over(run)
+    assert (await ended(run)).status == "succeeded"
+    assert (["c"] if approved else []) == DONE
+    made = {(row.status, row.arguments) for row in await rows()}
+    assert made == {("succeeded", '{"name":"c"}') if approved else ("failed", '{"name":"a"}')}
+
+
+async def test_what_was_approved_and_done_is_not_done_again(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner, SEND, {"tool": "stuck", "args": {"name": "b"}}, {"say": "ok"})
+    await resume(owner, run, says(approval))
+
+    async def stuck() -> bool:
+        return DONE == ["a", "b"]
+
+    await until(stuck)
+    await lose(run.id)
+    await taken_over(run)
+    (unknown,) = await asked(owner)
+    assert (unknown["reason"], unknown["tool"]) == ("unknown", "stuck")
+    edited = await resume(owner, run, says(unknown, editedArgs={"name": "c"}))
+    assert (edited.status_code, edited.json()["error"]["code"]) == (400, "not_editable")
+    await resume(owner, run, says(unknown, False))
+    assert (await ended(run)).status == "succeeded"
+    assert (DONE, await tool_messages()) == (["a", "b"], ["put a", UNKNOWN.content])
+
+
+async def test_a_person_may_have_a_call_of_unknown_end_made_again(owner: Actor, safe: str) -> None:
+    run = await begun(owner, STUCK, {"say": "ok"})
+
+    async def stuck() -> bool:
+        return DONE == ["b"]
+
+    await until(stuck)
+    await lose(run.id)
+    await taken_over(run)
+    (approval,) = await asked(owner)
+    await resume(owner, run, says(approval))
+
+    async def again() -> bool:
+        return DONE == ["b", "b"]
+
+    await until(again)
+    assert [(row.status, row.fence) for row in await rows()] == [("started", 2)]
+    await runner.stop(actor=owner.principal, ref=str(run.id))
+
+
+async def test_a_stopping_server_gives_up_a_run_that_waits_at_once(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    here = await process()
+    here.leaving = True
+    here.give_up(run.id)
+    await until(lambda: _gone(run))
+    here.leaving = False
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt) == ("waiting", 1)
+    await taken_over(run)
+    await until(lambda: _waits(run))
+    await resume(owner, run, says(approval))
+    assert (await ended(run)).status == "succeeded"
+    assert (DONE, run.attempt) == (["a"], 1)  # it was no loss
+
+
+async def _gone(run: Run) -> bool:
+    return run.id not in (await process()).tasks
+
+
+async def _waits(run: Run) -> bool:
+    return run.id in (await process()).waiting
+
+
+async def test_what_an_asked_agent_waited_for_is_withdrawn_with_its_process(owner: Actor, team: None) -> None:
+    """Nobody knows how far it came: a person says whether it is asked again."""
+    run, (inner,) = await waiting(owner, ask("b", SEND, {"say": "sent"}), {"say": "ok"}, model="a")
+    await lose(run.id)
+    await taken_over(run)
+    await until(lambda: _waits(run))
+    (outer,) = await asked(owner)
+    assert (outer["tool"], outer["reason"]) == ("ask_b", "unknown")
+    assert (await owner.aget(f"approvals/{inner['id']}")).json()["status"] == "withdrawn"
+    await resume(owner, run, says(outer))
+    (again,) = await asked(owner)
+    assert (again["tool"], again["id"] == inner["id"]) == ("ask", False)
+    await resume(owner, run, says(again))
+    await ended(run)
+    assert DONE == ["a"]
+
+
+async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str) -> None:
+    run, _ = await waiting(owner)
+    await in_db_thread(session_delete, actor=owner.principal, ref="s")
+    await until(lambda: _gone(run))
+    assert (await ToolApproval.objects.acount(), await ToolCall.objects.acount(), DONE) == (0, 0, [])
+
+
+async def test_another_process_decides(owner: Actor, safe: str) -> None:
+    """What it tells this one by a notification, as another process would: the run does not wait for its next look."""
+    run, (approval,) = await waiting(owner)
+    here = await process()
+    work = {"actor": owner.principal, "run": run, "decisions": decisions({"resume": [says(approval)]})}
+    await sync_to_async(run_resume)(**work)
+    await asyncio.sleep(0.2)
+    assert run.id in here.waiting
+    here.listener._hear(f"a{run.id}")
+    assert (await ended(run)).status == "succeeded"
+    assert DONE == ["a"]
