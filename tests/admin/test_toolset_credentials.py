@@ -78,9 +78,7 @@ def test_only_an_operator_deletes_them(
     assert (event.object_label, event.before["person"]) == ("Tickets", credential.person)
 
 
-def test_they_go_with_the_member_who_is_removed_in_the_pages(
-    olga: Client, acme: Tenant, credential: ToolsetCredential
-) -> None:
+def test_they_go_with_the_membership(olga: Client, acme: Tenant, credential: ToolsetCredential) -> None:
     with tenant_context(acme.id):
         user_id = Membership.objects.get(id=credential.member_id).user_id
         Membership.objects.filter(user_id=user_id).delete()

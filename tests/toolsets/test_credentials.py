@@ -150,7 +150,7 @@ def test_members_store_their_own_and_they_go_with_the_membership(owner: Actor, t
     assert get_user_model().objects.filter(pk=mary.user_id).exists()
 
 
-def test_they_go_with_the_toolset_and_the_tenant(owner: Actor, theirs: Toolset) -> None:
+def test_they_go_with_the_toolset(owner: Actor, theirs: Toolset) -> None:
     put(owner)
     assert owner.delete("toolsets/theirs").status_code == 204
     assert rows(owner) == []

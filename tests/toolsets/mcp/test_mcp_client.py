@@ -512,6 +512,7 @@ def test_a_good_config_has_no_faults_and_its_schema_knows_no_programs() -> None:
     assert not {"command", "args", "env"} & set(config_schema(McpConfig)["properties"])
 
 
+@pytest.mark.slow
 def test_the_server_imports_no_client_for_it_before_a_call() -> None:
     import subprocess
     import sys
