@@ -102,6 +102,10 @@ class ToolsetKind(ABC):
     def tools(self, config: Any) -> Sequence[Tool]:
         """The tools of a toolset with this config, an instance of Config."""
 
+    def tools_of_each(self, configs: Sequence[Any]) -> list[Sequence[Tool]]:
+        """Those of several toolsets, each with its config; for a kind that reads for all of them at once."""
+        return [self.tools(config) for config in configs]
+
     @classmethod
     def check_class(cls) -> None:
         """Raises ToolsetInvalid for a class that cannot serve as a kind."""

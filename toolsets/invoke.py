@@ -11,7 +11,7 @@ from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.ledger import PersonsLedger
 from toolsets.models import Toolset
-from toolsets.selectors import granted_toolset, tool_list, toolset_get
+from toolsets.selectors import toolset_get, toolset_usable
 from toolsets.toolbox import Offered, Toolbox, ToolIndex
 
 
@@ -37,11 +37,10 @@ async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[
 
 def _offered(actor: Principal, ref: str, name: str) -> Offered:
     toolset = toolset_get(actor=actor, ref=ref)
-    tools = tool_list(actor=actor, ref=ref)
-    tool = next((tool for tool in tools if tool.name == name), None)
+    granted = toolset_usable(toolset)
+    tool = next((tool for tool in granted.tools if tool.name == name), None)
     if tool is None:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
-    granted = granted_toolset(toolset, tools)
     _audit(actor, toolset, name)
     return Offered(tool, granted)
 

@@ -1,6 +1,8 @@
 """A toolset's secrets at rest: one encrypted JSON object, bound to its row."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -8,6 +10,35 @@ from cryptography.exceptions import InvalidTag
 from core.crypto import decrypt, encrypt
 from core.errors import Conflict
 from toolsets.models import Toolset
+
+logger = logging.getLogger(__name__)
+
+
+class StoredSecrets(Mapping[str, str]):
+    """A toolset's secrets, decrypted when a tool asks for one; none where they cannot be: then it says what is missing.
+
+    They do not show in its repr.
+    """
+
+    def __init__(self, toolset: Toolset) -> None:
+        self._toolset = toolset
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        try:
+            return secrets_of(self._toolset)
+        except InvalidTag:
+            logger.exception("The secrets of a toolset cannot be read", extra={"toolset": self._toolset.slug})
+            return {}
+
+    def __getitem__(self, name: str) -> str:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def set_secrets(toolset: Toolset, changes: Mapping[str, str | None]) -> None:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from django.db.models import Q, QuerySet
 from pydantic import ValidationError
 
@@ -15,9 +14,9 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.base import Tool, ToolsetKind
 from toolsets.models import Toolset
-from toolsets.policy import applied, policy_of
+from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
-from toolsets.secrets import secrets_of
+from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
 from toolsets.validation import Fault, place_faults, toolset_faults
 
@@ -60,22 +59,49 @@ def kind_list(*, actor: Principal) -> list[ToolsetKind]:
 
 def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
     """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
-    tools = tools_of(toolset_get(actor=actor, ref=ref))
-    if tools is None:
-        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+    tools = toolset_usable(toolset_get(actor=actor, ref=ref)).tools
     return sorted(tools, key=lambda tool: tool.name)
 
 
-def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
-    """None when this server lacks the kind, or the kind no longer takes the config."""
+def toolset_usable(toolset: Toolset) -> GrantedToolset:
+    """Raises Unavailable when its kind or config no longer works."""
+    usable = usable_toolsets([toolset])
+    if not usable:
+        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+    return usable[toolset.slug]
+
+
+def usable_toolsets(toolsets: Iterable[Toolset]) -> dict[str, GrantedToolset]:
+    """By slug, without those whose kind this server lacks, or whose config the kind no longer takes.
+
+    What a kind reads for its tools it reads once for all of its toolsets.
+    """
+    by_kind: dict[str, list[tuple[Toolset, Any, Policy]]] = {}
+    for toolset in toolsets:
+        if parsed := _parsed(toolset):
+            by_kind.setdefault(toolset.kind, []).append((toolset, *parsed))
+    usable = {}
+    for kind, found in by_kind.items():
+        tools_of_each = toolset_kinds()[kind].tools_of_each([config for _, config, _ in found])
+        for (toolset, _, policy), tools in zip(found, tools_of_each, strict=True):
+            usable[toolset.slug] = _usable(toolset, policy, tools)
+    return usable
+
+
+def _parsed(toolset: Toolset) -> tuple[Any, Policy] | None:
+    """Its config and its policy."""
     kind = toolset_kinds().get(toolset.kind)
     if kind is None:
         return None
     try:
-        tools = kind.tools(parse_config(kind.Config, toolset.config))
-        return applied(policy_of(toolset.policy), tools)
+        return parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
     except ValidationError:
         return None
+
+
+def _usable(toolset: Toolset, policy: Policy, tools: Sequence[Tool]) -> GrantedToolset:
+    revision = f"{toolset.id}:{toolset.updated_at}"
+    return GrantedToolset(toolset.slug, revision, applied(policy, tools), policy, StoredSecrets(toolset))
 
 
 def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
@@ -86,8 +112,8 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
-    tools = tools_of(Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])) or ()
-    return faults, sorted(tool.name for tool in tools)
+    usable = usable_toolsets([Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])])
+    return faults, sorted(tool.name for each in usable.values() for tool in each.tools)
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
@@ -104,23 +130,8 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
     one that is missing or broken is left out as well, and logged, so that the agent can still answer.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
-    granted = []
+    usable = usable_toolsets(found.values())
     for slug in slugs:
-        toolset = found.get(slug)
-        tools = tools_of(toolset) if toolset else None
-        if toolset is None or tools is None:
+        if slug not in usable:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
-        elif toolset.enabled:
-            granted.append(granted_toolset(toolset, tools))
-    return granted
-
-
-def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
-    try:
-        secrets = secrets_of(toolset)
-    except InvalidTag:
-        logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
-        secrets = {}
-    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets)
+    return [usable[slug] for slug in slugs if slug in usable and found[slug].enabled]
