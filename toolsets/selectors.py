@@ -92,7 +92,7 @@ def kind_tools(kind: ToolsetKind, config: Any, toolset: Toolset) -> Sequence[Too
 def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
     """Kind and config of a toolset that has somebody to ask for its tools.
 
-    Raises Unavailable when its kind or config no longer works.
+    Raises Unavailable when its kind, config or policy no longer works.
     """
     kind = toolset_kinds().get(toolset.kind)
     if kind is None:
@@ -100,7 +100,7 @@ def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
     if not isinstance(kind, LearningKind):
         return None
     try:
-        config = parse_config(kind.Config, toolset.config)
+        config, _ = parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
     except ValidationError:
         raise toolset_broken() from None
     return (kind, config) if kind.needs_learning(config) else None
@@ -146,17 +146,14 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
 
 
 def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    revision, secrets = f"{toolset.id}:{toolset.updated_at.timestamp()}", readable_secrets(toolset)
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, reserved_kind(toolset))
-
-
-def readable_secrets(toolset: Toolset) -> dict[str, str]:
-    """Decrypted; none where they cannot be: then its tools say what is missing."""
+    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
     try:
-        return secrets_of(toolset)
+        secrets = secrets_of(toolset)
     except InvalidTag:
         logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
-        return {}
+        secrets = {}
+    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
+    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets, reserved_kind(toolset))
 
 
 def reserved_kind(toolset: Toolset) -> str:
