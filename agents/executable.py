@@ -1,5 +1,6 @@
 """An agent version made ready to run: its template, its config, its tools and its model, put together."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -41,6 +42,7 @@ class Reporter(Protocol):
     async def tool_result(self, result: ToolResult) -> None: ...
 
 
+logger = logging.getLogger(__name__)
 CACHE_SIZE = 512
 # They speak of the tools in one request; a graph makes several, and its own tools are not the caller's to force.
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
@@ -161,7 +163,7 @@ class Executable:
         an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
         the caller that the template cannot use.
         """
-        shared = self._shared_by(toolsets)
+        shared = self._shared_by([toolset for toolset in toolsets if self._may_use(toolset)])
         self._check_client_tools(client_tools, shared.index)
         tools = make_toolbox(
             shared.index,
@@ -194,6 +196,13 @@ class Executable:
                         return
                     yield event
         raise ApplicationError("The agent's template ended without an answer.", code="no_answer")
+
+    def _may_use(self, toolset: GrantedToolset) -> bool:
+        """Was it granted when another kind had its slug, or when another version of the template allowed it?"""
+        allowed = toolset.reserved in {"", *self.template.reserved_toolsets}
+        if not allowed:
+            logger.warning("A granted toolset is reserved for other templates", extra={"toolset": toolset.slug})
+        return allowed
 
     def _shared_by(self, toolsets: Sequence[GrantedToolset]) -> _Shared:
         """Compiled anew when a toolset was changed, switched off or on; runs under way keep what they have."""

@@ -36,7 +36,7 @@ async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[
 
 
 def _offered(actor: Principal, ref: str, name: str) -> Offered:
-    toolset = toolset_get(actor=actor, ref=ref)
+    toolset = toolset_get(actor=actor, ref=ref, learned=True)
     granted = toolset_usable(toolset)
     tool = next((tool for tool in granted.tools if tool.name == name), None)
     if tool is None:

@@ -12,21 +12,21 @@ from core.ids import parse_uuid
 from core.validation import parse_config
 from tenants.permissions import authorize
 from tenants.principal import Principal
-from toolsets.base import Tool, ToolsetKind
+from toolsets.base import LearningKind, Tool, ToolsetKind
 from toolsets.models import Toolset
 from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
 from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
-from toolsets.validation import Fault, place_faults, toolset_faults
+from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
 
 def toolset_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[Toolset]:
-    """By slug; `q` searches slug and name."""
+    """By slug, without what was learned of them; `q` searches slug and name."""
     authorize(actor, "toolset.view")
-    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id)
+    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id).defer("learned")
     if q:
         toolsets = toolsets.filter(Q(slug__icontains=q) | Q(name__icontains=q))
     if kind:
@@ -44,9 +44,10 @@ def toolset_not_found(ref: str) -> NotFound:
     return NotFound(f"No toolset '{ref}'.", code="toolset_not_found")
 
 
-def toolset_get(*, actor: Principal, ref: str) -> Toolset:
-    """By id or slug; raises NotFound."""
-    found = by_ref(toolset_list(actor=actor), ref).first()
+def toolset_get(*, actor: Principal, ref: str, learned: bool = False) -> Toolset:
+    """By id or slug, for `learned` with what its tools are made of; raises NotFound."""
+    toolsets = toolset_list(actor=actor)
+    found = by_ref(toolsets.defer(None) if learned else toolsets, ref).first()
     if found is None:
         raise toolset_not_found(ref)
     return found
@@ -59,7 +60,7 @@ def kind_list(*, actor: Principal) -> list[ToolsetKind]:
 
 def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
     """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
-    tools = toolset_usable(toolset_get(actor=actor, ref=ref)).tools
+    tools = toolset_usable(toolset_get(actor=actor, ref=ref, learned=True)).tools
     return sorted(tools, key=lambda tool: tool.name)
 
 
@@ -67,8 +68,13 @@ def toolset_usable(toolset: Toolset) -> GrantedToolset:
     """Raises Unavailable when its kind or config no longer works."""
     usable = usable_toolsets([toolset])
     if not usable:
-        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+        raise toolset_broken()
     return usable[toolset.slug]
+
+
+def toolset_broken() -> Unavailable:
+    message = "The toolset's kind is not installed or no longer takes its config."
+    return Unavailable(message, code="toolset_broken")
 
 
 def usable_toolsets(toolsets: Iterable[Toolset]) -> dict[str, GrantedToolset]:
@@ -82,8 +88,8 @@ def usable_toolsets(toolsets: Iterable[Toolset]) -> dict[str, GrantedToolset]:
             by_kind.setdefault(toolset.kind, []).append((toolset, *parsed))
     usable = {}
     for kind, found in by_kind.items():
-        tools_of_each = toolset_kinds()[kind].tools_of_each([config for _, config, _ in found])
-        for (toolset, _, policy), tools in zip(found, tools_of_each, strict=True):
+        offered = kind_tools(toolset_kinds()[kind], [(toolset, config) for toolset, config, _ in found])
+        for (toolset, _, policy), tools in zip(found, offered, strict=True):
             usable[toolset.slug] = _usable(toolset, policy, tools)
     return usable
 
@@ -101,19 +107,47 @@ def _parsed(toolset: Toolset) -> tuple[Any, Policy] | None:
 
 def _usable(toolset: Toolset, policy: Policy, tools: Sequence[Tool]) -> GrantedToolset:
     revision = f"{toolset.id}:{toolset.updated_at}"
-    return GrantedToolset(toolset.slug, revision, applied(policy, tools), policy, StoredSecrets(toolset))
+    return GrantedToolset(
+        toolset.slug, revision, applied(policy, tools), policy, StoredSecrets(toolset), reserved_kind(toolset)
+    )
+
+
+def kind_tools(kind: ToolsetKind, found: Sequence[tuple[Toolset, Any]]) -> Sequence[Sequence[Tool]]:
+    """Of each of its toolsets with its config, before the policy; a kind that learns makes them of what it knows."""
+    if isinstance(kind, LearningKind):
+        return [kind.learned_tools(config, toolset.learned) for toolset, config in found]
+    return kind.tools_of_each([config for _, config in found])
+
+
+def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
+    """Kind and config of a toolset that has somebody to ask for its tools.
+
+    Raises Unavailable when its kind, config or policy no longer works.
+    """
+    kind = toolset_kinds().get(toolset.kind)
+    if kind is None:
+        raise toolset_broken()
+    if not isinstance(kind, LearningKind):
+        return None
+    try:
+        config, _ = parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
+    except ValidationError:
+        raise toolset_broken() from None
+    return (kind, config) if kind.needs_learning(config) else None
 
 
 def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
     """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
     values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
     secrets = changes.get("secrets") or {}
-    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets})
+    learned = None if moved_places(toolset, values["config"]) else toolset.learned
+    known = learned if "policy" in changes else None
+    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
-    usable = usable_toolsets([Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])])
-    return faults, sorted(tool.name for each in usable.values() for tool in each.tools)
+    changed = Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"], learned=learned)
+    return faults, sorted(tool.name for each in usable_toolsets([changed]).values() for tool in each.tools)
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
@@ -135,3 +169,9 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedT
         if slug not in usable:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
     return [usable[slug] for slug in slugs if slug in usable and found[slug].enabled]
+
+
+def reserved_kind(toolset: Toolset) -> str:
+    """Its kind, where only agents may have it whose template names the kind; else nothing."""
+    kind = toolset_kinds().get(toolset.kind)
+    return toolset.kind if kind and kind.reserved else ""

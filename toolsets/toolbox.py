@@ -34,13 +34,17 @@ Emit = Callable[[ToolResult], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class GrantedToolset:
-    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed."""
+    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed.
+
+    `reserved` is its kind, where only agents may have it whose template names the kind.
+    """
 
     slug: str
     revision: str
     tools: Sequence[Tool]  # with its policy applied
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from toolsets.models import Toolset
 
 POLICY = "What is set around its tools: `only`, `prefix`, `approval`, `calls_per_run`, `calls_per_minute`, `timeout`, …"
 SECRETS = "Texts by name, stored encrypted and never shown; those that are not named stay, null takes one away."
+LEARNED_AT = "When the server was asked that told the toolset's tools; null where none is asked, or none has told yet."
+LEARN_ERROR = "Why the server could not be asked last, or empty. The tools that it told before are kept."
 
 
 class ToolsetInput(StrictSerializer):
@@ -43,6 +45,16 @@ class ToolsetOutput(serializers.Serializer[Toolset]):
     enabled = serializers.BooleanField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+    learned_at = serializers.DateTimeField(allow_null=True, help_text=LEARNED_AT)
+    learn_error = serializers.CharField(help_text=LEARN_ERROR)
+
+
+class RefreshOutput(serializers.Serializer[Any]):
+    learned_at = serializers.DateTimeField(allow_null=True, help_text=LEARNED_AT)
+    learn_error = serializers.CharField(help_text=LEARN_ERROR)
+    tools = serializers.ListField(
+        child=serializers.CharField(), help_text="The names of the tools that are known now, before the policy."
+    )
 
 
 class ToolsetKindOutput(serializers.Serializer[Any]):
@@ -52,6 +64,9 @@ class ToolsetKindOutput(serializers.Serializer[Any]):
     config_schema = JSONObject(help_text="JSON Schema of `config`.")
     policy_schema = JSONObject(help_text="JSON Schema of `policy`, the same for all kinds.")
     secrets = JSONObject(help_text="The secrets that the kind may need, by name, with a title.")
+    reserved = serializers.BooleanField(
+        help_text="Whether only agents may have it whose template names the kind in its `reserved_toolsets`."
+    )
 
 
 class ToolsetReport(serializers.Serializer[Any]):

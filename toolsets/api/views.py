@@ -14,6 +14,7 @@ from toolsets import selectors, services
 from toolsets.api import serializers as io
 from toolsets.base import Tool, ToolsetKind
 from toolsets.invoke import tool_invoke
+from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.validation import toolset_faults
@@ -33,6 +34,7 @@ def kind_json(kind: ToolsetKind) -> dict[str, Any]:
         "config_schema": config_schema(kind.Config),
         "policy_schema": config_schema(Policy),
         "secrets": dict(kind.secrets),
+        "reserved": kind.reserved,
     }
 
 
@@ -144,10 +146,23 @@ class ToolsetValidateView(ApiView):
         """What would be wrong with the toolset after these changes, every fault at once; nothing is changed or run."""
         authorize(self.actor, "toolset.edit")
         values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
-        toolset = selectors.toolset_get(actor=self.actor, ref=ref)
+        toolset = selectors.toolset_get(actor=self.actor, ref=ref, learned=True)
         found, tools = selectors.toolset_report(toolset, values)
         faults += found
         return Response({"valid": not faults, "errors": faults, "tools": tools})
+
+
+class ToolsetRefreshView(AsyncApiView):
+    @extend_schema(
+        request=None,
+        responses={200: io.RefreshOutput, **errors_of(404, 409, 503)},
+        operation_id="toolsets_refresh",
+        tags=["toolsets"],
+    )
+    async def post(self, request: Request, ref: str) -> Response:
+        """Ask the toolset's server for its tools now, as happens by itself from time to time."""
+        refreshed = await toolset_refresh(actor=self.actor, ref=ref)
+        return Response(io.RefreshOutput(refreshed).data)
 
 
 class ToolInvokeView(AsyncApiView):
