@@ -19,8 +19,8 @@ from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
 from toolsets.models import Toolset
-from toolsets.selectors import reserved_kind, tools_of, toolsets_by_slug
-from toolsets.toolbox import GrantedToolset, tool_index
+from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
+from toolsets.toolbox import tool_index
 
 Fault = dict[str, Any]
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
@@ -192,21 +192,21 @@ def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], temp
         report.errors.append(fault("toolsets", "too_many", f"An agent has at most {MAX_TOOLSETS} toolsets."))
         return
     found = toolsets_by_slug(actor=actor, slugs=slugs)
+    usable = usable_toolsets(found.values())
     granted = []
     for index, slug in enumerate(slugs):
         path, toolset = f"toolsets.{index}", found.get(slug)
-        tools = tools_of(toolset) if toolset else None
         if slug in slugs[:index]:
             report.errors.append(fault(path, "duplicate", f"The toolset '{slug}' is listed twice."))
         elif toolset is None:
             report.errors.append(fault(path, "unknown_toolset", f"There is no toolset '{slug}'."))
-        elif tools is None:
+        elif slug not in usable:
             message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
             report.errors.append(fault(path, "toolset_broken", message))
         elif refusal := _refusal(toolset, template):
             report.errors.append(fault(path, *refusal))
         else:
-            granted.append(GrantedToolset(slug, "", tools))
+            granted.append(usable[slug])
             _warn_unlearned(report, path, toolset)
     for name in tool_index(granted).clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."

@@ -109,6 +109,10 @@ class ToolsetKind(ABC):
     def tools(self, config: Any) -> Sequence[Tool]:
         """The tools of a toolset with this config, an instance of Config."""
 
+    def tools_of_each(self, configs: Sequence[Any]) -> list[Sequence[Tool]]:
+        """Those of several toolsets, each with its config; for a kind that reads for all of them at once."""
+        return [self.tools(config) for config in configs]
+
     def is_personal(self, config: Mapping[str, Any]) -> bool:
         """Whether the calls of a toolset with this stored config use secrets of the person that a run is for."""
         return False

@@ -12,7 +12,7 @@ from toolsets.events import ToolResult
 from toolsets.ledger import PersonsLedger
 from toolsets.models import Toolset
 from toolsets.persons import person_of
-from toolsets.selectors import granted_to, tool_list, toolset_get
+from toolsets.selectors import granted_to, toolset_get
 from toolsets.toolbox import Offered, Toolbox, ToolIndex
 
 
@@ -38,12 +38,11 @@ async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[
 
 
 def _offered(actor: Principal, ref: str, name: str, person: str) -> Offered:
-    toolset = toolset_get(actor=actor, ref=ref)
-    tools = tool_list(actor=actor, ref=ref)
-    tool = next((tool for tool in tools if tool.name == name), None)
+    toolset = toolset_get(actor=actor, ref=ref, learned=True)
+    granted = granted_to(actor=actor, toolset=toolset, person=person)
+    tool = next((tool for tool in granted.tools if tool.name == name), None)
     if tool is None:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
-    granted = granted_to(actor=actor, toolset=toolset, tools=tools, person=person)
     _audit(actor, toolset, name)
     return Offered(tool, granted)
 

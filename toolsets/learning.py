@@ -23,7 +23,8 @@ from tenants.principal import Principal
 from toolsets.base import MAX_LEARNED, LearningKind, ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.models import Toolset
-from toolsets.selectors import learner_of, readable_secrets, toolset_get, toolset_not_found
+from toolsets.secrets import StoredSecrets
+from toolsets.selectors import learner_of, toolset_get, toolset_not_found
 
 logger = logging.getLogger(__name__)
 LEARN_SECONDS = 60.0
@@ -102,7 +103,7 @@ def _begin(actor: Principal, ref: str) -> _Asked:
     learner = learner_of(toolset)
     if learner is None:
         raise Conflict(f"The toolset '{toolset.slug}' asks no server for its tools.", code="nothing_to_learn")
-    context = ToolCallContext(actor.tenant_id, toolset=toolset.slug, secrets=readable_secrets(toolset, toolset))
+    context = ToolCallContext(actor.tenant_id, toolset=toolset.slug, secrets=StoredSecrets(toolset))
     return _Asked(toolset, *learner, context, timezone.now())
 
 

@@ -1,7 +1,9 @@
 """The secrets of a toolset, or of a person for it, at rest: one encrypted JSON object, bound to its row."""
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -12,6 +14,36 @@ from toolsets.models import Toolset, ToolsetCredential
 from toolsets.registry import toolset_kinds
 
 Holder = Toolset | ToolsetCredential
+
+logger = logging.getLogger(__name__)
+
+
+class StoredSecrets(Mapping[str, str]):
+    """The holder's secrets, decrypted when a tool asks for one; none where they cannot be, as the tool will say.
+
+    They do not show in its repr.
+    """
+
+    def __init__(self, holder: Holder) -> None:
+        self._holder = holder
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        try:
+            return secrets_of(self._holder)
+        except InvalidTag:
+            toolset = self._holder if isinstance(self._holder, Toolset) else self._holder.toolset
+            logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
+            return {}
+
+    def __getitem__(self, name: str) -> str:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def set_secrets(holder: Holder, changes: Mapping[str, str | None]) -> None:

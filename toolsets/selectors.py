@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from django.db.models import Q, QuerySet
 from pydantic import ValidationError
 
@@ -16,9 +16,9 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 from toolsets.base import LearningKind, Tool, ToolsetKind
 from toolsets.models import Toolset, ToolsetCredential
-from toolsets.policy import applied, policy_of
+from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
-from toolsets.secrets import Holder, secrets_of
+from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
 from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
@@ -62,10 +62,16 @@ def kind_list(*, actor: Principal) -> list[ToolsetKind]:
 
 def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
     """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
-    tools = tools_of(toolset_get(actor=actor, ref=ref, learned=True))
-    if tools is None:
-        raise toolset_broken()
+    tools = toolset_usable(toolset_get(actor=actor, ref=ref, learned=True)).tools
     return sorted(tools, key=lambda tool: tool.name)
+
+
+def toolset_usable(toolset: Toolset) -> GrantedToolset:
+    """Raises Unavailable when its kind or config no longer works."""
+    usable = usable_toolsets([toolset])
+    if not usable:
+        raise toolset_broken()
+    return usable[toolset.slug]
 
 
 def toolset_broken() -> Unavailable:
@@ -73,27 +79,59 @@ def toolset_broken() -> Unavailable:
     return Unavailable(message, code="toolset_broken")
 
 
-def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
-    """None when this server lacks the kind, or the kind no longer takes the config."""
+def usable_toolsets(toolsets: Iterable[Toolset]) -> dict[str, GrantedToolset]:
+    """By slug, without those whose kind this server lacks, or whose config the kind no longer takes.
+
+    What a kind reads for its tools it reads once for all of its toolsets.
+    """
+    by_kind: dict[str, list[tuple[Toolset, Any, Policy]]] = {}
+    for toolset in toolsets:
+        if parsed := _parsed(toolset):
+            by_kind.setdefault(toolset.kind, []).append((toolset, *parsed))
+    usable = {}
+    for kind, found in by_kind.items():
+        offered = kind_tools(toolset_kinds()[kind], [(toolset, config) for toolset, config, _ in found])
+        for (toolset, _, policy), tools in zip(found, offered, strict=True):
+            usable[toolset.slug] = _usable(toolset, policy, tools)
+    return usable
+
+
+def _parsed(toolset: Toolset) -> tuple[Any, Policy] | None:
+    """Its config and its policy."""
     kind = toolset_kinds().get(toolset.kind)
     if kind is None:
         return None
     try:
-        config = parse_config(kind.Config, toolset.config)
-        return applied(policy_of(toolset.policy), kind_tools(kind, config, toolset))
+        return parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
     except ValidationError:
         return None
 
 
-def kind_tools(kind: ToolsetKind, config: Any, toolset: Toolset) -> Sequence[Tool]:
-    """Before the policy; those of a kind that learns are made of what it knows."""
-    return kind.learned_tools(config, toolset.learned) if isinstance(kind, LearningKind) else kind.tools(config)
+def _usable(toolset: Toolset, policy: Policy, tools: Sequence[Tool]) -> GrantedToolset:
+    """Without secrets, where they are those of a person."""
+    personal = is_personal(toolset)
+    return GrantedToolset(
+        toolset.slug,
+        f"{toolset.id}:{toolset.updated_at}",
+        applied(policy, tools),
+        policy,
+        {} if personal else StoredSecrets(toolset),
+        personal,
+        reserved_kind(toolset),
+    )
+
+
+def kind_tools(kind: ToolsetKind, found: Sequence[tuple[Toolset, Any]]) -> Sequence[Sequence[Tool]]:
+    """Of each of its toolsets with its config, before the policy; a kind that learns makes them of what it knows."""
+    if isinstance(kind, LearningKind):
+        return [kind.learned_tools(config, toolset.learned) for toolset, config in found]
+    return kind.tools_of_each([config for _, config in found])
 
 
 def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
     """Kind and config of a toolset that has somebody to ask for its tools.
 
-    Raises Unavailable when its kind or config no longer works.
+    Raises Unavailable when its kind, config or policy no longer works.
     """
     kind = toolset_kinds().get(toolset.kind)
     if kind is None:
@@ -101,7 +139,7 @@ def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
     if not isinstance(kind, LearningKind):
         return None
     try:
-        config = parse_config(kind.Config, toolset.config)
+        config, _ = parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
     except ValidationError:
         raise toolset_broken() from None
     return (kind, config) if kind.needs_learning(config) else None
@@ -118,7 +156,7 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
     changed = Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"], learned=learned)
-    return faults, sorted(tool.name for tool in tools_of(changed) or ())
+    return faults, sorted(tool.name for each in usable_toolsets([changed]).values() for tool in each.tools)
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
@@ -137,16 +175,12 @@ def granted_toolsets(*, actor: Principal, slugs: Sequence[str], person: str = ""
     `person`: whom the run is for (toolsets/persons.py). One query more where a toolset acts for persons.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
+    usable = usable_toolsets(found.values())
     own = _credentials(actor, found.values(), person)
-    granted = []
     for slug in slugs:
-        toolset = found.get(slug)
-        tools = tools_of(toolset) if toolset else None
-        if toolset is None or tools is None:
+        if slug not in usable:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
-        elif toolset.enabled:
-            granted.append(_granted(toolset, tools, own.get(toolset.id) if is_personal(toolset) else toolset))
-    return granted
+    return [_for_person(usable[slug], found[slug], own) for slug in slugs if slug in usable and found[slug].enabled]
 
 
 def is_personal(toolset: Toolset) -> bool:
@@ -154,26 +188,14 @@ def is_personal(toolset: Toolset) -> bool:
     return kind is not None and kind.is_personal(toolset.config)
 
 
-def granted_to(*, actor: Principal, toolset: Toolset, tools: Sequence[Tool], person: str) -> GrantedToolset:
-    """For calls that are made for a person."""
-    own = _credentials(actor, [toolset], person)
-    return _granted(toolset, tools, own.get(toolset.id) if is_personal(toolset) else toolset)
+def granted_to(*, actor: Principal, toolset: Toolset, person: str) -> GrantedToolset:
+    """For calls that are made for a person. Raises Unavailable when its kind or config no longer works."""
+    return _for_person(toolset_usable(toolset), toolset, _credentials(actor, [toolset], person))
 
 
-def _granted(toolset: Toolset, tools: Sequence[Tool], holder: Holder | None) -> GrantedToolset:
-    revision, secrets = f"{toolset.id}:{toolset.updated_at.timestamp()}", readable_secrets(toolset, holder)
-    policy, personal = policy_of(toolset.policy), not isinstance(holder, Toolset)
-    return GrantedToolset(toolset.slug, revision, tools, policy, secrets, personal, reserved_kind(toolset))
-
-
-def readable_secrets(toolset: Toolset, holder: Holder | None) -> dict[str, str]:
-    """The toolset's own or a person's for it, decrypted; none where they cannot be: its tools say what is missing."""
-    try:
-        return secrets_of(holder) if holder else {}
-    except InvalidTag:
-        told = "The secrets of a toolset cannot be read, or are for another place"
-        logger.warning(told, exc_info=True, extra={"toolset": toolset.slug})
-        return {}
+def _for_person(granted: GrantedToolset, toolset: Toolset, own: Mapping[UUID, ToolsetCredential]) -> GrantedToolset:
+    credential = own.get(toolset.id)
+    return replace(granted, secrets=StoredSecrets(credential)) if granted.personal and credential else granted
 
 
 def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> dict[UUID, ToolsetCredential]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -182,7 +183,8 @@ async def test_what_an_asked_agent_waited_for_is_withdrawn_with_its_process(owne
     assert DONE == ["a"]
 
 
-async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str) -> None:
+async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str, settings: Any) -> None:
+    settings.RUN_LEASE_SECONDS = 3  # a third of it later, the process sees that the run is gone
     run, _ = await waiting(owner)
     await in_db_thread(session_delete, actor=owner.principal, ref="s")
     await until(lambda: _gone(run))

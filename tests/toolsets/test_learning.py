@@ -252,6 +252,15 @@ def test_a_kind_that_is_gone(owner: Actor, far: Server, made: Toolset) -> None:
     assert row(owner).learn_due > timezone.now() + timedelta(hours=5)
 
 
+@pytest.mark.parametrize("broken", [{"config": {"host": 5}}, {"policy": {"only": 5}}])
+def test_a_toolset_that_no_longer_fits_is_not_asked(owner: Actor, far: Server, made: Toolset, broken: Any) -> None:
+    with tenant_context(owner.tenant.id):
+        Toolset.objects.filter(id=made.id).update(**broken)
+    assert refresh(owner).status_code == 503
+    worked(made)
+    assert (far.asked, row(owner).learn_due > timezone.now()) == ([], True)
+
+
 def test_validation_asks_nobody(owner: Actor, far: Server, made: Toolset) -> None:
     def validated(changes: Any) -> Any:
         return owner.post("toolsets/far/validate", changes).json()
