@@ -27,7 +27,7 @@ from toolsets.credentials import credential_put
 from toolsets.invoke import tool_invoke
 from toolsets.learning import toolset_refresh
 from toolsets.models import ToolCall, Toolset, ToolsetCredential
-from toolsets.selectors import granted_toolsets, tools_of
+from toolsets.selectors import granted_toolsets, toolset_usable
 from toolsets.services import toolset_create, toolset_update
 
 __all__ = ["reachable"]
@@ -250,7 +250,7 @@ async def test_two_persons_in_one_session_share_nothing(owner: Actor, helper: st
         for name in ("ann", "bob"):
             await aput(owner, name, "the-same")
         toolset = await in_db_thread(lambda: Toolset.objects.get(slug="theirs"))
-        (tool,) = tools_of(toolset) or ()
+        (tool,) = toolset_usable(toolset).tools
         session = uuid7()
         for person in ("end_user:ann", "end_user:bob", "end_user:ann"):
             context = ToolCallContext(
