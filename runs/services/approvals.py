@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -13,7 +14,7 @@ from django.utils import timezone
 from core import audit
 from core.errors import Conflict, InvalidRequest, NotFound, NotPermitted
 from core.ids import NIL, parse_uuid
-from core.validation import storable_text
+from core.validation import has_large_number, storable_text
 from runs.models import FINISHED, Run, ToolApproval
 from runs.stream import RunLost
 from tenants.permissions import RANK, authorize
@@ -81,12 +82,26 @@ def _refuse_what_nobody_can_decide(run: Run, call: Call) -> None:
             f"A person must approve this call, and its arguments are longer than {MAX_ARGUMENTS:,} characters: "
             "make several smaller calls."
         )
-    waiting = Run.objects.filter(tenant_id=run.tenant_id, status=Run.Status.WAITING).count()
+    if not _reads_alike(call.arguments):
+        raise ToolError(
+            "A person must approve this call, and its arguments have a number that is none in JSON, or that has more "
+            "than 64 bits: use another."
+        )
+    others = Run.objects.filter(tenant_id=run.tenant_id, status=Run.Status.WAITING).exclude(id=run.id)
+    waiting = others.count()
     if waiting >= settings.TENANT_WAITING_RUNS:
         raise ToolError(
             f"A person must approve this call, and {waiting} runs wait for that already: "
             "TENANT_WAITING_RUNS on the server raises this limit."
         )
+
+
+def _reads_alike(arguments: str) -> bool:
+    """Is it what the person sees that is done? Tools take more than JSON has, such as NaN."""
+    try:
+        return not has_large_number(orjson.loads(arguments))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def approval_look(*, tenant_id: UUID, approval_id: UUID) -> ToolApproval | None:
