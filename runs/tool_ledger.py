@@ -1,6 +1,7 @@
 """The tool calls of a run: what changes something or reaches outside begins once, and only while the run is ours."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -23,7 +24,9 @@ _BEGIN = """
     WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int FOR SHARE)
     {insert}, mine ON CONFLICT (tenant_id, run_id, key) DO NOTHING RETURNING id
 """
-_FOUND = "SELECT status, result, size FROM tool_call WHERE tenant_id = $1::uuid AND run_id = $2::uuid AND key = $3"
+_FOUND = (
+    "SELECT status, result, size, id::text FROM tool_call WHERE tenant_id = $1::uuid AND run_id = $2::uuid AND key = $3"
+)
 _AGAIN = """
     WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $4::uuid AND fence = $2::int FOR SHARE)
     UPDATE tool_call SET id = $1::uuid, fence = $2::int FROM mine
@@ -72,6 +75,9 @@ class RunLedger:
         finally:
             self._approvals.worked(call)
 
+    def give_up(self, call: Call) -> None:
+        self._approvals.worked(call)
+
     async def _known(self, call: Call) -> Answer | None:
         await self._flush()
         known = await in_db_thread(self._begin, call)
@@ -83,19 +89,23 @@ class RunLedger:
             return None
         return self._earlier(call)
 
-    def _earlier(self, call: Call) -> Answer:
+    def _found(self, call: Call) -> Any:
         found: list[Any] = ask(_FOUND, str(self._tenant_id), str(self._run_id), call.key)
         if not found:
             raise RunLost
-        status, result, size = found[0]
+        return found[0]
+
+    def _earlier(self, call: Call) -> Answer:
+        status, result, size, _ = self._found(call)
         if status == ToolCall.Status.STARTED:
             return UNKNOWN
         return Answer(result, status == ToolCall.Status.FAILED, size)
 
     async def _again(self, call: Call) -> bool:
-        """May a call of unknown end be made again? Its row is this call's then."""
+        """May a call of unknown end be made again? Its row is this call's then: what is asked once more is new."""
+        *_, row_id = await in_db_thread(self._found, call)
         try:
-            await self._approvals.ask(call, "unknown")
+            await self._approvals.ask(replace(call, key=row_id), "unknown")
         except ToolError:
             return False
         self._approvals.works(call)
