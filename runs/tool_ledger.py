@@ -19,9 +19,12 @@ from toolsets.exceptions import ToolError
 from toolsets.ledger import Answer, Call, Reason, finished_row, row_of, tool_call_store
 from toolsets.models import ToolCall
 
-# The lease's row is locked until the statement ends, so that nobody takes the run over meanwhile.
+# The lease's row is locked until the statement ends, so that nobody takes the run over meanwhile; the run's before it,
+# as whoever stops, ends or deletes it does: the new row's foreign key locks it anyhow.
 _BEGIN = """
-    WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int FOR SHARE)
+    WITH run AS MATERIALIZED (SELECT 1 FROM run WHERE tenant_id = $4::uuid AND id = $2::uuid FOR KEY SHARE),
+    mine AS MATERIALIZED (
+        SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int AND EXISTS (SELECT FROM run) FOR SHARE)
     {insert}, mine ON CONFLICT (tenant_id, run_id, key) DO NOTHING RETURNING id
 """
 _FOUND = (
@@ -85,7 +88,7 @@ class RunLedger:
 
     def _begin(self, call: Call) -> Answer | None:
         row = row_of(call, ToolCall.Status.STARTED, self._whose)
-        if ask(_begin_sql(tuple(row)), as_given([row]), str(self._run_id), str(self._fence)):
+        if ask(_begin_sql(tuple(row)), as_given([row]), str(self._run_id), str(self._fence), str(self._tenant_id)):
             return None
         return self._earlier(call)
 

@@ -1,34 +1,39 @@
 """Decisions while the process that waited is gone, and several at once."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection, transaction
 
 from agents.services import agent_update
 from core.aio import in_db_thread
+from core.ids import uuid7
 from runs import approvals, runner
 from runs.agui import decisions
 from runs.models import Run, ToolApproval
 from runs.process import process
 from runs.services.approvals import approval_look, run_resume
 from runs.services.stop import run_cancel_request
-from runs.tool_ledger import UNKNOWN
+from runs.tool_ledger import UNKNOWN, RunLedger
 from sessions_app.models import Message
 from sessions_app.services import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_approvals import SEND, THREE, asked, begun, ended, events, resume, rows, says, waiting
-from tests.runs.test_lost_runs import _long_lived_database, _nothing_is_left, lose, until
+from tests.runs.test_lost_runs import _long_lived_database, _nothing_is_left, as_sql, lose, until
 from tests.runs.test_runs import activate
 from tests.templates_app.conftest import AddTemplate, add_template
 from tests.toolsets.test_agents import ask, team
 from tests.toolsets.vault import DONE, vault
 from toolsets import limits
+from toolsets.ledger import Call
 from toolsets.models import ToolCall
 from toolsets.services import toolset_create, toolset_update
 
@@ -242,6 +247,59 @@ async def test_what_an_asked_agent_waited_for_is_withdrawn_with_its_process(owne
     await resume(owner, run, says(again))
     await ended(run)
     assert DONE == ["a"]
+
+
+def _waits_for_lock(cursor: Any) -> bool:
+    cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+    return cursor.fetchone() is not None
+
+
+async def while_locked(lock: str, free: str, id: Any, work: Awaitable[Any]) -> Any:
+    """The answer of `work`, which waits for the row of `lock`, and has not locked that of `free` by then."""
+    locked = threading.Event()
+
+    @transaction.atomic
+    def hold() -> None:
+        as_sql(lock, id)
+        locked.set()
+        with connection.cursor() as cursor:
+            until = time.monotonic() + 10
+            while not _waits_for_lock(cursor):
+                assert time.monotonic() < until, "It does not wait for this lock."
+                time.sleep(0.01)
+        as_sql(f"{free} NOWAIT", id)
+
+    holding = asyncio.ensure_future(in_db_thread(hold))
+    await asyncio.to_thread(locked.wait, 10)
+    try:
+        return await work
+    finally:
+        await holding
+
+
+SESSION = "SELECT 1 FROM chat_session WHERE id = (SELECT session_id FROM run WHERE id = %s) FOR UPDATE"
+RUN = "SELECT 1 FROM run WHERE id = %s FOR UPDATE"
+LEASE = "SELECT 1 FROM run_lease WHERE run_id = %s FOR UPDATE"
+
+
+async def test_a_decision_and_a_deleted_session_do_not_wait_for_each_other(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    await lose(run.id)  # nothing else waits for the session
+    answer = await while_locked(SESSION, RUN, run.id, resume(owner, run, says(approval)))
+    assert answer.status_code == 200
+    await taken_over(run)
+    assert (await ended(run)).status == "succeeded"
+
+
+async def test_a_call_and_a_cancel_do_not_wait_for_each_other(owner: Actor, safe: str) -> None:
+    """A call begins while somebody stops, ends or deletes the run."""
+    run, _ = await waiting(owner)
+    about = {"call_id": "c", "toolset": "safe", "tool": "put", "risk": "write", "arguments": "{}"}
+    call = Call(uuid7(), "key", datetime.now(UTC), **about)
+    begin = RunLedger(run, 1, asyncio.Event().wait, cast("Any", None))._begin
+    assert await while_locked(RUN, LEASE, run.id, in_db_thread(begin, call)) is None
+    assert [row.status for row in await rows()] == ["started"]
+    await runner.stop(actor=owner.principal, ref=str(run.id))
 
 
 async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str) -> None:
