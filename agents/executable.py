@@ -17,7 +17,7 @@ from agents.exceptions import AgentUnusable
 from agents.models import AgentVersion
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
-from llm.binding import Sink, use_binding
+from llm.binding import Sink, telling, use_binding
 from llm.calls import CachePolicy
 from llm.gateway import gateway
 from llm.targets import Target
@@ -85,10 +85,11 @@ class _RunModel:
             known = self.answers.pop(0)
             await tell(_delta_of(known))
             return Reply(known, "tool_calls" if known.get("tool_calls") else "stop", None)
-        async with aclosing(gateway.stream(request, self.target)) as deltas:
-            async for delta in deltas:
-                answer.add(delta)
-                await tell(delta)
+        with telling(tell):
+            async with aclosing(gateway.stream(request, self.target)) as deltas:
+                async for delta in deltas:
+                    answer.add(delta)
+                    await tell(delta)
         done = answer.completion()
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)

@@ -146,6 +146,13 @@ class Toolbox:
             return answer_of(text, is_error=True)
         call = self._call_of(call_id, name, offered, arguments)
         try:
+            return await self._answered(call, offered)
+        except BaseException:
+            self._ledger.give_up(call)
+            raise
+
+    async def _answered(self, call: Call, offered: Offered) -> Answer:
+        try:
             parsed = self._checked(call, offered)
             edited = await self._approved(call, offered)
             if edited is not None:
