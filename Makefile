@@ -9,10 +9,10 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY) EMAIL_URL=smtp://mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-stream bench-sockets lock environment
+.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-toolsets lock environment
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## serve on http://127.0.0.1:8000 until Ctrl-C
 	$(PYTHON) start.py
@@ -32,7 +32,7 @@ fmt: environment ## format the code and sort its imports
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-bench: environment ## measure turns beside LiteLLM's proxy and a bare one, starts, memory; writes bench/results.json
+bench: environment ## measure turns beside LiteLLM's proxy and a bare one, toolsets, starts, memory; writes bench/results.json
 	$(BIN)/python -m bench
 
 bench-stream: environment ## measure the event log against its goals: latency, cost, stalls, kills; some minutes
@@ -40,6 +40,9 @@ bench-stream: environment ## measure the event log against its goals: latency, c
 
 bench-sockets: environment ## measure 2,000 sockets with 200 runs at once, and 10,000 idle ones; some minutes
 	$(BIN)/python -m bench.sockets $(ARGS)
+
+bench-toolsets: environment ## measure what toolsets add to the making of agents, and what a call of a tool adds
+	$(BIN)/python -m bench.toolsets
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) $(UNUSED) base.in embedded.in -o ../requirements.txt

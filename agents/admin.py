@@ -182,7 +182,7 @@ def document_of(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
 
 
-class Untransacted(admin.ModelAdmin):  # type: ignore[type-arg]
+class Untransacted(admin.ModelAdmin):
     """Comes last before Django's own, which opens a transaction: code that is pinned meanwhile may take a minute. The
     services have transactions of their own.
     """
@@ -190,7 +190,8 @@ class Untransacted(admin.ModelAdmin):  # type: ignore[type-arg]
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        return self._changeform_view(request, object_id, form_url, extra_context)
+        this: Any = self
+        return this._changeform_view(request, object_id, form_url, extra_context)
 
 
 class AgentAdmin(SchemaServiceAdmin, Untransacted):  # type: ignore[misc] # of stubs: Unfold is one of Django's own

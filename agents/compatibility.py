@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.validation import Fault, Report, check_agent
 from tenants.principal import Principal
-from toolsets.selectors import tools_of, toolsets_by_slug
+from toolsets.selectors import toolsets_by_slug, usable_toolsets
 
 # Warnings of an agent with which the toolsets would have no effect.
 _USELESS = frozenset({"tools_unused"})
@@ -25,12 +25,11 @@ def compatibility(*, actor: Principal, values: Mapping[str, Any]) -> dict[str, A
 
 
 def _of_toolsets(actor: Principal, slugs: list[str], report: Report) -> list[dict[str, Any]]:
-    found = toolsets_by_slug(actor=actor, slugs=slugs)
+    usable = usable_toolsets(toolsets_by_slug(actor=actor, slugs=slugs).values())
     told = []
     for index, slug in enumerate(slugs):
         reasons = [each for each in report.errors if _index(each) == str(index)]
-        tools = (tools_of(found[slug]) if slug in found else None) or ()
-        names = [] if reasons else sorted(tool.name for tool in tools)
+        names = [] if reasons or slug not in usable else sorted(tool.name for tool in usable[slug].tools)
         told.append({"toolset": slug, "compatible": not reasons, "reasons": reasons, "tools": names})
     return told
 

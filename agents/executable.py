@@ -1,5 +1,6 @@
 """An agent version made ready to run: its template, its config, its tools and its model, put together."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from agents.publishing import published_of
 from core.aio import in_db_thread
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
-from llm.binding import Sink, use_binding
+from llm.binding import Sink, telling, use_binding
 from llm.calls import CachePolicy
 from llm.gateway import gateway
 from llm.targets import Target
@@ -31,7 +32,7 @@ from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
-from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, tool_index
+from toolsets.toolbox import GrantedToolset, Toolbox, ToolIndex, personal_secrets, tool_index
 
 
 class Reporter(Protocol):
@@ -43,6 +44,7 @@ class Reporter(Protocol):
     async def tool_result(self, result: ToolResult) -> None: ...
 
 
+logger = logging.getLogger(__name__)
 CACHE_SIZE = 512
 # They speak of the tools in one request; a graph makes several, and its own tools are not the caller's to force.
 _NOT_FOR_GRAPHS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
@@ -86,10 +88,11 @@ class _RunModel:
             reason = "tool_calls" if known.get("tool_calls") else "stop"
             await tell(_delta_of(known, reason))
             return Reply(known, reason, None)
-        async with aclosing(gateway.stream(request, self.target)) as deltas:
-            async for delta in deltas:
-                answer.add(delta)
-                await tell(delta)
+        with telling(tell):
+            async with aclosing(gateway.stream(request, self.target)) as deltas:
+                async for delta in deltas:
+                    answer.add(delta)
+                    await tell(delta)
         done = answer.completion()
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
@@ -186,6 +189,7 @@ class Executable:
         toolsets: Sequence[GrantedToolset] = (),
         run_id: UUID | None = None,
         session_id: UUID | None = None,
+        person: str = "",
         checkpointed: bool = False,
         resume: str | None = None,
         heard: Heard | None = None,
@@ -197,16 +201,18 @@ class Executable:
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
-        `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs.
-        Raises ApplicationError; InvalidRequest for tools of the caller that the template cannot use.
+        `heard` gives the messages that users sent meanwhile. `person` is whom the run is for (toolsets/persons.py), and
+        the `toolsets` were granted to. `answers` are those that the model has given already, in an earlier attempt; a
+        graph has them in its checkpoints. `metadata` are the caller's pairs. Raises ApplicationError; InvalidRequest
+        for tools of the caller that the template cannot use.
         """
-        shared = self._shared_by(toolsets)
+        shared = self._shared_by([toolset for toolset in toolsets if self._may_use(toolset)])
         self._check_client_tools(client_tools, shared.index)
         tools = make_toolbox(
             shared.index,
             emit=report.tool_result,
-            context=ToolCallContext(self._tenant_id, run_id, session_id),
+            context=ToolCallContext(self._tenant_id, run_id, session_id, person=person),
+            personal=personal_secrets(toolsets),
             untrusted=resume is not None or _from_outside(messages, shared.index),
         )
         context = AgentContext(
@@ -237,6 +243,13 @@ class Executable:
                         return
                     yield event
         raise ApplicationError("The agent's template ended without an answer.", code="no_answer")
+
+    def _may_use(self, toolset: GrantedToolset) -> bool:
+        """Was it granted when another kind had its slug, or when another version of the template allowed it?"""
+        allowed = toolset.reserved in {"", *self.template.reserved_toolsets}
+        if not allowed:
+            logger.warning("A granted toolset is reserved for other templates", extra={"toolset": toolset.slug})
+        return allowed
 
     def _shared_by(self, toolsets: Sequence[GrantedToolset]) -> _Shared:
         """Compiled anew when a toolset was changed, switched off or on; runs under way keep what they have."""

@@ -62,6 +62,9 @@ class AskedLedger:
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
         await self._ledger.finish(self._own(call), answer, begun=begun)
 
+    def give_up(self, call: Call) -> None:
+        self._ledger.give_up(self._own(call))
+
     def _own(self, call: Call) -> Call:
         above = (self._above, *call.above) if self._above else call.above
         return replace(call, key=str(call.id), agent=call.agent or self._agent, above=above)

@@ -19,8 +19,9 @@ from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from templates_app.selectors import server_faults
 from tenants.principal import Principal
-from toolsets.selectors import tools_of, toolsets_by_slug
-from toolsets.toolbox import GrantedToolset, tool_index
+from toolsets.models import Toolset
+from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
+from toolsets.toolbox import tool_index
 
 Fault = dict[str, Any]
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
@@ -192,24 +193,43 @@ def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], temp
         report.errors.append(fault("toolsets", "too_many", f"An agent has at most {MAX_TOOLSETS} toolsets."))
         return
     found = toolsets_by_slug(actor=actor, slugs=slugs)
+    usable = usable_toolsets(found.values())
     granted = []
     for index, slug in enumerate(slugs):
         path, toolset = f"toolsets.{index}", found.get(slug)
-        tools = tools_of(toolset) if toolset else None
         if slug in slugs[:index]:
             report.errors.append(fault(path, "duplicate", f"The toolset '{slug}' is listed twice."))
         elif toolset is None:
             report.errors.append(fault(path, "unknown_toolset", f"There is no toolset '{slug}'."))
-        elif not toolset.enabled:
-            report.errors.append(fault(path, "toolset_disabled", f"The toolset '{slug}' is disabled."))
-        elif tools is None:
+        elif slug not in usable:
             message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
             report.errors.append(fault(path, "toolset_broken", message))
+        elif refusal := _refusal(toolset, template):
+            report.errors.append(fault(path, *refusal))
         else:
-            granted.append(GrantedToolset(slug, "", tools))
+            granted.append(usable[slug])
+            _warn_unlearned(report, path, toolset)
     for name in tool_index(granted).clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
     if template is not None and "tools" not in template.capabilities:
         message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
         report.warnings.append(fault("toolsets", "tools_unused", message))
+
+
+def _refusal(toolset: Toolset, template: AgentTemplate | None) -> tuple[str, str] | None:
+    """Code and message."""
+    if not toolset.enabled:
+        return "toolset_disabled", f"The toolset '{toolset.slug}' is disabled."
+    if template is not None and reserved_kind(toolset) not in {"", *template.reserved_toolsets}:
+        return "toolset_reserved", (
+            f"Toolsets of the kind '{toolset.kind}' are reserved for agents of templates that name the kind in their "
+            f"reserved_toolsets, and the template '{template.slug}' does not."
+        )
+    return None
+
+
+def _warn_unlearned(report: Report, path: str, toolset: Toolset) -> None:
+    if toolset.learn_due is not None and toolset.learned_at is None:
+        message = f"The server of the toolset '{toolset.slug}' has not told its tools yet. {toolset.learn_error}"
+        report.warnings.append(fault(path, "tools_unknown", message.rstrip()))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from bench import first_event, litellm, starts, turns
+from bench import first_event, litellm, starts, toolsets, turns
 from bench.processes import proportional_set_size
 from bench.results import Results
 from bench.site import CHECKOUT, Site, site
@@ -41,6 +41,7 @@ def main() -> None:
             turns.main(results, mine, upstream, others)
             has_litellm = LITELLM in [target.name for target in others]
             starts.main(results, mine, upstream, litellm=has_litellm)
+            toolsets.main(results, mine, upstream)
             results.write(FILE, {"LiteLLM": litellm.version()} if has_litellm else {})
             first_event.main(mine, upstream)
 

@@ -35,12 +35,15 @@ class PathRefused(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`size` is in bytes, 0 for what is no file. `plain`: a regular file without a second hard link."""
+    """`size` is in bytes, 0 for what is no file. `plain`: a regular file without a second hard link. `written` is when
+    that was, in seconds since 1970.
+    """
 
     path: str
     size: int
     folder: bool
     plain: bool
+    written: float = 0.0
 
 
 def check_path(path: str) -> None:
@@ -149,7 +152,8 @@ def _entry(path: str, found: os.DirEntry[str]) -> Entry:
         return Entry(path, 0, folder=False, plain=False)
     regular = stat.S_ISREG(status.st_mode)
     size = status.st_size if regular else 0
-    return Entry(path, size, folder=stat.S_ISDIR(status.st_mode), plain=regular and status.st_nlink == 1)
+    plain = regular and status.st_nlink == 1
+    return Entry(path, size, folder=stat.S_ISDIR(status.st_mode), plain=plain, written=status.st_mtime)
 
 
 def _open(root: int, path: str, flags: int) -> int:

@@ -7,11 +7,12 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin
 
 import aiohttp
@@ -22,6 +23,9 @@ from core import net
 from core.errors import ApplicationError
 from core.http import Reach, session
 from core.net import AddressInfo, AddressRefused
+
+if TYPE_CHECKING:
+    from aiohttp.client import _RequestContextManager
 
 MAX_URL = 4000
 NOT_PUBLIC = "The host has no address on the public internet that may be reached."  # says not which is the case
@@ -96,6 +100,31 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer whose body is still to come."""
+
+    status: int
+    headers: Mapping[str, str]
+    content_type: str
+    _response: aiohttp.ClientResponse
+    _max_bytes: int
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, as it comes. Raises FetchFailed."""
+        _refuse_encoding(self._response)
+        read = 0
+        while True:
+            with _faults_mapped():
+                piece = await self._response.content.readany()
+            if not piece:
+                return
+            read += len(piece)
+            if read > self._max_bytes:
+                raise _too_large(self._max_bytes)
+            yield piece
+
+
 Admit = Callable[[SplitResult], Awaitable[None]]
 
 
@@ -155,20 +184,38 @@ class Fetcher:
             await asyncio.sleep(max(pause, wanted) * random.uniform(1.0, 1.5))  # noqa: S311 spreads, guards nothing
             pause *= 2
 
-    async def _once(self, request: Request, limits: Limits) -> Answer:
+    @asynccontextmanager
+    async def stream(self, request: Request, limits: Limits) -> AsyncIterator[Streamed]:
+        """One answer, whose body is read by and by. The caller bounds the time: `limits.seconds` do not count.
+
+        No redirect is followed, nothing is tried again, and the types of `limits` are not looked at. Raises as `fetch`.
+        """
+        target = check_target(request.url, allow_private=self._reach.allow_private)
+        await self._turns.wait((target.hostname or "").rstrip("."))
+        with _faults_mapped():
+            response = await (await self._asked(request, limits))
+        try:
+            yield Streamed(response.status, response.headers, response.content_type, response, limits.max_bytes)
+        finally:
+            response.close()
+
+    async def _asked(self, request: Request, limits: Limits) -> "_RequestContextManager":
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=limits.connect_seconds, sock_read=limits.silence_seconds
         )
+        client = await session(self._reach)
+        return client.request(
+            request.method,
+            URL(request.url),
+            headers=request.headers,
+            data=request.body,
+            timeout=timeout,
+            allow_redirects=False,
+        )
+
+    async def _once(self, request: Request, limits: Limits) -> Answer:
         with _faults_mapped():
-            client = await session(self._reach)
-            async with client.request(
-                request.method,
-                URL(request.url),
-                headers=request.headers,
-                data=request.body,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
+            async with await self._asked(request, limits) as response:
                 passing = response.status in _PASSING or response.status in _REDIRECTS
                 body = b"" if passing else await _body(response, limits)
                 return Answer(
@@ -270,16 +317,24 @@ def _retry_after(answer: Answer) -> float:
 async def _body(response: aiohttp.ClientResponse, limits: Limits) -> bytes:
     if response.ok and limits.types and not _matches(response.content_type, limits.types):
         raise FetchFailed(f"The answer's type {response.content_type[:80]} cannot be read.", code="wrong_type")
-    if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
-        raise FetchFailed("The answer is encoded in a way that cannot be read.", code="wrong_encoding")
+    _refuse_encoding(response)
     declared = 0 if response.method == "HEAD" else response.content_length or 0
     body = bytearray()
     while declared <= limits.max_bytes and (chunk := await response.content.readany()):
         body += chunk
         declared = max(declared, len(body))
     if declared > limits.max_bytes:
-        raise FetchFailed(f"The answer is larger than {limits.max_bytes:,} bytes.", code="too_large")
+        raise _too_large(limits.max_bytes)
     return bytes(body)
+
+
+def _refuse_encoding(response: aiohttp.ClientResponse) -> None:
+    if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+        raise FetchFailed("The answer is encoded in a way that cannot be read.", code="wrong_encoding")
+
+
+def _too_large(most: int) -> FetchFailed:
+    return FetchFailed(f"The answer is larger than {most:,} bytes.", code="too_large")
 
 
 def _matches(content_type: str, patterns: tuple[str, ...]) -> bool:

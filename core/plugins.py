@@ -74,7 +74,9 @@ def load_classes(candidates: Iterable[Candidate], base: type[T]) -> tuple[list[t
             continue
         found += [(candidate, cls) for cls in classes]
         if not classes:
-            faults.append(Fault(candidate.name, candidate.source, f"It defines no {base.__name__}."))
+            reason = f"It defines no {base.__name__}."
+            logger.warning("The plugin %s cannot be used: %s", candidate.source, reason)
+            faults.append(Fault(candidate.name, candidate.source, reason))
     return found, faults
 
 

@@ -39,6 +39,16 @@ def current_binding() -> ModelBinding | None:
 
 
 @contextmanager
+def telling(sink: Sink | None) -> Iterator[None]:
+    """While an answer is told: a sink with a method `give_up` hears when nothing more comes, also where it failed."""
+    try:
+        yield
+    finally:
+        if give_up := getattr(sink, "give_up", None):
+            give_up()
+
+
+@contextmanager
 def use_binding(
     target: Target, *, open_reply: OpenReply | None = None, params: dict[str, Any] | None = None
 ) -> Iterator[None]:

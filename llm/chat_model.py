@@ -22,7 +22,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field
 
 from core.errors import ApplicationError
-from llm.binding import Sink, current_binding
+from llm.binding import Sink, current_binding, telling
 from llm.gateway import gateway
 from llm.langchain_messages import to_chunk, to_langchain_error, to_message, to_usage, to_wire
 from llm.targets import Target
@@ -192,11 +192,12 @@ class RoutedChatModel(BaseChatModel):
 
 async def _told(request: ChatRequest, target: Target, sink: Sink | None) -> AsyncGenerator[Delta, None]:
     """The deltas, each told to the sink first."""
-    async with aclosing(gateway.stream(request, target)) as deltas:
-        async for delta in deltas:
-            if sink is not None:
-                await sink(delta)
-            yield delta
+    with telling(sink):
+        async with aclosing(gateway.stream(request, target)) as deltas:
+            async for delta in deltas:
+                if sink is not None:
+                    await sink(delta)
+                yield delta
 
 
 async def _collect(request: ChatRequest, target: Target, sink: Sink) -> Completion:

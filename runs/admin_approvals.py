@@ -59,7 +59,8 @@ class DecisionForm(forms.Form):
     def clean_arguments(self) -> dict[str, Any]:
         try:
             given = orjson.loads(self.cleaned_data["arguments"])
-        except orjson.JSONDecodeError:
+            orjson.dumps(given)  # what nests too deeply can be read and not written
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
             given = None
         if not isinstance(given, dict):
             raise forms.ValidationError("The arguments are a JSON object.")

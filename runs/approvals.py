@@ -1,11 +1,13 @@
 """A run that waits for persons: what it asks them, as AG-UI's interrupts, and how it hears of what they decide."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import orjson
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from core.aio import in_db_thread
@@ -19,6 +21,9 @@ from runs.stream import RunLost
 from toolsets.exceptions import ToolError
 from toolsets.ledger import Call, Reason
 
+logger = logging.getLogger(__name__)
+RETRY_SECONDS = 0.5
+QUIET_SECONDS = 1.0  # for which a template tells nothing, until an interrupt that it went on beside is told again
 POLL_SECONDS = 30.0  # after which an approval is looked at, in case that a notification was lost
 _WHY = {
     ToolApproval.Reason.POLICY: "Approve the call of {tool}?",
@@ -37,7 +42,8 @@ class Approvals:
         self._here, self._run, self._fence, self._sink = here, run, fence, sink
         self._pending: dict[Call, ToolApproval] = {}
         self._working: set[UUID] = set()  # ids of calls
-        sink.when_said = self._quiet
+        self._soon: asyncio.TimerHandle | None = None
+        sink.when_said, sink.when_told = self._quiet, self._told
 
     async def ask(self, call: Call, reason: Reason) -> str | None:
         """`toolsets.ledger.Ledger.approve`; used in the run's tenant."""
@@ -65,25 +71,51 @@ class Approvals:
     async def _decided(self, call: Call, approval: ToolApproval) -> ToolApproval:
         self._pending[call] = approval
         news = asyncio.Event()
+
+        def wake() -> None:
+            self.works(call)  # it may be the one that was decided
+            news.set()
+
         try:
-            with self._here.waits(self._run.id, news.set):
+            with self._here.waits(self._run.id, wake):
                 self._quiet()
-                return await self._news_of(approval, news)
+                return await self._news_of(call, approval, news)
         finally:
             del self._pending[call]
 
-    async def _news_of(self, approval: ToolApproval, news: asyncio.Event) -> ToolApproval:
+    async def _news_of(self, call: Call, approval: ToolApproval, news: asyncio.Event) -> ToolApproval:
         """Returns once it is decided, or its time is over."""
         while True:
             news.clear()
-            found = await in_db_thread(approval_look, tenant_id=self._run.tenant_id, approval_id=approval.id)
-            if found is None:
-                raise RunLost
+            found = await self._look(approval)
             if found.status != ToolApproval.Status.PENDING:
                 return found
+            if not news.is_set():
+                self._working.discard(call.id)
+                self._quiet()
             left = (found.expires_at - timezone.now()).total_seconds()
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), min(POLL_SECONDS, max(left, 0.01)))
+
+    async def _look(self, approval: ToolApproval) -> ToolApproval:
+        """Waits while the database does not answer: the run has waited for longer."""
+        while True:
+            try:
+                found = await in_db_thread(approval_look, tenant_id=self._run.tenant_id, approval_id=approval.id)
+            except (OperationalError, InterfaceError):
+                logger.warning("An approval cannot be read; its run waits", extra={"run_id": str(self._run.id)})
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if found is None:
+                raise RunLost
+            return found
+
+    def _told(self) -> None:
+        """The template went on beside what waits: the interrupt is told again once that was quiet for a while."""
+        if self._pending:
+            if self._soon is not None:
+                self._soon.cancel()
+            self._soon = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._quiet)
 
     def _quiet(self) -> None:
         """Tells the interrupt, unless something of the run still works that does not itself wait for a person."""

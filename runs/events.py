@@ -21,6 +21,7 @@ CustomName = Literal[
     "attempt_restarted", "checkpoint", "empty_answer", "heard", "message_snapshot", "refusal", "resume"
 ]
 RESERVED = frozenset(get_args(CustomName))
+PAUSED = {"paused": True}  # metadata of a step's events that are there only because the run waits for a person
 
 
 class Event(NamedTuple):

@@ -9,6 +9,7 @@ from core.rls import TenantForeignKey
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from tenants.models import TenantModel
+from toolsets.persons import person_of
 
 
 def utc_today() -> datetime.date:
@@ -80,6 +81,11 @@ class Run(TenantModel):
     def outlives_caller(self) -> bool:
         """May somebody come back for it? Otherwise it ends with its caller's connection."""
         return self.session_id is not None or bool(self.request.get("idempotency_key"))
+
+    @property
+    def person(self) -> str:
+        """Whom it is for; empty for nobody."""
+        return person_of(actor_kind=self.actor_kind, actor_id=self.actor_id, end_user=self.end_user)
 
     @property
     def key(self) -> RunKey:

@@ -12,7 +12,7 @@ import orjson
 
 from core.errors import ApplicationError
 from llm.wire import Delta, ToolCallDelta
-from runs.events import DELTAS, Event, error_of
+from runs.events import DELTAS, PAUSED, Event, error_of
 from runs.transcript import still_valid
 
 _ATTEMPTS = frozenset({"checkpoint", "attempt_restarted"})
@@ -187,7 +187,7 @@ def comparable(events: Iterable[Event]) -> list[Event]:
 def _is_break(event: Event) -> bool:
     if event.type == "CUSTOM":
         return event.data["name"] in _ATTEMPTS
-    return event.is_interrupt or event.type == "RUN_STARTED"
+    return event.is_interrupt or event.type == "RUN_STARTED" or event.data.get("metadata") == PAUSED
 
 
 class _Line:

@@ -330,6 +330,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         toolsets=turn.toolsets,
         run_id=turn.run.id,
         session_id=turn.run.session_id,
+        person=turn.run.person,
         checkpointed=checkpointed,
         resume=turn.resume,
         heard=heard,

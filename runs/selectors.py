@@ -44,7 +44,9 @@ def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> li
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:
     """What runs ask persons about calls of tools, newest first; `q` searches the names of tools."""
     authorize(actor, "run.view")
-    approvals = ToolApproval.objects.filter(tenant_id=actor.tenant_id).select_related("run__session")
+    approvals = ToolApproval.objects.filter(tenant_id=actor.tenant_id).select_related(
+        "run__session", "run__agent_version"
+    )
     if status:
         approvals = approvals.filter(status=status)
     if run_id:

@@ -36,6 +36,7 @@ class Reply:
         self._open: str | None = None  # what is open in the event grammar: "text", "reasoning" or nothing
         self._calls: dict[int, str] = {}
         self.ended = False
+        self.given_up = False
 
     async def __call__(self, delta: Delta) -> None:
         self._said.add(delta)
@@ -93,6 +94,12 @@ class Reply:
             self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=metadata)
         self._sink.said(said.message(), finish_reason)
 
+    def give_up(self) -> None:
+        """Nothing more comes of it, whether it has ended or not."""
+        self.given_up = True
+        if not self.ended:
+            self._sink.when_said()
+
     def close(self) -> None:
         """End what is open in the event grammar."""
         if self._open:
@@ -108,7 +115,8 @@ class Reply:
 class RunSink:
     """`messages` are the complete ones so far, in OpenAI's shape, those `kept` of an earlier attempt included.
 
-    `partial` is what a stop cut short. `when_said` is called when an answer of a model has ended.
+    `partial` is what a stop cut short. `when_said` is called when an answer of a model has ended, `when_told` when the
+    template has told something.
     """
 
     def __init__(self, stream: RunStream, kept: Iterable[Message] = ()) -> None:
@@ -118,7 +126,9 @@ class RunSink:
         self.finish_reason = ""
         self._started = time.monotonic()
         self._replies: list[Reply] = []
+        self._steps: list[str] = []  # that are open
         self.when_said: Callable[[], None] = lambda: None
+        self.when_told: Callable[[], None] = lambda: None
 
     def open_reply(self, request: ChatRequest) -> Reply:
         reply = Reply(self)
@@ -138,8 +148,10 @@ class RunSink:
 
     def pause(self, interrupted: dict[str, Any], started: dict[str, Any]) -> None:
         """The run waits for persons. Nothing is told while a model speaks: `when_said` says when it has ended."""
-        if all(reply.ended for reply in self._replies):
-            self.stream.pause(interrupted, started)
+        if all(reply.ended or reply.given_up for reply in self._replies):
+            for reply in self._replies:
+                reply.close()
+            self.stream.pause(interrupted, started, self._steps)
 
     async def heard(self, run_id: str, messages: list[Message]) -> None:
         """What the user said meanwhile, as the run that brought it."""
@@ -163,16 +175,26 @@ class RunSink:
         """Raises ReservedName for an event that would pass for one of the platform's."""
         match event:
             case StepStarted():
-                self.stream.publish("STEP_STARTED", stepName=storable_text(event.name))
+                self._step_started(storable_text(event.name))
             case StepFinished():
-                self.stream.publish("STEP_FINISHED", stepName=storable_text(event.name))
+                self._step_finished(storable_text(event.name))
             case Custom():
                 self._custom(event)
             case Checkpointed():
                 self.stream.publish("CUSTOM", **custom("checkpoint", event.id))
             case Answer():
                 await self._answer(event)
+        self.when_told()
         await self.stream.room()
+
+    def _step_started(self, name: str) -> None:
+        self.stream.publish("STEP_STARTED", stepName=name)
+        self._steps.append(name)
+
+    def _step_finished(self, name: str) -> None:
+        self.stream.publish("STEP_FINISHED", stepName=name)
+        if name in self._steps:
+            self._steps.remove(name)
 
     def _custom(self, event: Custom) -> None:
         name = storable_text(event.name)

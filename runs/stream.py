@@ -1,11 +1,11 @@
 """A run under way in this process: what it says, on its way into the event log."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
-from runs.events import DELTAS, Event, make_event, now_ms
+from runs.events import DELTAS, PAUSED, Event, make_event, now_ms
 
 if TYPE_CHECKING:
     from datetime import date
@@ -91,7 +91,7 @@ class RunStream:
         self._shown: list[Event] = []
         self._taken: list[Event] = []
         self._taken_size = 0
-        self._pause: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._pause: tuple[dict[str, Any], dict[str, Any], list[str]] | None = None
         self._writer = writer
         self._on_lost = on_lost
 
@@ -113,18 +113,24 @@ class RunStream:
         self._drafts.append(_Draft(type, fields))
         self._writer.wake(self)
 
-    def pause(self, interrupted: dict[str, Any], started: dict[str, Any]) -> None:
+    def pause(self, interrupted: dict[str, Any], started: dict[str, Any], steps: Sequence[str] = ()) -> None:
         """The run waits for persons. A RUN_FINISHED with the fields `interrupted` says so, and before anything that it
-        tells later comes a RUN_STARTED with the fields `started`.
+        tells later comes a RUN_STARTED with the fields `started`. No step is open between them: `steps` end before and
+        begin again, marked as `PAUSED`.
         """
-        if self._pause != (interrupted, started):
+        paused = (interrupted, started, list(steps))
+        if self._pause != paused:
+            for name in reversed(paused[2]):
+                self.publish("STEP_FINISHED", stepName=name, metadata=PAUSED)
             self.publish("RUN_FINISHED", **interrupted)
-            self._pause = (interrupted, started)
+            self._pause = paused
 
     def go_on(self) -> None:
         if self._pause is not None:
-            (_, started), self._pause = self._pause, None
+            (_, started, steps), self._pause = self._pause, None
             self.publish("RUN_STARTED", **started)
+            for name in steps:
+                self.publish("STEP_STARTED", stepName=name, metadata=PAUSED)
 
     async def room(self) -> None:
         """Returns once the log has room for more of this run: who reads from a provider waits with it.

@@ -23,7 +23,7 @@ from sessions_app.models import ChatSession
 from templates_app.checkpoints import CHECKPOINT_TABLES
 from tenants.models import Tenant
 from toolsets.models import ToolCall
-from toolsets.workspace import owners, workspace_remove
+from toolsets.workspace import forget_temporary, owners, workspace_remove
 from usage.models import BudgetHold
 from usage.services.spending import release
 
@@ -113,7 +113,9 @@ def forget_tool_calls() -> None:
 
 @job("runs.forget_workspaces", platform=True, cron="37 * * * *")
 def forget_workspaces() -> None:
-    """Files of agents go with their session and their tenant; those of a run without a session a day after its end."""
+    """Files of agents go with their session and their tenant; those of a run without a session a day after its end, and
+    temporary ones a day after they were written.
+    """
     ended = Q(finished_at__lt=timezone.now() - timedelta(days=1))
     rows = {
         "tenant": Tenant.objects.using("ops"),
@@ -129,6 +131,7 @@ def forget_workspaces() -> None:
             for owner in part:
                 if owner.id not in kept:
                     workspace_remove(owner)
+    forget_temporary(seconds=86_400)
 
 
 @job("runs.release_holds", platform=True, cron="* * * * *")

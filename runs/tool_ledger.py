@@ -1,6 +1,7 @@
 """The tool calls of a run: what changes something or reaches outside begins once, and only while the run is ours."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -18,12 +19,17 @@ from toolsets.exceptions import ToolError
 from toolsets.ledger import Answer, Call, Reason, finished_row, row_of, tool_call_store
 from toolsets.models import ToolCall
 
-# The lease's row is locked until the statement ends, so that nobody takes the run over meanwhile.
+# The lease's row is locked until the statement ends, so that nobody takes the run over meanwhile; the run's before it,
+# as whoever stops, ends or deletes it does: the new row's foreign key locks it anyhow.
 _BEGIN = """
-    WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int FOR SHARE)
+    WITH run AS MATERIALIZED (SELECT 1 FROM run WHERE tenant_id = $4::uuid AND id = $2::uuid FOR KEY SHARE),
+    mine AS MATERIALIZED (
+        SELECT 1 FROM run_lease WHERE run_id = $2::uuid AND fence = $3::int AND EXISTS (SELECT FROM run) FOR SHARE)
     {insert}, mine ON CONFLICT (tenant_id, run_id, key) DO NOTHING RETURNING id
 """
-_FOUND = "SELECT status, result, size FROM tool_call WHERE tenant_id = $1::uuid AND run_id = $2::uuid AND key = $3"
+_FOUND = (
+    "SELECT status, result, size, id::text FROM tool_call WHERE tenant_id = $1::uuid AND run_id = $2::uuid AND key = $3"
+)
 _AGAIN = """
     WITH mine AS MATERIALIZED (SELECT 1 FROM run_lease WHERE run_id = $4::uuid AND fence = $2::int FOR SHARE)
     UPDATE tool_call SET id = $1::uuid, fence = $2::int FROM mine
@@ -72,6 +78,9 @@ class RunLedger:
         finally:
             self._approvals.worked(call)
 
+    def give_up(self, call: Call) -> None:
+        self._approvals.worked(call)
+
     async def _known(self, call: Call) -> Answer | None:
         await self._flush()
         known = await in_db_thread(self._begin, call)
@@ -79,23 +88,27 @@ class RunLedger:
 
     def _begin(self, call: Call) -> Answer | None:
         row = row_of(call, ToolCall.Status.STARTED, self._whose)
-        if ask(_begin_sql(tuple(row)), as_given([row]), str(self._run_id), str(self._fence)):
+        if ask(_begin_sql(tuple(row)), as_given([row]), str(self._run_id), str(self._fence), str(self._tenant_id)):
             return None
         return self._earlier(call)
 
-    def _earlier(self, call: Call) -> Answer:
+    def _found(self, call: Call) -> Any:
         found: list[Any] = ask(_FOUND, str(self._tenant_id), str(self._run_id), call.key)
         if not found:
             raise RunLost
-        status, result, size = found[0]
+        return found[0]
+
+    def _earlier(self, call: Call) -> Answer:
+        status, result, size, _ = self._found(call)
         if status == ToolCall.Status.STARTED:
             return UNKNOWN
         return Answer(result, status == ToolCall.Status.FAILED, size)
 
     async def _again(self, call: Call) -> bool:
-        """May a call of unknown end be made again? Its row is this call's then."""
+        """May a call of unknown end be made again? Its row is this call's then: what is asked once more is new."""
+        *_, row_id = await in_db_thread(self._found, call)
         try:
-            await self._approvals.ask(call, "unknown")
+            await self._approvals.ask(replace(call, key=row_id), "unknown")
         except ToolError:
             return False
         self._approvals.works(call)

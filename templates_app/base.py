@@ -29,6 +29,8 @@ class AgentTemplate(ABC):
     `capabilities` say what it can use: `tools` (of granted toolsets), `client_tools` (of the caller), `history`,
     `structured_output` (the caller's response_format), `steps` (it tells its progress), `steering` (it hears
     what is said while it runs).
+
+    `reserved_toolsets` are the reserved kinds that its agents may be granted, beside those that all may.
     """
 
     slug: ClassVar[str]
@@ -37,6 +39,7 @@ class AgentTemplate(ABC):
     description: ClassVar[str] = ""
     framework: ClassVar[str] = "native"
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    reserved_toolsets: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[BaseModel]] = TemplateConfig
     publishes: ClassVar[bool] = False
 
@@ -72,6 +75,8 @@ class AgentTemplate(ABC):
         unknown = sorted(set(cls.capabilities) - CAPABILITIES)
         if unknown:
             raise TemplateInvalid(f"Unknown capability {unknown[0]}; known: {', '.join(sorted(CAPABILITIES))}.")
+        if isinstance(cls.reserved_toolsets, str) or not all(isinstance(kind, str) for kind in cls.reserved_toolsets):
+            raise TemplateInvalid("reserved_toolsets must be a set of kinds of toolsets.")
         if not (isinstance(cls.Config, type) and issubclass(cls.Config, BaseModel)):
             raise TemplateInvalid("Config must be a pydantic model.")
         if cls.Config.model_config.get("extra") != "forbid":

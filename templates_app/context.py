@@ -60,7 +60,7 @@ class Toolbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Code that a version of an agent pins. `packages` is the digest of what it imports (`sandbox.packages`), or empty."""
+    """Code that a version of an agent pins. `packages` is the digest of what it imports (`sandbox.packages`), or ""."""
 
     language: str
     source: str = field(repr=False)

@@ -104,12 +104,21 @@ def test_only_toolsets_of_other_protocols_are_excepted_from_the_ban() -> None:
         "import xmlrpc.client",
         "import urllib3",
         "import websockets",
+        "from mcp.client.streamable_http import streamable_http_client",
         "from asyncio import open_connection",
         "import asyncio\n\n\nasync def dial():\n    await asyncio.open_connection('example.com', 80)",
         "def dial():\n    import socket\n\n    return socket.socket()  # noqa: TID251",
     ],
 )
-@pytest.mark.parametrize("file", ["toolsets/kinds/time/clock.py", "runs/runner.py", "llm/providers/openai.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "toolsets/kinds/time/clock.py",
+        "toolsets/kinds/mcp/conversation.py",
+        "runs/runner.py",
+        "llm/providers/openai.py",
+    ],
+)
 def test_a_connection_elsewhere_is_found(file: str, line: str) -> None:
     source = (CHECKOUT / file).read_text()
     assert connections("--stdin-filename", file, "-", source=source).returncode == 0

@@ -2,22 +2,31 @@
 
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django import forms
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 
 from core.admin.parts import (
+    BaseDialogForm,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminPasswordWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
+    action,
     display,
 )
+from core.errors import ProviderFailed
 from core.validation import config_schema
-from tenants.admin_base import actor_of
+from tenants.admin_base import actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
+from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
+from toolsets.selectors import by_ref
 from toolsets.services import toolset_create, toolset_delete, toolset_update
 
 APPROVALS = [
@@ -28,6 +37,7 @@ APPROVALS = [
     ("always", "All"),
 ]
 APPROVERS = [("member", "Members"), ("operator", "Operators"), ("admin", "Admins")]
+TOLD = 20  # names of tools
 POLICY_FIELDS = [f"policy_{name}" for name in Policy.model_fields]
 
 
@@ -169,6 +179,10 @@ class ToolsetAdmin(SchemaServiceAdmin):
     search_fields = ("slug__startswith", "name__istartswith")
     search_help_text = "The beginning of a name or slug"
     sortable_by = ()
+    actions_detail = ("refresh_tools",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Toolset]:
+        return super().get_queryset(request).defer("learned")
 
     @display(description="Toolset", header=True)
     def title(self, toolset: Toolset) -> list[str]:
@@ -179,9 +193,49 @@ class ToolsetAdmin(SchemaServiceAdmin):
         kind = toolset_kinds().get(toolset.kind)
         return kind.title if kind else f"{toolset.kind} (not installed)"
 
-    @display(description="State", label={"enabled": "success", "disabled": "default"})
+    @display(description="State", label={"enabled": "success", "disabled": "default", "failing": "danger"})
     def state(self, toolset: Toolset) -> str:
-        return "enabled" if toolset.enabled else "disabled"
+        if not toolset.enabled:
+            return "disabled"
+        return "failing" if toolset.learn_error else "enabled"
+
+    def form_context(self, request: HttpRequest, form: Any, obj: Any) -> dict[str, Any]:
+        return {**super().form_context(request, form, obj), "note": _learned_note(obj) if obj else ""}
+
+    def has_learn_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Where the toolset has a server to ask."""
+        learning = self.get_queryset(request).filter(learn_due__isnull=False)
+        return may(request, "toolset.edit") and (object_id is None or by_ref(learning, str(object_id)).exists())
+
+    @action(
+        description="Refresh tools",
+        icon="sync",
+        permissions=["learn"],
+        dialog={
+            "title": "Refresh the tools",
+            "description": "The toolset's server is asked for its tools; this may take up to a minute.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Refresh",
+        },
+    )
+    def refresh_tools(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        def work() -> str:
+            found = async_to_sync(toolset_refresh)(actor=actor_of(request), ref=object_id)
+            if found.learn_error:
+                raise ProviderFailed(found.learn_error)
+            count, names = len(found.tools), ", ".join(found.tools[:TOLD])
+            return f"The server told {count} tool{'' if count == 1 else 's'}{f': {names}' if names else ''}."
+
+        return run_dialog(request, self.url("change", object_id), work)
 
     def delete_through(self, request: HttpRequest, obj: Toolset) -> None:
         toolset_delete(actor=actor_of(request), ref=str(obj.id))
+
+
+def _learned_note(toolset: Toolset) -> str:
+    """When the toolset's server told its tools; empty where none is asked."""
+    if toolset.learn_due is None:
+        return ""
+    when = toolset.learned_at and date_format(localtime(toolset.learned_at), "DATETIME_FORMAT")
+    known = f"Its tools were told by its server on {when}." if when else "Its server has not told its tools yet."
+    return f"{known} The last time it could not be asked: {toolset.learn_error}" if toolset.learn_error else known

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from core.validation import config_schema
 from toolsets.exceptions import ToolsetInvalid
 
-SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what OpenAI's API takes
+MAX_LEARNED = 3_000_000  # bytes of JSON
 
 
 class Risk(StrEnum):
@@ -31,6 +32,9 @@ class ToolCallContext:
     """Whose call it is. `toolset` is the slug of the tool's toolset, `secrets` are that toolset's, by name; `call` is
     the id of the call's row.
 
+    `person` is whom the run is for: `user:<id>` of a member, `end_user:<id>` of a caller's own user, empty for nobody.
+    The secrets are that person's where the toolset says so.
+
     A secret may be used and never told: not in a result, an error or a log.
     """
 
@@ -40,6 +44,7 @@ class ToolCallContext:
     toolset: str = ""
     call: UUID | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ class ToolsetKind(ABC):
 
     `secrets` are what its calls may need, by name, with a title for people: they are stored encrypted, can be written
     and not read, and are given to each call by its context. `places` are the fields of the config that say where they
-    go: with another place they must be given again.
+    go: with another place they must be given again. `reserved`: only agents may have it whose template names the kind
+    in its `reserved_toolsets`.
     """
 
     slug: ClassVar[str]
@@ -97,16 +103,25 @@ class ToolsetKind(ABC):
     Config: ClassVar[type[BaseModel]] = ToolsetConfig
     secrets: ClassVar[Mapping[str, str]] = {}
     places: ClassVar[frozenset[str]] = frozenset()
+    reserved: ClassVar[bool] = False
 
     @abstractmethod
     def tools(self, config: Any) -> Sequence[Tool]:
         """The tools of a toolset with this config, an instance of Config."""
 
+    def tools_of_each(self, configs: Sequence[Any]) -> list[Sequence[Tool]]:
+        """Those of several toolsets, each with its config; for a kind that reads for all of them at once."""
+        return [self.tools(config) for config in configs]
+
+    def is_personal(self, config: Mapping[str, Any]) -> bool:
+        """Whether the calls of a toolset with this stored config use secrets of the person that a run is for."""
+        return False
+
     @classmethod
     def check_class(cls) -> None:
         """Raises ToolsetInvalid for a class that cannot serve as a kind."""
         if not (isinstance(getattr(cls, "slug", None), str) and SLUG.fullmatch(cls.slug)):
-            raise ToolsetInvalid("slug must be 1 to 32 of a-z, 0-9 and '-'.")
+            raise ToolsetInvalid("slug must be 1 to 32 of a-z, 0-9, '-' and '_'.")
         if not (isinstance(getattr(cls, "title", None), str) and cls.title):
             raise ToolsetInvalid("title is missing.")
         if not (isinstance(cls.Config, type) and issubclass(cls.Config, BaseModel)):
@@ -114,3 +129,35 @@ class ToolsetKind(ABC):
         if cls.Config.model_config.get("extra") != "forbid":
             raise ToolsetInvalid('Config must forbid unknown fields: ConfigDict(extra="forbid").')
         config_schema(cls.Config)
+
+
+class LearningKind(ToolsetKind):
+    """A kind whose tools are known only after an outside server was asked.
+
+    The server is asked after each change of the config or the secrets, from time to time, and when somebody wants it.
+    What it answered is stored with the toolset, and stays while the server cannot be asked.
+    """
+
+    @abstractmethod
+    async def learn(self, config: Any, context: ToolCallContext) -> Any:
+        """Ask. JSON of at most MAX_LEARNED bytes, from which `learned_tools` makes the tools.
+
+        Raises ToolError, whose message people are shown. Whatever is odd in the answer must be found here.
+        """
+
+    @abstractmethod
+    def learned_tools(self, config: Any, learned: Any) -> Sequence[Tool]:
+        """Cheap, and opens nothing. `learned` is what `learn` answered, perhaps to an older config or an older version
+        of this class, and None before it was asked for the first time.
+        """
+
+    def tools(self, config: Any) -> Sequence[Tool]:
+        return self.learned_tools(config, None)
+
+    def left_out(self, learned: Any) -> list[str]:
+        """What the server told of and is no tool, and why, for people; `learned` as in `learned_tools`."""
+        return []
+
+    def needs_learning(self, config: Any) -> bool:
+        """Whether a toolset with this config has anybody to ask."""
+        return True

@@ -11,7 +11,8 @@ from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
 from toolsets.ledger import PersonsLedger
 from toolsets.models import Toolset
-from toolsets.selectors import granted_toolset, tool_list, toolset_get
+from toolsets.persons import person_of
+from toolsets.selectors import granted_to, toolset_get
 from toolsets.toolbox import Offered, Toolbox, ToolIndex
 
 
@@ -21,27 +22,27 @@ async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[
     Who asks for it approves it. A toolset that is switched off can be tried as well.
     """
     authorize(actor, "toolset.edit")
-    offered = await in_db_thread(_offered, actor, ref, name)
+    person = person_of(actor_kind=actor.kind, actor_id=actor.id, end_user="")
+    offered = await in_db_thread(_offered, actor, ref, name, person)
     told: list[ToolResult] = []
 
     async def emit(result: ToolResult) -> None:
         told.append(result)
 
     ledger = PersonsLedger(actor)
-    context = ToolCallContext(actor.tenant_id)
+    context = ToolCallContext(actor.tenant_id, person=person)
     toolbox = Toolbox(ToolIndex({name: offered}, []), emit=emit, context=context, ledger=ledger)
     await toolbox.call({"function": {"name": name, "arguments": arguments}})
     (result,) = told
     return {"id": ledger.last, "content": result.content, "is_error": result.is_error, "ms": result.ms}
 
 
-def _offered(actor: Principal, ref: str, name: str) -> Offered:
-    toolset = toolset_get(actor=actor, ref=ref)
-    tools = tool_list(actor=actor, ref=ref)
-    tool = next((tool for tool in tools if tool.name == name), None)
+def _offered(actor: Principal, ref: str, name: str, person: str) -> Offered:
+    toolset = toolset_get(actor=actor, ref=ref, learned=True)
+    granted = granted_to(actor=actor, toolset=toolset, person=person)
+    tool = next((tool for tool in granted.tools if tool.name == name), None)
     if tool is None:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
-    granted = granted_toolset(toolset, tools)
     _audit(actor, toolset, name)
     return Offered(tool, granted)
 

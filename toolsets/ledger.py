@@ -64,6 +64,9 @@ class Ledger(Protocol):
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
         """After any call that was made or refused; `begun`: it was begun here."""
 
+    def give_up(self, call: Call) -> None:
+        """Nothing more comes of the call here: it was cut off, and stays as it is."""
+
 
 class NoLedger:
     """Of what calls no tool: a replay."""
@@ -78,6 +81,9 @@ class NoLedger:
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
         """Nothing is kept."""
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for it."""
 
 
 class PersonsLedger:
@@ -100,6 +106,9 @@ class PersonsLedger:
 
     async def finish(self, call: Call, answer: Answer, *, begun: bool) -> None:
         await self._store(finished_row(call, answer, self._whose, begun=begun))
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for it."""
 
     async def _store(self, row: dict[str, Any]) -> None:
         self.last = row["id"]

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from django.db.models import Q, QuerySet
 from pydantic import ValidationError
 
@@ -13,21 +14,21 @@ from core.ids import parse_uuid
 from core.validation import parse_config
 from tenants.permissions import authorize
 from tenants.principal import Principal
-from toolsets.base import Tool, ToolsetKind
-from toolsets.models import Toolset
-from toolsets.policy import applied, policy_of
+from toolsets.base import LearningKind, Tool, ToolsetKind
+from toolsets.models import Toolset, ToolsetCredential
+from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
-from toolsets.secrets import secrets_of
+from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
-from toolsets.validation import Fault, place_faults, toolset_faults
+from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
 
 def toolset_list(*, actor: Principal, q: str = "", kind: str = "") -> QuerySet[Toolset]:
-    """By slug; `q` searches slug and name."""
+    """By slug, without what was learned of them; `q` searches slug and name."""
     authorize(actor, "toolset.view")
-    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id)
+    toolsets = Toolset.objects.filter(tenant_id=actor.tenant_id).defer("learned")
     if q:
         toolsets = toolsets.filter(Q(slug__icontains=q) | Q(name__icontains=q))
     if kind:
@@ -45,9 +46,10 @@ def toolset_not_found(ref: str) -> NotFound:
     return NotFound(f"No toolset '{ref}'.", code="toolset_not_found")
 
 
-def toolset_get(*, actor: Principal, ref: str) -> Toolset:
-    """By id or slug; raises NotFound."""
-    found = by_ref(toolset_list(actor=actor), ref).first()
+def toolset_get(*, actor: Principal, ref: str, learned: bool = False) -> Toolset:
+    """By id or slug, for `learned` with what its tools are made of; raises NotFound."""
+    toolsets = toolset_list(actor=actor)
+    found = by_ref(toolsets.defer(None) if learned else toolsets, ref).first()
     if found is None:
         raise toolset_not_found(ref)
     return found
@@ -60,34 +62,101 @@ def kind_list(*, actor: Principal) -> list[ToolsetKind]:
 
 def tool_list(*, actor: Principal, ref: str) -> list[Tool]:
     """The tools of a toolset by name. Raises Unavailable when its kind or config no longer works."""
-    tools = tools_of(toolset_get(actor=actor, ref=ref))
-    if tools is None:
-        raise Unavailable("The toolset's kind is not installed or no longer takes its config.", code="toolset_broken")
+    tools = toolset_usable(toolset_get(actor=actor, ref=ref, learned=True)).tools
     return sorted(tools, key=lambda tool: tool.name)
 
 
-def tools_of(toolset: Toolset) -> Sequence[Tool] | None:
-    """None when this server lacks the kind, or the kind no longer takes the config."""
+def toolset_usable(toolset: Toolset) -> GrantedToolset:
+    """Raises Unavailable when its kind or config no longer works."""
+    usable = usable_toolsets([toolset])
+    if not usable:
+        raise toolset_broken()
+    return usable[toolset.slug]
+
+
+def toolset_broken() -> Unavailable:
+    message = "The toolset's kind is not installed or no longer takes its config."
+    return Unavailable(message, code="toolset_broken")
+
+
+def usable_toolsets(toolsets: Iterable[Toolset]) -> dict[str, GrantedToolset]:
+    """By slug, without those whose kind this server lacks, or whose config the kind no longer takes.
+
+    What a kind reads for its tools it reads once for all of its toolsets.
+    """
+    by_kind: dict[str, list[tuple[Toolset, Any, Policy]]] = {}
+    for toolset in toolsets:
+        if parsed := _parsed(toolset):
+            by_kind.setdefault(toolset.kind, []).append((toolset, *parsed))
+    usable = {}
+    for kind, found in by_kind.items():
+        offered = kind_tools(toolset_kinds()[kind], [(toolset, config) for toolset, config, _ in found])
+        for (toolset, _, policy), tools in zip(found, offered, strict=True):
+            usable[toolset.slug] = _usable(toolset, policy, tools)
+    return usable
+
+
+def _parsed(toolset: Toolset) -> tuple[Any, Policy] | None:
+    """Its config and its policy."""
     kind = toolset_kinds().get(toolset.kind)
     if kind is None:
         return None
     try:
-        tools = kind.tools(parse_config(kind.Config, toolset.config))
-        return applied(policy_of(toolset.policy), tools)
+        return parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
     except ValidationError:
         return None
+
+
+def _usable(toolset: Toolset, policy: Policy, tools: Sequence[Tool]) -> GrantedToolset:
+    """Without secrets, where they are those of a person."""
+    personal = is_personal(toolset)
+    return GrantedToolset(
+        toolset.slug,
+        f"{toolset.id}:{toolset.updated_at}",
+        applied(policy, tools),
+        policy,
+        {} if personal else StoredSecrets(toolset),
+        personal,
+        reserved_kind(toolset),
+    )
+
+
+def kind_tools(kind: ToolsetKind, found: Sequence[tuple[Toolset, Any]]) -> Sequence[Sequence[Tool]]:
+    """Of each of its toolsets with its config, before the policy; a kind that learns makes them of what it knows."""
+    if isinstance(kind, LearningKind):
+        return [kind.learned_tools(config, toolset.learned) for toolset, config in found]
+    return kind.tools_of_each([config for _, config in found])
+
+
+def learner_of(toolset: Toolset) -> tuple[LearningKind, Any] | None:
+    """Kind and config of a toolset that has somebody to ask for its tools.
+
+    Raises Unavailable when its kind, config or policy no longer works.
+    """
+    kind = toolset_kinds().get(toolset.kind)
+    if kind is None:
+        raise toolset_broken()
+    if not isinstance(kind, LearningKind):
+        return None
+    try:
+        config, _ = parse_config(kind.Config, toolset.config), policy_of(toolset.policy)
+    except ValidationError:
+        raise toolset_broken() from None
+    return (kind, config) if kind.needs_learning(config) else None
 
 
 def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
     """The faults that the toolset would have after the changes, and the names of its tools where it has none."""
     values = {name: changes.get(name, getattr(toolset, name)) for name in ("slug", "name", "config", "policy")}
     secrets = changes.get("secrets") or {}
-    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets})
+    learned = None if moved_places(toolset, values["config"]) else toolset.learned
+    known = learned if "policy" in changes else None
+    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
-    tools = tools_of(Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"])) or ()
-    return faults, sorted(tool.name for tool in tools)
+    changed = Toolset(kind=toolset.kind, config=values["config"], policy=values["policy"], learned=learned)
+    return faults, sorted(tool.name for each in usable_toolsets([changed]).values() for tool in each.tools)
 
 
 def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Toolset]:
@@ -99,28 +168,50 @@ def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Too
     return {toolset.slug: toolset for toolset in found}
 
 
-def granted_toolsets(*, actor: Principal, slugs: Sequence[str]) -> list[GrantedToolset]:
+def granted_toolsets(*, actor: Principal, slugs: Sequence[str], person: str = "") -> list[GrantedToolset]:
     """What an agent with these grants may use now, in their order. A disabled toolset is switched off for all agents;
     one that is missing or broken is left out as well, and logged, so that the agent can still answer.
+
+    `person`: whom the run is for (toolsets/persons.py). One query more where a toolset acts for persons.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
-    granted = []
+    usable = usable_toolsets(found.values())
+    own = _credentials(actor, found.values(), person)
     for slug in slugs:
-        toolset = found.get(slug)
-        tools = tools_of(toolset) if toolset else None
-        if toolset is None or tools is None:
+        if slug not in usable:
             logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
-        elif toolset.enabled:
-            granted.append(granted_toolset(toolset, tools))
-    return granted
+    return [_for_person(usable[slug], found[slug], own) for slug in slugs if slug in usable and found[slug].enabled]
 
 
-def granted_toolset(toolset: Toolset, tools: Sequence[Tool]) -> GrantedToolset:
-    """With its secrets, decrypted; none where they cannot be: then its tools say what is missing."""
-    try:
-        secrets = secrets_of(toolset)
-    except InvalidTag:
-        logger.exception("The secrets of a toolset cannot be read", extra={"toolset": toolset.slug})
-        secrets = {}
-    revision = f"{toolset.id}:{toolset.updated_at.timestamp()}"
-    return GrantedToolset(toolset.slug, revision, tools, policy_of(toolset.policy), secrets)
+def is_personal(toolset: Toolset) -> bool:
+    kind = toolset_kinds().get(toolset.kind)
+    return kind is not None and kind.is_personal(toolset.config)
+
+
+def granted_to(*, actor: Principal, toolset: Toolset, person: str) -> GrantedToolset:
+    """For calls that are made for a person. Raises Unavailable when its kind or config no longer works."""
+    return _for_person(toolset_usable(toolset), toolset, _credentials(actor, [toolset], person))
+
+
+def _for_person(granted: GrantedToolset, toolset: Toolset, own: Mapping[UUID, ToolsetCredential]) -> GrantedToolset:
+    credential = own.get(toolset.id)
+    return replace(granted, secrets=StoredSecrets(credential)) if granted.personal and credential else granted
+
+
+def _credentials(actor: Principal, toolsets: Iterable[Toolset], person: str) -> dict[UUID, ToolsetCredential]:
+    """Of a person, by toolset; no query where no toolset asks for any."""
+    asking = {toolset.id: toolset for toolset in toolsets if is_personal(toolset)}
+    if not (asking and person):
+        return {}
+    rows = ToolsetCredential.objects.filter(tenant_id=actor.tenant_id, toolset_id__in=list(asking), person=person)
+    found = {}
+    for credential in rows:
+        credential.toolset = asking[credential.toolset_id]
+        found[credential.toolset_id] = credential
+    return found
+
+
+def reserved_kind(toolset: Toolset) -> str:
+    """Its kind, where only agents may have it whose template names the kind; else nothing."""
+    kind = toolset_kinds().get(toolset.kind)
+    return toolset.kind if kind and kind.reserved else ""

@@ -10,10 +10,11 @@ from core.errors import Conflict
 from core.validation import invalid
 from tenants.permissions import authorize
 from tenants.principal import Principal
+from toolsets.learning import learn_anew
 from toolsets.models import Toolset
 from toolsets.secrets import set_secrets
 from toolsets.selectors import by_ref, toolset_not_found
-from toolsets.validation import Fault, place_faults, toolset_faults
+from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
 
 FIELDS = ("slug", "name", "config", "policy", "enabled")  # the kind stays what it was
 
@@ -36,6 +37,7 @@ def toolset_create(
     toolset = Toolset(tenant_id=actor.tenant_id, enabled=enabled, **values)
     set_secrets(toolset, secrets or {})
     with transaction.atomic():
+        learn_anew(toolset)
         _save(toolset, force_insert=True)
         after = {**values, "enabled": enabled, "secrets": toolset.secret_names}
         audit.record(actor=actor, action="toolset.create", target=toolset, after=after)
@@ -56,7 +58,9 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
     secrets = changes.get("secrets") or {}
     if not (changed or secrets):
         return toolset
-    _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets}))
+    moved = bool(moved_places(toolset, after["config"]))
+    learned = toolset.learned if "policy" in changed and not moved else None  # for a policy that names tools
+    _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets, "learned": learned}))
     _refuse(place_faults(toolset, after["config"], secrets))
     told_before = {name: before[name] for name in changed}
     told_after = {name: after[name] for name in changed}
@@ -66,6 +70,8 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
         told_before["secrets"] = toolset.secret_names
         set_secrets(toolset, secrets)
         told_after["secrets"] = toolset.secret_names
+    if "config" in changed or secrets:
+        changed += learn_anew(toolset, moved=moved)
     _save(toolset, update_fields=[*changed, "secrets", "secret_names", "updated_at"])
     audit.record(actor=actor, action="toolset.update", target=toolset, before=told_before, after=told_after)
     return toolset

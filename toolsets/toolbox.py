@@ -34,13 +34,19 @@ Emit = Callable[[ToolResult], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class GrantedToolset:
-    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed."""
+    """A toolset that an agent may use, ready to call. `revision` changes whenever its tools may have changed.
+
+    `personal`: its secrets are those of the person that the run is for, and of no use to another run.
+    `reserved` is its kind, where only agents may have it whose template names the kind.
+    """
 
     slug: str
     revision: str
     tools: Sequence[Tool]  # with its policy applied
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    personal: bool = False
+    reserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,12 @@ class ToolIndex:
 
 
 def tool_index(granted: Iterable[GrantedToolset]) -> ToolIndex:
-    """A name that several toolsets use is prefixed by their slugs; what is no usable name even then is left out."""
-    offered = [Offered(tool, toolset) for toolset in granted for tool in toolset.tools]
+    """A name that several toolsets use is prefixed by their slugs; what is no usable name even then is left out.
+
+    Runs share an index, so it has no person's secrets: see Toolbox.
+    """
+    shared = [replace(toolset, secrets={}) if toolset.personal else toolset for toolset in granted]
+    offered = [Offered(tool, toolset) for toolset in shared for tool in toolset.tools]
     counts = Counter(each.tool.name for each in offered)
     tools: dict[str, Offered] = {}
     clashes: list[str] = []
@@ -82,11 +92,17 @@ def _definition(name: str, tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def personal_secrets(granted: Iterable[GrantedToolset]) -> dict[str, Mapping[str, str]]:
+    """By slug, for a Toolbox."""
+    return {toolset.slug: toolset.secrets for toolset in granted if toolset.personal}
+
+
 class Toolbox:
     """The tools of one run. Each call is validated, limited, kept by the ledger and told to `emit`.
 
     No fault of a tool escapes. Calls may be made at once; a tool that does not take that waits for the others of its
-    toolset. `untrusted`: the model is shown what came from outside before.
+    toolset. `personal` are the secrets of the run's person, by toolset. `untrusted`: the model is shown what came from
+    outside before.
     """
 
     def __init__(
@@ -96,9 +112,11 @@ class Toolbox:
         emit: Emit,
         context: ToolCallContext,
         ledger: Ledger | None = None,
+        personal: Mapping[str, Mapping[str, str]] | None = None,
         untrusted: bool = False,
     ) -> None:
         self._index = index
+        self._personal = personal or {}
         self._emit = emit
         self._context = context
         self._ledger: Ledger = ledger or NoLedger()
@@ -133,6 +151,13 @@ class Toolbox:
             text = f"There is no tool '{name}'. Available: {', '.join(self._index.tools) or 'none'}."
             return answer_of(text, is_error=True)
         call = self._call_of(call_id, name, offered, arguments)
+        try:
+            return await self._answered(call, offered)
+        except BaseException:
+            self._ledger.give_up(call)
+            raise
+
+    async def _answered(self, call: Call, offered: Offered) -> Answer:
         try:
             parsed = self._checked(call, offered)
             edited = await self._approved(call, offered)
@@ -198,7 +223,8 @@ class Toolbox:
     async def _made(self, call: Call, offered: Offered, parsed: Any) -> Answer:
         """Raises ToolError."""
         tool, toolset = offered.tool, offered.toolset
-        context = replace(self._context, toolset=toolset.slug, call=call.id, secrets=toolset.secrets)
+        secrets = self._personal.get(toolset.slug, toolset.secrets)
+        context = replace(self._context, toolset=toolset.slug, call=call.id, secrets=secrets)
         most = toolset.policy.max_result_kb * 1024
         try:
             async with deadline(tool.timeout):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from core.validation import config_faults, parse_config, slug_faults
-from toolsets.base import ToolsetKind
+from toolsets.base import LearningKind, ToolsetKind
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
@@ -17,7 +17,7 @@ RESERVED = frozenset({"kinds", "compatibility"})  # paths below /v1/toolsets
 def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Checks the fields that are there: slug, name, kind, config, policy, and secrets where the kind is there too.
 
-    Nothing of a config is opened, fetched or run.
+    Nothing of a config is opened, fetched or run. `learned` is what is known of the tools of a kind that learns them.
     """
     faults: list[Fault] = []
     if "slug" in values:
@@ -30,27 +30,37 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
         faults += config_faults(Policy, values["policy"], "policy")
     kind = toolset_kinds().get(values.get("kind", ""))
     if kind is not None and not faults and values.get("policy"):
-        faults += _only_faults(kind, values.get("config", {}), values["policy"])
+        faults += _only_faults(kind, values)
     if kind is not None:
-        faults += _secret_faults(kind, values.get("secrets") or {})
+        faults += secret_faults(kind, values.get("secrets") or {})
     return faults
 
 
-def _only_faults(kind: ToolsetKind, config: Mapping[str, Any], policy: Mapping[str, Any]) -> list[Fault]:
+def _only_faults(kind: ToolsetKind, values: Mapping[str, Any]) -> list[Fault]:
     """A name that is no tool's would leave out all the others without a word."""
-    names = {tool.name for tool in kind.tools(parse_config(kind.Config, config))}
+    names = _tool_names(kind, parse_config(kind.Config, values.get("config", {})), values.get("learned"))
+    if names is None:
+        return []
     message = f"The toolset has no such tool; it has: {', '.join(sorted(names))}."
     return [
         {"path": f"policy.only.{index}", "code": "unknown_tool", "message": message}
-        for index, name in enumerate(policy.get("only") or ())
+        for index, name in enumerate(values["policy"].get("only") or ())
         if name not in names
     ]
 
 
+def _tool_names(kind: ToolsetKind, config: Any, learned: Any) -> set[str] | None:
+    """None while nobody knows them."""
+    if not isinstance(kind, LearningKind):
+        return {tool.name for tool in kind.tools(config)}
+    if learned is None and kind.needs_learning(config):
+        return None
+    return {tool.name for tool in kind.learned_tools(config, learned)}
+
+
 def place_faults(toolset: Toolset, config: Mapping[str, Any], given: Collection[str]) -> list[Fault]:
     """A stored secret must not follow a toolset to another place unasked; `given` are the names of new ones."""
-    places = toolset_kinds()[toolset.kind].places
-    moved = [name for name in sorted(places) if toolset.config.get(name) != config.get(name)]
+    moved = moved_places(toolset, config)
     left = sorted(set(toolset.secret_names) - set(given))
     if not (moved and left):
         return []
@@ -58,7 +68,14 @@ def place_faults(toolset: Toolset, config: Mapping[str, Any], given: Collection[
     return [{"path": f"config.{moved[0]}", "code": "secret_needed", "message": message}]
 
 
-def _secret_faults(kind: ToolsetKind, secrets: Mapping[str, Any]) -> list[Fault]:
+def moved_places(toolset: Toolset, config: Mapping[str, Any]) -> list[str]:
+    """The fields of a new config by which the toolset goes elsewhere; what it learned is then of no use either."""
+    kind = toolset_kinds().get(toolset.kind)
+    places = sorted(kind.places) if kind else ()
+    return [name for name in places if toolset.config.get(name) != config.get(name)]
+
+
+def secret_faults(kind: ToolsetKind, secrets: Mapping[str, Any]) -> list[Fault]:
     known = ", ".join(kind.secrets) or "none"
     unknown = f"The kind '{kind.slug}' has no such secret; it has: {known}."
     faults = [

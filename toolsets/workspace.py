@@ -6,6 +6,7 @@ Everything here blocks: call it by `in_thread`. Whatever a model can mend is a T
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -26,11 +27,13 @@ from core.ids import parse_uuid, short_id
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 
+logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 Scope = Literal["session", "tenant"]
 
 MB = 1_000_000
+TEMPORARY = ".tmp"  # the folder of a workspace whose files go by themselves
 LOCK_WAIT = 20.0  # seconds
 _EXPECTED = {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSPC, errno.EDQUOT}
 _PART = re.compile(r"\.[A-Za-z0-9_-]{22}\.part")  # what is being written
@@ -118,6 +121,17 @@ class Workspace:
                 os.close(beneath.open_file(root, path))  # what cannot be read is not deleted either
                 _unlink(root, path)
                 beneath.prune(root, path.rpartition("/")[0])
+
+    def forget_temporary(self, seconds: float) -> None:
+        """Removes what was put into TEMPORARY longer ago. Raises ToolError where others write for too long."""
+        with suppress(FileNotFoundError):
+            with self._root() as root:
+                found = any(_outdated(root, seconds))
+            if found:
+                with self._writing(threading.Event()) as root:
+                    for path in list(_outdated(root, seconds)):
+                        _unlink(root, path)
+                        beneath.prune(root, path.rpartition("/")[0])
 
     def files(self, folder: str = "") -> Iterator[File]:
         """What can be opened below a folder, in no order; links, devices and the like are left out."""
@@ -267,6 +281,14 @@ def _files(root: int, folder: str) -> Iterator[File]:
             yield File(entry.path, entry.size)
 
 
+def _outdated(root: int, seconds: float) -> Iterator[str]:
+    """Raises FileNotFoundError where there is no TEMPORARY."""
+    oldest = time.time() - seconds
+    for entry in beneath.entries(root, TEMPORARY):
+        if entry.plain and entry.written < oldest and _is_usable(entry.path):
+            yield entry.path
+
+
 def _usage(root: int, *, sweep: bool = False) -> Usage:
     """`sweep`, for the lock's holder only: remove what writers left that died."""
     size = count = 0
@@ -329,6 +351,17 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def forget_temporary(seconds: float) -> None:
+    """In all workspaces on this server's disk. One that cannot be tidied now is left for the next time."""
+    for tenant in filter(parse_uuid, _names(settings.WORKSPACE_DIR)):
+        for name in _names(settings.WORKSPACE_DIR / tenant):
+            if not name.endswith(".lock"):
+                try:
+                    Workspace(settings.WORKSPACE_DIR, tenant, name, Limits()).forget_temporary(seconds)
+                except (ToolError, PathRefused, OSError):
+                    logger.warning("The temporary files of a workspace stay", extra={"workspace": name}, exc_info=True)
 
 
 def workspace_remove(owner: Owner) -> None:

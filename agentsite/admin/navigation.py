@@ -76,7 +76,9 @@ def _platform() -> dict[str, Any]:
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
     members = [("Members", "tenants.membership", "member.view"), ("API keys", "tenants.apikey", "api_key.view")]
     providers = [("Providers", "llm.provider", "provider.view"), ("Models", "llm.providermodel", "provider.view")]
-    return [_tabs(pages) for pages in (members, providers) if may(request, pages[0][2])]
+    personal = ("Personal credentials", "toolsets.toolsetcredential", "toolset.view")
+    toolsets = [("Toolsets", "toolsets.toolset", "toolset.view"), personal]
+    return [_tabs(pages) for pages in (members, providers, toolsets) if may(request, pages[0][2])]
 
 
 def _tabs(pages: list[tuple[str, str, str]]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def _routes(tenant_id: Any, text: str) -> Found:
 
 
 def _toolsets(tenant_id: Any, text: str) -> Found:
-    rows = Toolset.objects.filter(tenant_id=tenant_id)
+    rows = Toolset.objects.filter(tenant_id=tenant_id).defer("learned")
     found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
     return [(toolset, f"{toolset.name} ({toolset.slug})") for toolset in found]
 

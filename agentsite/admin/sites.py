@@ -28,7 +28,8 @@ from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
-from toolsets.models import ToolCall, Toolset
+from toolsets.admin_credentials import ToolsetCredentialAdmin
+from toolsets.models import ToolCall, Toolset, ToolsetCredential
 from usage.admin import PriceAdmin, UsageRecordAdmin
 from usage.admin_budgets import BudgetAdmin
 from usage.admin_report import report_page
@@ -69,6 +70,7 @@ for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
     (ToolCall, ToolCallAdmin),
+    (ToolsetCredential, ToolsetCredentialAdmin),
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),
     (ProviderModel, ProviderModelAdmin),

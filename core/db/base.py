@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError
-from django.db.backends.postgresql import base, operations
+from django.db.backends.postgresql import base
 from django.db.backends.utils import debug_transaction
 from psycopg.pq import Escaping
 from psycopg_pool import ConnectionPool
@@ -68,16 +68,7 @@ class Cursor(base.Cursor):
             self.wrapper.pay()
 
 
-class DatabaseOperations(operations.DatabaseOperations):
-    def sql_flush(self, *args: Any, **options: Any) -> list[str]:
-        """`flush` also empties tables that have no model and refer to one that has; PostgreSQL would refuse it."""
-        statements: list[str] = super().sql_flush(*args, **{**options, "allow_cascade": True})
-        return statements
-
-
 class DatabaseWrapper(base.DatabaseWrapper):
-    ops_class = DatabaseOperations
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._applied_tenant: object = _UNKNOWN

@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents.selectors import agent_list
+from agents.selectors import agent_get, agent_list
 from core.aio import in_db_thread
 from core.api import page_limit, paginate
 from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
@@ -159,7 +159,7 @@ class AgentRunView(AsyncApiView):
         """
         resumed = agui.resumed(request.data)
         if resumed is not None:
-            run, after = await self._resume(*resumed)
+            run, after = await self._resume(ref, *resumed)
         else:
             key = idempotency_key(request)
             asked = agui.turn_request(request.data, agent=ref, source="ag-ui", idempotency_key=key)
@@ -167,11 +167,13 @@ class AgentRunView(AsyncApiView):
         followed = follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS)
         return sse.EventStreamResponse(_event_frames(run, followed, whole=False), _run_headers(run))
 
-    async def _resume(self, thread: str, decisions: list[Decision]) -> tuple[Run, int]:
+    async def _resume(self, agent: str, thread: str, decisions: list[Decision]) -> tuple[Run, int]:
         """The run, and the seq of the interrupt that was answered."""
         approval = await in_db_thread(selectors.approval_get, actor=self.actor, ref=decisions[0].approval_id)
         run = approval.run
-        if thread not in (run.thread_id, str(run.session_id)):
+        asked = await in_db_thread(agent_get, actor=self.actor, ref=agent)
+        its = run.agent_version is not None and run.agent_version.agent_id == asked.id
+        if not its or thread not in (run.thread_id, str(run.session_id)):
             raise NotFound("No approval with this id.", code="approval_not_found", param="resume.0.interruptId")
         after = await in_db_thread(selectors.last_interrupt, run=run)
         return await runner.resume(actor=self.actor, ref=str(run.id), decisions=decisions), after

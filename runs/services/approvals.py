@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -13,8 +14,9 @@ from django.utils import timezone
 from core import audit
 from core.errors import Conflict, InvalidRequest, NotFound, NotPermitted
 from core.ids import NIL, parse_uuid
-from core.validation import storable_text
+from core.validation import has_large_number, storable_text
 from runs.models import FINISHED, Run, ToolApproval
+from runs.services.turns import locked_session
 from runs.stream import RunLost
 from tenants.permissions import RANK, authorize
 from tenants.principal import Principal, system_principal
@@ -44,7 +46,7 @@ def approval_open(*, run: Run, fence: int, call: Call, reason: Reason) -> ToolAp
 
     Raises RunLost when another process has the run, ToolError when nobody can be asked. Call it in the run's tenant.
     """
-    list(_run_locked(run.tenant_id, run.id).values_list("id"))
+    _run_locked(run)
     with connection.cursor() as cursor:
         cursor.execute(_OURS, [run.id, fence])
         if cursor.fetchone() is None:
@@ -81,7 +83,13 @@ def _refuse_what_nobody_can_decide(run: Run, call: Call) -> None:
             f"A person must approve this call, and its arguments are longer than {MAX_ARGUMENTS:,} characters: "
             "make several smaller calls."
         )
-    waiting = Run.objects.filter(tenant_id=run.tenant_id, status=Run.Status.WAITING).count()
+    if not _reads_alike(call.arguments):
+        raise ToolError(
+            "A person must approve this call, and its arguments have a number that is none in JSON, or that has more "
+            "than 64 bits: use another."
+        )
+    others = Run.objects.filter(tenant_id=run.tenant_id, status=Run.Status.WAITING).exclude(id=run.id)
+    waiting = others.count()
     if waiting >= settings.TENANT_WAITING_RUNS:
         raise ToolError(
             f"A person must approve this call, and {waiting} runs wait for that already: "
@@ -89,9 +97,17 @@ def _refuse_what_nobody_can_decide(run: Run, call: Call) -> None:
         )
 
 
+def _reads_alike(arguments: str) -> bool:
+    """Is it what the person sees that is done? Tools take more than JSON has, such as NaN."""
+    try:
+        return not has_large_number(orjson.loads(arguments))
+    except orjson.JSONDecodeError:
+        return False
+
+
 def approval_look(*, tenant_id: UUID, approval_id: UUID) -> ToolApproval | None:
     """As it is now; one whose time is over expires by this. None for one whose run was deleted."""
-    approval = ToolApproval.objects.filter(tenant_id=tenant_id, id=approval_id).first()
+    approval = ToolApproval.objects.select_related("run").filter(tenant_id=tenant_id, id=approval_id).first()
     if approval is None or approval.status != Status.PENDING or approval.expires_at > timezone.now():
         return approval
     return _expire(approval)
@@ -99,7 +115,7 @@ def approval_look(*, tenant_id: UUID, approval_id: UUID) -> ToolApproval | None:
 
 @transaction.atomic
 def _expire(approval: ToolApproval) -> ToolApproval | None:
-    run = _run_locked(approval.tenant_id, approval.run_id).first()
+    run = _run_locked(approval.run)
     found = _pending(approval.tenant_id, approval.run_id).filter(id=approval.id).first()
     if run is not None and found is not None:
         _end(run, [found], Status.EXPIRED)
@@ -116,7 +132,7 @@ def run_resume(*, actor: Principal, run: Run, decisions: Sequence[Decision]) -> 
     does not take.
     """
     authorize(actor, "tool.approve")
-    found = _run_locked(actor.tenant_id, run.id).first()
+    found = _run_locked(run)
     if found is None:
         raise NotFound("No run with this id.")
     for place, decision in enumerate(decisions):
@@ -161,7 +177,7 @@ def _refuse_late(run: Run, approval: ToolApproval) -> None:
 
 def _edited(actor: Principal, run: Run, approval: ToolApproval, decision: Decision, path: str) -> str:
     """The arguments to store in place of the model's, "" for none."""
-    if decision.arguments is None or decision.arguments == approval.arguments:
+    if decision.arguments is None or orjson.loads(decision.arguments) == orjson.loads(approval.arguments):
         return ""
     param = f"{path}.payload.editedArgs"
     if approval.reason == ToolApproval.Reason.UNKNOWN:
@@ -204,9 +220,10 @@ def _end(run: Run, approvals: Sequence[ToolApproval], status: str) -> None:
         run.status = Run.Status.RUNNING
 
 
-def _run_locked(tenant_id: UUID, run_id: UUID) -> QuerySet[Run]:
-    """Before its lease and its approvals, as whoever ends it does."""
-    return Run.objects.select_for_update(of=("self",)).filter(tenant_id=tenant_id, id=run_id)
+def _run_locked(run: Run) -> Run | None:
+    """Before its lease and its approvals, and after its session, as whoever ends or deletes it does."""
+    locked_session(run)
+    return Run.objects.select_for_update(of=("self",)).filter(tenant_id=run.tenant_id, id=run.id).first()
 
 
 def _pending(tenant_id: UUID, run_id: UUID) -> QuerySet[ToolApproval]:

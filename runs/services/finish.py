@@ -80,7 +80,7 @@ def finish_turn(
     if ended.watched is None:
         return Finished(True, None) if _is_stored(run, ended.status, fence, events[-1]) else None
     found = _as_found(run, ended)
-    if found.status == Run.Status.WAITING:
+    if found.status == Run.Status.WAITING or fence > 1:  # another attempt need not ask again
         approvals_withdraw(found)
     if session is not None:
         _store_messages(found, session, outcome)

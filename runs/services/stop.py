@@ -11,8 +11,8 @@ from core import audit
 from core.errors import ApplicationError, NotFound, TimedOut
 from runs import events
 from runs.exceptions import RunCancelled
-from runs.models import Run
-from runs.selectors import run_get
+from runs.models import Run, RunEvent
+from runs.selectors import events_of, run_get
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.steer import is_heard
 from runs.services.turns import locked_session
@@ -55,8 +55,16 @@ def _locked(run: Run) -> Run | None:
 def run_end(*, run: Run, fence: int, after: int, status: str, error: ApplicationError, **said: Any) -> Finished | None:
     """End a run that nobody runs, with an error; `said` are the messages that are known of it."""
     outcome = Outcome(status, said.get("messages", []), said.get("partial"), "", error.code, error.message)
-    last = events.make_event(after + 1, "RUN_ERROR", events.run_error(error))
-    return finish_turn(run=run, fence=fence, outcome=outcome, events=[last])
+    fields = events.run_started(run.thread_id, str(run.id))
+    started = [events.make_event(after + 1, "RUN_STARTED", fields)] if _is_paused(run, after) else []
+    last = events.make_event(after + len(started) + 1, "RUN_ERROR", events.run_error(error))
+    return finish_turn(run=run, fence=fence, outcome=outcome, events=[*started, last])
+
+
+def _is_paused(run: Run, seq: int) -> bool:
+    """Does the event with this `seq` say that the run waits for a person?"""
+    found = RunEvent.objects.filter(tenant_id=run.tenant_id, run_id=run.id, day=run.day, seq=seq)
+    return any(event.is_interrupt for event in events_of(found))
 
 
 @transaction.atomic

@@ -105,7 +105,7 @@ def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any)
     if version is None and run.session_id is not None:
         raise NotFound("The agent was deleted before the run could begin.", code="agent_deleted")
     target = model_resolve(actor=actor, name=run.model)
-    toolsets = granted_toolsets(actor=actor, slugs=version.toolsets) if version else ()
+    toolsets = granted_toolsets(actor=actor, slugs=version.toolsets, person=run.person) if version else ()
     context = context_of(run)
     held = hold_first(run, fence=fence, target=target, context=context)
     return Turn(run, target, context, fence, stored, version, toolsets, held, **rest)

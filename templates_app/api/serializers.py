@@ -19,6 +19,9 @@ class TemplateOutput(serializers.Serializer[Any]):
     description = serializers.CharField()
     framework = serializers.CharField(allow_null=True)
     capabilities = serializers.ListField(child=serializers.CharField())
+    reserved_toolsets = serializers.ListField(
+        child=serializers.CharField(), help_text="The kinds of toolsets that agents of few templates may be granted."
+    )
     healthy = serializers.BooleanField()
 
 
@@ -29,6 +32,9 @@ class TemplateVersionOutput(serializers.Serializer[Any]):
     description = serializers.CharField()
     framework = serializers.CharField()
     capabilities = serializers.ListField(child=serializers.CharField())
+    reserved_toolsets = serializers.ListField(
+        child=serializers.CharField(), help_text="The kinds of toolsets that agents of few templates may be granted."
+    )
 
 
 class TemplateHealthOutput(serializers.Serializer[Any]):

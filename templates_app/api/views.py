@@ -26,6 +26,7 @@ def template_json(info: TemplateInfo) -> dict[str, Any]:
         "description": template.description if template else "",
         "framework": template.framework if template else None,
         "capabilities": sorted(template.capabilities) if template else [],
+        "reserved_toolsets": sorted(template.reserved_toolsets) if template else [],
         "healthy": not info.problems,
     }
 
@@ -38,6 +39,7 @@ def version_json(template: AgentTemplate, *, default: bool) -> dict[str, Any]:
         "description": template.description,
         "framework": template.framework,
         "capabilities": sorted(template.capabilities),
+        "reserved_toolsets": sorted(template.reserved_toolsets),
     }
 
 

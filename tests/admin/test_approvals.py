@@ -100,3 +100,9 @@ def test_a_call_of_unknown_end_is_not_edited(olga: Client, acme: Tenant, run: Ru
         approval = make_approval(acme, run, reason="unknown")
     decide(olga, approval, arguments='{"path": "/else"}')
     assert (stored(acme, approval).status, stored(acme, approval).edited) == ("approved", "")
+
+
+def test_arguments_that_nest_too_deeply_are_refused(olga: Client, acme: Tenant, approval: ToolApproval) -> None:
+    answer = decide(olga, approval, arguments='{"path": ' + "[" * 300 + "]" * 300 + "}")
+    assert (answer.status_code, "The arguments are a JSON object" in text_of(answer)) == (200, True)
+    assert stored(acme, approval).status == "pending"

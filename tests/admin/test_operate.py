@@ -293,6 +293,7 @@ def queries(client: Client, path: str, **query: Any) -> int:
     return len(captured)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_runs_cost_as_many_queries_as_one(vera: Client, talked: Run, acme: Tenant) -> None:
     before = queries(vera, "runs/run/"), queries(vera, ""), queries(vera, f"runs/run/{talked.id}/change/")
     with tenant_context(acme.id), connection.cursor() as cursor:
@@ -376,17 +377,18 @@ def test_markup_in_names_is_text_everywhere(olga: Client, scripted: str, acme: T
         ("autocomplete/", "term"),
     ],
 )
-@pytest.mark.parametrize("value", ["\0", "\ufffd", "%", "'", "9" * 40, "x" * 5000])
-def test_strange_queries_are_answered(olga: Client, path: str, name: str, value: str) -> None:
+def test_strange_queries_are_answered(olga: Client, path: str, name: str) -> None:
     model = (
         {"app_label": "agents", "model_name": "agentversion", "field_name": "agent"} if path == "autocomplete/" else {}
     )
-    assert page(olga, path, **{name: value, **model}).status_code in (200, 302, 400, 403, 404)
+    for value in ("\0", "\ufffd", "%", "'", "9" * 40, "x" * 5000):
+        status = page(olga, path, **{name: value, **model}).status_code
+        assert status in (200, 302, 400, 403, 404), f"{name}={value[:40]!r}"
 
 
-@pytest.mark.parametrize("ref", ["x", "0" * 36, "%00", "..", "01a1fbf2-8cc7-76e0-96c4-8944be3c3aed"])
 @pytest.mark.parametrize(
     "kind", ["agents/agent", "runs/run", "sessions_app/chatsession", "llm/provider", "tenants/apikey"]
 )
-def test_strange_ids_lead_back(olga: Client, kind: str, ref: str) -> None:
-    assert page(olga, f"{kind}/{ref}/change/").status_code in (302, 404)
+def test_strange_ids_lead_back(olga: Client, kind: str) -> None:
+    for ref in ("x", "0" * 36, "%00", "..", "01a1fbf2-8cc7-76e0-96c4-8944be3c3aed"):
+        assert page(olga, f"{kind}/{ref}/change/").status_code in (302, 404), ref

@@ -10,11 +10,13 @@ from core.ids import uuid7
 from core.tenant import tenant_context
 from tenants.models import Tenant
 from tests.admin.conftest import page, post, text_of
+from tests.toolsets.far import Server, far
 from tests.toolsets.vault import vault
+from toolsets.exceptions import ToolError
 from toolsets.models import ToolCall, Toolset
 from toolsets.secrets import secrets_of
 
-__all__ = ["vault"]
+__all__ = ["far", "vault"]
 pytestmark = pytest.mark.usefixtures("vault")
 FORM = {
     "name": "Safe",
@@ -102,3 +104,35 @@ def test_calls_are_listed_and_shown_as_text(olga: Client, stan: Client, acme: Te
     assert "<script>alert(1)" not in content
     assert "it may have been done or not" in content
     assert page(stan, f"toolsets/toolcall/{call.id}/change/").status_code in (302, 403, 404)
+
+
+def test_the_tools_are_refreshed_by_post_only(
+    olga: Client, vera: Client, stan: Client, acme: Tenant, far: Server
+) -> None:
+    form = {"name": "Safe", "slug": "safe", "kind": "far", "enabled": "on", "config-of": "far", "config-host": "a.com"}
+    added = post(olga, "toolsets/toolset/add/", {**form, "policy_approval": "default"})
+    assert added.status_code == 302, text_of(added)
+    made = toolset(acme)
+    path, change = f"toolsets/toolset/{made.id}/refresh_tools/", f"toolsets/toolset/{made.id}/change/"
+    assert "Its server has not told its tools yet." in text_of(page(olga, change))
+    assert "Refresh the tools" in text_of(page(olga, path))
+    assert post(vera, path, {"_form_submitted": "on"}).status_code == 403
+    assert post(stan, path, {"_form_submitted": "on"}).status_code in (302, 403, 404)
+    assert far.asked == []
+    done = post(olga, path, {"_form_submitted": "on"})
+    assert "The server told 1 tool: double." in text_of(olga.get(done["HX-Redirect"]))
+    assert "Its tools were told by its server on" in text_of(page(olga, change))
+
+    async def learn(context: Any) -> Any:
+        raise ToolError("The server is away.")
+
+    far.learn = learn
+    refused = text_of(olga.get(post(olga, path, {"_form_submitted": "on"})["HX-Redirect"]))
+    assert "The last time it could not be asked: The server is away." in refused
+    assert "failing" in text_of(page(olga, "toolsets/toolset/"))
+    assert toolset(acme).learned == {"tools": ["double"]}
+
+
+def test_who_asks_no_server_has_nothing_to_refresh(olga: Client, safe: Toolset) -> None:
+    assert "Refresh tools" not in text_of(page(olga, f"toolsets/toolset/{safe.id}/change/"))
+    assert post(olga, f"toolsets/toolset/{safe.id}/refresh_tools/", {"_form_submitted": "on"}).status_code == 403

@@ -4,7 +4,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from asgiref.sync import sync_to_async
 
+from agents import services
 from agents.models import AgentVersion, VersionCode
 from agents.services import agent_delete
 from core.tenant import tenant_context
@@ -288,17 +289,8 @@ async def test_code_is_not_fetched_from_the_servers_own_network(owner: Actor, in
             listener.accept()
 
 
-@pytest.fixture
-def packages(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    settings.SANDBOX_PACKAGE_DIR = tmp_path_factory.mktemp("packages")
-    settings.SANDBOX_PACKAGES = ["six", "left-pad"]
-    yield settings.SANDBOX_PACKAGE_DIR
-
-
 def test_a_change_at_the_same_time_is_not_lost(owner: Actor, in_acme: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code is pinned before the agent is locked: what was pinned for other values is not written."""
-    from agents import services
-
     owner.post("agents", body(FINE))
     pin = services.pin
 

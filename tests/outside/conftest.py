@@ -1,6 +1,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,18 @@ def node() -> str:
 @pytest.fixture(scope="session")
 def aimock(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a mock provider that answers by `provider-fixtures.json`."""
+    with mock_provider(node, FIXTURES, tmp_path_factory.mktemp("aimock")) as base_url:
+        yield base_url
+
+
+@contextmanager
+def mock_provider(node: str, fixtures: Path, folder: Path) -> Iterator[str]:
+    """The base URL of an aimock with these fixtures; its log goes into the folder."""
     port = free_port()
     program = JAVASCRIPT / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
-    log = tmp_path_factory.mktemp("aimock") / "aimock.log"
-    command = [node, str(program), "-p", str(port), "-f", str(FIXTURES)]
-    with running(command, log=log, ready=lambda: _listens(port)):
+    command = [node, str(program), "-p", str(port), "-f", str(fixtures)]
+    env = {**os.environ, "AIMOCK_STRICT_TURN_INDEX": "1"}
+    with running(command, log=folder / "aimock.log", ready=lambda: _listens(port), env=env):
         yield f"http://127.0.0.1:{port}/v1"
 
 

@@ -24,7 +24,9 @@ SECONDS = 30
 def test_a_killed_server_leaves_no_code_running(site: Site) -> None:
     with serving(site) as server:
         with server.client() as http:
-            made = http.post("agents", json={**body(SLEEPS, timeout=300), "model": "scripted/default", "slug": "sleeper"})
+            made = http.post(
+                "agents", json={**body(SLEEPS, timeout=300), "model": "scripted/default", "slug": "sleeper"}
+            )
             assert made.status_code == 201, made.text
             assert http.patch("agents/sleeper/status", json={"status": "active"}).status_code == 200
             try:

@@ -144,8 +144,10 @@ async def test_a_run_waits_until_a_person_approves(owner: Actor, safe: str) -> N
 
 async def test_the_events_are_agui_interrupts(owner: Actor, safe: str) -> None:
     run, (approval,) = await waiting(owner)
-    await resume(owner, run, says(approval))
+    same = {"editedArgs": approval["arguments"]}
+    await resume(owner, run, says(approval, **same))
     await ended(run)
+    assert (await owner.aget(f"approvals/{approval['id']}")).json()["edited_arguments"] is None
     told = await events(owner, run)
     assert [event["type"] for event in told] == [
         "RUN_STARTED",
@@ -455,6 +457,10 @@ async def test_agui_over_sse_ends_at_the_interrupt_and_goes_on(owner: Actor, saf
     entry = {"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}
     elsewhere = await owner.apost("agents/helper/ag-ui", {**run_input("", "other"), "messages": [], "resume": [entry]})
     assert (elsewhere.status_code, DONE) == (404, [])
+    changes = {"slug": "other", "name": "Other", "template": "conversation", "model": "scripted/default"}
+    await activate(owner, changes)
+    others = await owner.apost("agents/other/ag-ui", {**run_input(text), "resume": [entry]})
+    assert (others.status_code, DONE) == (404, [])
     answer = await owner.apost("agents/helper/ag-ui", {**run_input(text), "resume": [entry]})
     second = events_of(await frames(answer))
     assert [place for place, _ in second] == list(range(seq + 1, seq + 1 + len(second)))

@@ -260,14 +260,19 @@ def main(given):
 """
 
 
+def fill(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "secret.txt").write_text("of another tenant")
+    for path in (folder, folder.parent, folder.parent.parent):
+        path.chmod(0o755)
+
+
 async def test_hostile_code_sees_nothing_of_anybody_else(
     owner: Actor, stranger: Actor, settings: Any, tmp_path: Path
 ) -> None:
     settings.WORKSPACE_DIR = tmp_path
-    tmp_path.chmod(0o755)
     folder = tmp_path / str(stranger.tenant.id) / "shared"
-    folder.mkdir(parents=True)
-    (folder / "secret.txt").write_text("of another tenant")
+    await asyncio.to_thread(fill, folder)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         facts = {"pid": os.getpid(), "port": listener.getsockname()[1]}
         await make(owner, HOSTILE.format(secret=str(folder / "secret.txt"), folder=str(tmp_path), **facts))
@@ -275,7 +280,14 @@ async def test_hostile_code_sees_nothing_of_anybody_else(
         assert await answered(owner) == expected
 
 
-SLEEPS = "import time\nfrom agentsite import call\ndef main(given):\n    call('say', text='Good night.')\n    time.sleep(250)"
+SLEEPS = """
+import time
+from agentsite import call
+
+def main(given):
+    call("say", text="Good night.")
+    time.sleep(250)
+"""
 
 
 async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenant) -> None:
@@ -285,7 +297,7 @@ async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenan
     run = await runner.begin(actor=owner.principal, request=request)
     told = RunEvent.objects.filter(type="TEXT_MESSAGE_CONTENT", data__delta="Good night.")
     async with asyncio.timeout(30):
-        while not await in_db_thread(told.exists):
+        while not await in_db_thread(told.exists):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (await owner.apost(f"runs/{run.id}/cancel", {})).status_code < 300
     await ended(run)

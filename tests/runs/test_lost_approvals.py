@@ -1,33 +1,43 @@
 """Decisions while the process that waited is gone, and several at once."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection, transaction
 
 from agents.services import agent_update
 from core.aio import in_db_thread
-from runs import runner
+from core.ids import uuid7
+from runs import approvals, runner
 from runs.agui import decisions
 from runs.models import Run, ToolApproval
 from runs.process import process
-from runs.services.approvals import run_resume
-from runs.tool_ledger import UNKNOWN
+from runs.services.approvals import approval_look, run_resume
+from runs.services.stop import run_cancel_request
+from runs.tool_ledger import UNKNOWN, RunLedger
 from sessions_app.models import Message
 from sessions_app.services import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
-from tests.runs.test_approvals import SEND, asked, begun, ended, events, resume, rows, says, waiting
-from tests.runs.test_lost_runs import _long_lived_database, _nothing_is_left, lose, until
+from tests.runs.test_approvals import SEND, THREE, asked, begun, ended, events, resume, rows, says, waiting
+from tests.runs.test_lost_runs import _long_lived_database, _nothing_is_left, as_sql, lose, until
+from tests.runs.test_runs import activate
+from tests.templates_app.conftest import AddTemplate, add_template
 from tests.toolsets.test_agents import ask, team
 from tests.toolsets.vault import DONE, vault
 from toolsets import limits
+from toolsets.ledger import Call
 from toolsets.models import ToolCall
-from toolsets.services import toolset_create
+from toolsets.services import toolset_create, toolset_update
 
-__all__ = ["_long_lived_database", "_nothing_is_left", "team", "vault"]
+__all__ = ["_long_lived_database", "_nothing_is_left", "add_template", "team", "vault"]
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"]),
     pytest.mark.usefixtures("vault"),
@@ -62,6 +72,31 @@ async def test_of_many_decisions_at_once_one_counts(owner: Actor, safe: str) -> 
     decided = (await owner.aget(f"approvals/{approval['id']}")).json()
     assert (["a"] if decided["status"] == "approved" else []) == DONE
     assert answers[int(decided["comment"])].status_code == 200
+
+
+async def test_what_was_decided_is_not_asked_for_again(
+    owner: Actor, safe: str, add_template: AddTemplate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two that were decided together is done before the run has read of the second."""
+    add_template("three", THREE)
+    fields = {"slug": "three", "name": "Three", "template": "three", "model": "scripted/default", "toolsets": ["safe"]}
+    await activate(owner, fields)
+    run, (first, second) = await waiting(owner, {"say": "x"}, model="three", count=2)
+
+    async def told() -> bool:
+        return any("outcome" in event for event in await events(owner, run))
+
+    await until(told)
+
+    def slow_look(**which: Any) -> Any:
+        if str(which["approval_id"]) == second["id"]:
+            time.sleep(0.5)
+        return approval_look(**which)
+
+    monkeypatch.setattr(approvals, "approval_look", slow_look)
+    await resume(owner, run, says(first, False), says(second))
+    assert (await ended(run)).status == "succeeded"
+    assert ["outcome" in event for event in await events(owner, run)].count(True) == 1
 
 
 async def test_what_it_waits_for_survives_its_process(owner: Actor, safe: str) -> None:
@@ -121,7 +156,8 @@ async def test_what_was_approved_and_done_is_not_done_again(owner: Actor, safe: 
     assert (DONE, await tool_messages()) == (["a", "b"], ["put a", UNKNOWN.content])
 
 
-async def test_a_person_may_have_a_call_of_unknown_end_made_again(owner: Actor, safe: str) -> None:
+async def test_a_person_may_have_a_call_of_unknown_end_made_again(owner: Actor, safe: str, settings: Any) -> None:
+    settings.RUN_ATTEMPTS = 10
     run = await begun(owner, STUCK, {"say": "ok"})
 
     async def stuck() -> bool:
@@ -138,7 +174,38 @@ async def test_a_person_may_have_a_call_of_unknown_end_made_again(owner: Actor, 
 
     await until(again)
     assert [(row.status, row.fence) for row in await rows()] == [("started", 2)]
-    await runner.stop(actor=owner.principal, ref=str(run.id))
+    await lose(run.id)
+    await taken_over(run)
+    (once_more,) = await asked(owner)  # it was approved once
+    assert (once_more["id"] == approval["id"], DONE) == (False, ["b", "b"])
+    await lose(run.id)
+    await taken_over(run)
+    assert [each["id"] for each in await asked(owner)] == [once_more["id"]]
+    await resume(owner, run, says(once_more, False))
+    assert (await ended(run)).status == "succeeded"
+    assert DONE == ["b", "b"]
+
+
+async def test_what_another_attempt_does_not_ask_for_is_withdrawn(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    await in_db_thread(toolset_update, actor=owner.principal, ref="safe", changes={"policy": {"approval": "never"}})
+    await lose(run.id)
+    await taken_over(run)
+    assert (await ended(run)).status == "succeeded"
+    assert DONE == ["a"]
+    assert (await owner.aget(f"approvals/{approval['id']}")).json()["status"] == "withdrawn"
+
+
+async def test_a_cancel_while_nobody_runs_it(owner: Actor, safe: str) -> None:
+    """It ends by whoever takes it over; before anything that follows an interrupt comes a RUN_STARTED."""
+    run, (approval,) = await waiting(owner)
+    await lose(run.id)
+    await in_db_thread(run_cancel_request, actor=owner.principal, ref=str(run.id))
+    assert await runner.take_over(tenant_id=run.tenant_id, run_id=run.id) is None
+    assert (await ended(run)).status == "cancelled"
+    assert (await owner.aget(f"approvals/{approval['id']}")).json()["status"] == "withdrawn"
+    types = [event["type"] for event in await events(owner, run)]
+    assert types[-3:] == ["RUN_FINISHED", "RUN_STARTED", "RUN_ERROR"]
 
 
 async def test_a_stopping_server_gives_up_a_run_that_waits_at_once(owner: Actor, safe: str) -> None:
@@ -182,7 +249,61 @@ async def test_what_an_asked_agent_waited_for_is_withdrawn_with_its_process(owne
     assert DONE == ["a"]
 
 
-async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str) -> None:
+def _waits_for_lock(cursor: Any) -> bool:
+    cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+    return cursor.fetchone() is not None
+
+
+async def while_locked(lock: str, free: str, id: Any, work: Awaitable[Any]) -> Any:
+    """The answer of `work`, which waits for the row of `lock`, and has not locked that of `free` by then."""
+    locked = threading.Event()
+
+    @transaction.atomic
+    def hold() -> None:
+        as_sql(lock, id)
+        locked.set()
+        with connection.cursor() as cursor:
+            until = time.monotonic() + 10
+            while not _waits_for_lock(cursor):
+                assert time.monotonic() < until, "It does not wait for this lock."
+                time.sleep(0.01)
+        as_sql(f"{free} NOWAIT", id)
+
+    holding = asyncio.ensure_future(in_db_thread(hold))
+    await asyncio.to_thread(locked.wait, 10)
+    try:
+        return await work
+    finally:
+        await holding
+
+
+SESSION = "SELECT 1 FROM chat_session WHERE id = (SELECT session_id FROM run WHERE id = %s) FOR UPDATE"
+RUN = "SELECT 1 FROM run WHERE id = %s FOR UPDATE"
+LEASE = "SELECT 1 FROM run_lease WHERE run_id = %s FOR UPDATE"
+
+
+async def test_a_decision_and_a_deleted_session_do_not_wait_for_each_other(owner: Actor, safe: str) -> None:
+    run, (approval,) = await waiting(owner)
+    await lose(run.id)  # nothing else waits for the session
+    answer = await while_locked(SESSION, RUN, run.id, resume(owner, run, says(approval)))
+    assert answer.status_code == 200
+    await taken_over(run)
+    assert (await ended(run)).status == "succeeded"
+
+
+async def test_a_call_and_a_cancel_do_not_wait_for_each_other(owner: Actor, safe: str) -> None:
+    """A call begins while somebody stops, ends or deletes the run."""
+    run, _ = await waiting(owner)
+    about = {"call_id": "c", "toolset": "safe", "tool": "put", "risk": "write", "arguments": "{}"}
+    call = Call(uuid7(), "key", datetime.now(UTC), **about)
+    begin = RunLedger(run, 1, asyncio.Event().wait, cast("Any", None))._begin
+    assert await while_locked(RUN, LEASE, run.id, in_db_thread(begin, call)) is None
+    assert [row.status for row in await rows()] == ["started"]
+    await runner.stop(actor=owner.principal, ref=str(run.id))
+
+
+async def test_a_deleted_session_ends_the_wait(owner: Actor, safe: str, settings: Any) -> None:
+    settings.RUN_LEASE_SECONDS = 3  # a third of it later, the process sees that the run is gone
     run, _ = await waiting(owner)
     await in_db_thread(session_delete, actor=owner.principal, ref="s")
     await until(lambda: _gone(run))

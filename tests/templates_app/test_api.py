@@ -51,6 +51,7 @@ def test_a_template_tells_what_it_is(owner: Actor, add_template: AddTemplate) ->
         "description": "",
         "framework": "native",
         "capabilities": [],
+        "reserved_toolsets": [],
         "healthy": True,
     }
     versions = owner.get("templates/echo/versions").json()["data"]

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+import toolsets.secrets
 from tests.conftest import Actor
 from toolsets.models import Toolset
 from toolsets.selectors import granted_toolsets
@@ -41,3 +42,25 @@ def test_a_change_is_a_new_revision(owner: Actor, pair: None) -> None:
     toolset_update(actor=owner.principal, ref="clock", changes={"config": {"default_timezone": "Asia/Tokyo"}})
     (after,) = granted_toolsets(actor=owner.principal, slugs=["clock"])
     assert before.revision != after.revision
+
+
+def test_secrets_are_decrypted_when_a_tool_asks_for_one(
+    owner: Actor, in_acme: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    document = '{"openapi": "3.1.0", "paths": {"/pets": {"get": {}}}}'
+    config = {"document": document, "base_url": "https://example.com"}
+    secrets = {"token": "hunter2"}
+    toolset_create(actor=owner.principal, slug="pets", name="Pets", kind="http", config=config, secrets=secrets)
+    decrypted: list[bytes] = []
+    decrypt = toolsets.secrets.decrypt
+    monkeypatch.setattr(
+        toolsets.secrets, "decrypt", lambda stored, **where: decrypted.append(stored) or decrypt(stored, **where)
+    )
+    (granted,) = granted_toolsets(actor=owner.principal, slugs=["pets"])
+    assert decrypted == []
+    assert (granted.secrets["token"], granted.secrets.get("pin"), {**granted.secrets}) == ("hunter2", None, secrets)
+    assert len(decrypted) == 1
+    assert "hunter2" not in repr(granted) + repr(granted.secrets) + str(granted.secrets)
+    settings.MASTER_KEY = "0" * 64
+    (granted,) = granted_toolsets(actor=owner.principal, slugs=["pets"])
+    assert {**granted.secrets} == {}

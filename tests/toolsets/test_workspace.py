@@ -227,3 +227,27 @@ def test_the_default_limits_hold_a_large_file(base: Path) -> None:
     workspace = workspace_of(ToolCallContext(uuid7()))
     put(workspace, ".tmp/page.html", b"x" * 10 * MB)
     assert workspace.usage() == Usage(10 * MB, 2)
+
+
+def test_temporary_files_go_by_themselves(workspace: Workspace, base: Path, way: str) -> None:
+    for path in ("notes.txt", ".tmp/old.html", ".tmp/deep/old.html", ".tmp/new.html"):
+        put(workspace, path, b"x")
+    other = workspace_of(ToolCallContext(uuid7()))
+    put(other, ".tmp/old.html", b"x")
+    for file in base.glob("*/*/**/old.html"):
+        os.utime(file, (0, 0))
+    os.utime(next(base.glob("*/*/notes.txt")), (0, 0))
+    outside = base.parent / "outside"
+    outside.mkdir()
+    (outside / "old.html").write_text("x")
+    os.utime(outside / "old.html", (0, 0))
+    next(base.glob("*/*/.tmp/new.html")).with_name("away").symlink_to(outside)
+    linked = workspace_of(ToolCallContext(uuid7()))
+    put(linked, "a", b"x")
+    (next(path for path in base.glob("*/*/a")).parent / ".tmp").symlink_to(outside)
+    (base / "no-tenant").mkdir()
+    module.forget_temporary(seconds=3600)
+    module.forget_temporary(seconds=3600)
+    assert paths(workspace) == [".tmp/new.html", "notes.txt"]
+    assert paths(other) == []
+    assert (outside / "old.html").exists()

@@ -10,15 +10,17 @@ from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, lis
 from core.validation import config_schema, invalid
 from tenants.api.base import ApiView, AsyncApiView
 from tenants.permissions import authorize
-from toolsets import selectors, services
+from toolsets import credentials, selectors, services
 from toolsets.api import serializers as io
 from toolsets.base import Tool, ToolsetKind
 from toolsets.invoke import tool_invoke
+from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.validation import toolset_faults
 
 KIND = OpenApiParameter("kind", OpenApiTypes.STR, description="Only toolsets of this kind.")
+USER_ID = OpenApiParameter("user_id", OpenApiTypes.STR, description=io.USER_ID)
 
 
 def toolset_json(toolset: Toolset) -> Any:
@@ -33,6 +35,7 @@ def kind_json(kind: ToolsetKind) -> dict[str, Any]:
         "config_schema": config_schema(kind.Config),
         "policy_schema": config_schema(Policy),
         "secrets": dict(kind.secrets),
+        "reserved": kind.reserved,
     }
 
 
@@ -144,10 +147,23 @@ class ToolsetValidateView(ApiView):
         """What would be wrong with the toolset after these changes, every fault at once; nothing is changed or run."""
         authorize(self.actor, "toolset.edit")
         values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
-        toolset = selectors.toolset_get(actor=self.actor, ref=ref)
+        toolset = selectors.toolset_get(actor=self.actor, ref=ref, learned=True)
         found, tools = selectors.toolset_report(toolset, values)
         faults += found
         return Response({"valid": not faults, "errors": faults, "tools": tools})
+
+
+class ToolsetRefreshView(AsyncApiView):
+    @extend_schema(
+        request=None,
+        responses={200: io.RefreshOutput, **errors_of(404, 409, 503)},
+        operation_id="toolsets_refresh",
+        tags=["toolsets"],
+    )
+    async def post(self, request: Request, ref: str) -> Response:
+        """Ask the toolset's server for its tools now, as happens by itself from time to time."""
+        refreshed = await toolset_refresh(actor=self.actor, ref=ref)
+        return Response(io.RefreshOutput(refreshed).data)
 
 
 class ToolInvokeView(AsyncApiView):
@@ -162,3 +178,40 @@ class ToolInvokeView(AsyncApiView):
         authorize(self.actor, "toolset.edit")
         values = validated(io.InvokeInput, request.data)
         return Response(await tool_invoke(actor=self.actor, ref=ref, name=name, arguments=values["arguments"]))
+
+
+class ToolsetCredentialsView(ApiView):
+    @extend_schema(
+        parameters=[USER_ID],
+        responses={200: io.CredentialsOutput, **errors_of(400, 404)},
+        operation_id="toolsets_credentials_get",
+        tags=["toolsets"],
+    )
+    def get(self, request: Request, ref: str) -> Response:
+        """Which of your own secrets are stored for a toolset that acts for persons; never the secrets themselves."""
+        user_id = request.GET.get("user_id", "")
+        found = credentials.credential_get(actor=self.actor, ref=ref, user_id=user_id)
+        return Response(io.CredentialsOutput(found).data)
+
+    @extend_schema(
+        request=io.CredentialsInput,
+        responses={200: io.CredentialsOutput, **body_errors(404, 409)},
+        operation_id="toolsets_credentials_put",
+        tags=["toolsets"],
+    )
+    def put(self, request: Request, ref: str) -> Response:
+        """Store what you, or your end user, sign in with where this toolset acts for you."""
+        values = validated(io.CredentialsInput, request.data)
+        found = credentials.credential_put(actor=self.actor, ref=ref, **values)
+        return Response(io.CredentialsOutput(found).data)
+
+    @extend_schema(
+        parameters=[USER_ID],
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(400, 404)},
+        operation_id="toolsets_credentials_delete",
+        tags=["toolsets"],
+    )
+    def delete(self, request: Request, ref: str) -> Response:
+        """Delete what is stored; runs under way may go on with it."""
+        credentials.credential_delete(actor=self.actor, ref=ref, user_id=request.GET.get("user_id", ""))
+        return Response(status=204)

@@ -79,7 +79,7 @@ class AskedAgent:
     async def ask(self, arguments: Ask, context: ToolCallContext) -> str:
         run = self._asked(context)
         try:
-            called = await in_db_thread(_read, context.tenant_id, self.slug)
+            called = await in_db_thread(_read, context.tenant_id, self.slug, context.person)
             # A task with nothing of its caller's context: no graph takes another one for a part of itself.
             work = _answer(called, run, call_context(), context, arguments.message)
             return await detached(work, name=f"ask-{self.slug}")
@@ -104,7 +104,7 @@ class AskedAgent:
         return run.asks_now(self.slug, depth, context.call)
 
 
-def _read(tenant_id: UUID, slug: str) -> Called:
+def _read(tenant_id: UUID, slug: str, person: str) -> Called:
     """Raises ToolError for an agent that does not answer, NotFound or Conflict for its model."""
     agent = Agent.objects.select_related("version").filter(tenant_id=tenant_id, slug=slug).first()
     if agent is None or agent.version is None:
@@ -113,7 +113,8 @@ def _read(tenant_id: UUID, slug: str) -> Called:
         raise ToolError(f"The agent '{slug}' is not active: its status is {agent.status}.")
     actor = system_principal(tenant_id, "")  # the run was authorised when it began
     target = model_resolve(actor=actor, name=agent.version.model)
-    return Called(agent.version, target, granted_toolsets(actor=actor, slugs=agent.version.toolsets))
+    toolsets = granted_toolsets(actor=actor, slugs=agent.version.toolsets, person=person)
+    return Called(agent.version, target, toolsets)
 
 
 async def _answer(called: Called, run: AgentRun, calls: CallContext, context: ToolCallContext, message: str) -> str:
@@ -129,6 +130,7 @@ async def _answer(called: Called, run: AgentRun, calls: CallContext, context: To
             toolsets=called.toolsets,
             run_id=context.run_id,
             session_id=context.session_id,
+            person=context.person,
             checkpointed=False,  # the run's thread is its own agent's
             make_toolbox=partial(Toolbox, ledger=run.ledger),
         )

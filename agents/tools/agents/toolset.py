@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -45,11 +45,19 @@ class AgentsToolset(ToolsetKind):
     Config: ClassVar[type[AgentsConfig]] = AgentsConfig
 
     def tools(self, config: AgentsConfig) -> Sequence[Tool]:
+        return self.tools_of_each([config])[0]
+
+    def tools_of_each(self, configs: Sequence[AgentsConfig]) -> list[Sequence[Tool]]:
         """One query, for the names: an agent that is missing now has a tool as well, which says so when called."""
         tenant_id = current_tenant()
-        described = agents_described(tenant_id, config.agents) if tenant_id else {}
-        limits = Limits(config.max_depth, config.max_calls)
-        return [_tool(slug, described.get(slug, slug), config.timeout, limits) for slug in config.agents]
+        slugs = {slug for config in configs for slug in config.agents}
+        described = agents_described(tenant_id, slugs) if tenant_id else {}
+        return [_tools(config, described) for config in configs]
+
+
+def _tools(config: AgentsConfig, described: Mapping[str, str]) -> list[Tool]:
+    limits = Limits(config.max_depth, config.max_calls)
+    return [_tool(slug, described.get(slug, slug), config.timeout, limits) for slug in config.agents]
 
 
 def _tool(slug: str, described: str, timeout: float, limits: Limits) -> Tool:

@@ -60,6 +60,13 @@ class Shop:
     def sessions(self, user: str = "reader") -> list[tuple[str, str]]:
         return self.run("SELECT state, query FROM pg_stat_activity WHERE usename = %s", user)
 
+    def until_left(self) -> None:
+        """Returns once no session of the reader is left: the server hears a moment later that one was closed."""
+        deadline = time.monotonic() + 20
+        while left := self.sessions():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.02)
+
 
 @dataclass
 class Database:

@@ -72,3 +72,29 @@ def _accept(listener: socket.socket, behave: Callable[[socket.socket], None]) ->
 def _behave(peer: socket.socket, behave: Callable[[socket.socket], None]) -> None:
     with peer, suppress(OSError, struct.error):
         behave(peer)
+
+
+def losing(word: bytes, port: int) -> Callable[[socket.socket], None]:
+    """Passes on what goes to the PostgreSQL at `port` and comes back, until `word` was sent: its answer is lost."""
+
+    def behave(peer: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            peer.settimeout(None)
+            lost = threading.Event()
+            threading.Thread(target=_back, args=(server, peer, lost), daemon=True).start()
+            while piece := peer.recv(65536):
+                if word in piece:
+                    lost.set()
+                server.sendall(piece)
+            server.shutdown(socket.SHUT_WR)
+
+    return behave
+
+
+def _back(server: socket.socket, peer: socket.socket, lost: threading.Event) -> None:
+    with suppress(OSError):
+        while piece := server.recv(65536):
+            if lost.is_set():  # the answer is here, so the statement was made
+                peer.shutdown(socket.SHUT_RDWR)
+                return
+            peer.sendall(piece)

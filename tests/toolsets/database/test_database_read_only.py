@@ -23,7 +23,7 @@ def unchanged(shop: Shop) -> Iterator[None]:
     before = shop.run(STATE)
     yield
     assert shop.run(STATE) == before
-    assert shop.sessions() == []
+    shop.until_left()
 
 
 async def refused(database: Database, sql: str) -> str:
@@ -192,7 +192,7 @@ async def test_a_slow_query_is_ended_at_the_server(shop: Shop, toolset: Toolset,
     began = time.monotonic()
     assert "did not finish within 1 s" in await refused(toolset(statement_timeout=1), sql)
     assert time.monotonic() - began < 2.5
-    assert shop.sessions() == []
+    shop.until_left()
 
 
 async def test_a_query_cannot_take_its_timeouts_away(toolset: Toolset, unchanged: None) -> None:
@@ -234,7 +234,7 @@ async def test_a_cancelled_run_ends_its_query_at_the_server(
     with pytest.raises(asyncio.CancelledError):
         await call
     assert time.monotonic() - began < 1
-    assert shop.sessions() == []
+    shop.until_left()
 
 
 async def test_a_lock_is_not_waited_for_long(

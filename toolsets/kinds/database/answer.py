@@ -42,10 +42,15 @@ class Capped:
 
 
 class Answer:
-    """The rows of one query. Raises ToolError where not one row fits."""
+    """The rows of one statement, as JSON after other `facts`. Raises ToolError where not one row fits.
 
-    def __init__(self, columns: list[Column], *, max_rows: int, max_bytes: int) -> None:
-        self._columns = columns
+    `more` is what helps where they are cut.
+    """
+
+    def __init__(
+        self, columns: list[Column], *, max_rows: int, max_bytes: int, more: str = "Narrow the query, go on with OFFSET"
+    ) -> None:
+        self._columns, self._more = columns, more
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._heads = orjson.dumps([{"name": column.name, "type": column.type} for column in columns])
         self._capped = Capped(max_rows, max_bytes - len(self._heads))
@@ -61,8 +66,8 @@ class Answer:
                 raise ToolError(f"One row has over {self._max_bytes:,} bytes: select fewer columns.")
         return self._capped.cut != "bytes"
 
-    def json(self) -> str:
-        answer = {"columns": orjson.Fragment(self._heads), "rows": self._capped.pieces, **self._note()}
+    def json(self, **facts: Any) -> str:
+        answer = {**facts, "columns": orjson.Fragment(self._heads), "rows": self._capped.pieces, **self._note()}
         return orjson.dumps(answer).decode()
 
     def _encoded(self, row: Row) -> bytes:
@@ -78,7 +83,7 @@ class Answer:
             return f"{text[: self._shown]}…"
         if column.compound or column.oid in _JSON or (column.oid in _NUMBERS and _JSON_NUMBER.fullmatch(text)):
             return orjson.Fragment(text)
-        return text == "true" if column.oid == _BOOL else text
+        return text in ("true", "t") if column.oid == _BOOL else text  # as a cast to text writes it, and as it is
 
     def _note(self) -> dict[str, str]:
         notes = []
@@ -94,4 +99,4 @@ class Answer:
 
     def _how(self, cut: str) -> str:
         setting, value = ("max_rows", self._max_rows) if cut == "rows" else ("max_bytes", self._max_bytes)
-        return f"Narrow the query, go on with OFFSET, or have the toolset's {setting} (now {value:,}) raised."
+        return f"{self._more}, or have the toolset's {setting} (now {value:,}) raised."

@@ -16,7 +16,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold the character NUL")
     return text
@@ -40,11 +40,13 @@ Sql = Annotated[
         max_length=MAX_SQL,
         description="One SELECT, WITH, VALUES or TABLE query in PostgreSQL's SQL, without a semicolon.",
     ),
-    AfterValidator(_storable),
+    AfterValidator(storable),
 ]
 
 
-class DatabaseConfig(ToolsetConfig):
+class ServerConfig(ToolsetConfig):
+    """Whose server it is, and how much is read from it."""
+
     host: str = Field(
         title="Host",
         description="Name or address of the PostgreSQL server.",
@@ -53,7 +55,7 @@ class DatabaseConfig(ToolsetConfig):
     )
     port: int = Field(5432, ge=1, le=65535, title="Port")
     database: Name = Field(title="Database")
-    user: Name = Field(title="User", description="A login that may only read, made for this toolset.")
+    user: Name = Field(title="User", description="A login with no more rights than needed, made for this toolset.")
     sslmode: Literal["require", "verify-full", "disable"] = Field(
         "require",
         title="TLS",
@@ -66,17 +68,20 @@ class DatabaseConfig(ToolsetConfig):
         description="PEM, for `verify-full`: who must have signed the server's; empty: any public authority.",
         max_length=100_000,
     )
+    max_rows: int = Field(200, ge=1, le=10_000, title="Most rows", description="Of one result; more are cut off.")
+    max_bytes: int = Field(50_000, ge=1_000, le=MOST_BYTES, title="Most bytes", description="Of one result, as JSON.")
+    statement_timeout: int = Field(
+        30, ge=1, le=600, title="Statement timeout", description="Seconds after which the server ends a query."
+    )
+
+
+class DatabaseConfig(ServerConfig):
     schemas: list[Name] = Field(
         ["public"],
         title="Schemas",
         description="Whose tables are listed and described. What may be read is decided by the user's rights.",
         min_length=1,
         max_length=50,
-    )
-    max_rows: int = Field(200, ge=1, le=10_000, title="Most rows", description="Of one result; more are cut off.")
-    max_bytes: int = Field(50_000, ge=1_000, le=MOST_BYTES, title="Most bytes", description="Of one result, as JSON.")
-    statement_timeout: int = Field(
-        30, ge=1, le=600, title="Statement timeout", description="Seconds after which the server ends a query."
     )
 
 

@@ -10,9 +10,9 @@ from toolsets.exceptions import ToolError
 from toolsets.kinds.database import catalog
 from toolsets.kinds.database.answer import Answer, Capped
 from toolsets.kinds.database.arguments import DatabaseConfig, DescribeTable, ListTables, Query
-from toolsets.kinds.database.connection import Connection, Login, Slot
+from toolsets.kinds.database.connection import Connection, Slot
 from toolsets.kinds.database.rows import described, plan, shortened, streamed
-from toolsets.kinds.database.session import reading
+from toolsets.kinds.database.session import bare, login_of, reading
 
 
 class Reader:
@@ -23,7 +23,7 @@ class Reader:
 
     async def query(self, arguments: Query, context: ToolCallContext) -> str:
         async with self._reading(context) as connection:
-            return await self._answered(connection, _bare(arguments.sql))
+            return await self._answered(connection, bare(arguments.sql))
 
     async def _answered(self, connection: Connection, sql: bytes) -> str:
         columns = await described(connection, sql)
@@ -40,7 +40,7 @@ class Reader:
 
     async def explain(self, arguments: Query, context: ToolCallContext) -> str:
         async with self._reading(context) as connection:
-            return await self._planned(connection, _bare(arguments.sql))
+            return await self._planned(connection, bare(arguments.sql))
 
     async def _planned(self, connection: Connection, sql: bytes) -> str:
         await described(connection, sql)
@@ -75,22 +75,5 @@ class Reader:
         return orjson.dumps({**facts, name: capped.pieces, **({"note": note} if capped.cut else {})}).decode()
 
     def _reading(self, context: ToolCallContext) -> AbstractAsyncContextManager[Connection]:
-        config = self._config
-        password = context.secrets.get("password", "")
-        if not (password and password.isprintable()):
-            raise ToolError("This toolset's secret `password` is missing, or holds control characters: it must be set.")
-        login = Login(
-            host=config.host,
-            port=config.port,
-            database=config.database,
-            user=config.user,
-            sslmode=config.sslmode,
-            password=password,
-            ca_certificate=config.ca_certificate,
-        )
-        return reading(login, Slot(context.tenant_id, context.toolset), config.statement_timeout)
-
-
-def _bare(sql: str) -> bytes:
-    """Without the semicolons that may end it."""
-    return sql.strip("; \t\r\n").encode()
+        slot = Slot(context.tenant_id, context.toolset)
+        return reading(login_of(self._config, context.secrets), slot, self._config.statement_timeout)

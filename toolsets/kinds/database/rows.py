@@ -7,6 +7,7 @@ from typing import cast
 
 from psycopg import postgres
 from psycopg.adapt import Buffer, Loader
+from psycopg.pq.abc import PGresult
 
 from toolsets.kinds.database.connection import Connection
 
@@ -50,6 +51,10 @@ async def described(connection: Connection, sql: bytes) -> list[Column]:
     await connection.execute(CURSOR + sql, binary=True)
     result = (await connection.execute(b"FETCH FORWARD 0 FROM question")).pgresult
     assert result is not None
+    return await columns_of(connection, result)
+
+
+async def columns_of(connection: Connection, result: PGresult) -> list[Column]:
     places = range(result.nfields)
     types = await connection.execute(
         _TYPES, [[result.ftype(place) for place in places], [result.fmod(place) for place in places]]

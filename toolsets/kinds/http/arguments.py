@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import orjson
 from pydantic import ConfigDict, RootModel, model_validator
 
 from toolsets.kinds.http.faults import Fault, validation_error
-from toolsets.kinds.http.operations import Operation
 from toolsets.kinds.http.schemas import LISTS, PLAIN, SINGLE, compiled
 
 MAX_TOLD = 8  # faults of one call
@@ -32,11 +31,21 @@ class TooMuch(Exception):
     """The arguments need more checks than MAX_CHECKS."""
 
 
+class Described(Protocol):
+    """`schema` is JSON, made by a Copier."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def schema(self) -> bytes: ...
+
+
 class OperationArguments(RootModel[dict[str, Any]]):
     """Its classes are made by the hundred, and pydantic's part of each only once it is called."""
 
     model_config = ConfigDict(defer_build=True)
-    operation: ClassVar[Operation]
+    operation: ClassVar[Described]
 
     @model_validator(mode="after")
     def _fit(self) -> "OperationArguments":
@@ -54,7 +63,7 @@ class OperationArguments(RootModel[dict[str, Any]]):
         return schema
 
 
-def arguments_of(operation: Operation) -> type[OperationArguments]:
+def arguments_of(operation: Described) -> type[OperationArguments]:
     return type("Arguments", (OperationArguments,), {"operation": operation, "__module__": __name__})
 
 

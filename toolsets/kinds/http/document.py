@@ -22,16 +22,11 @@ _VALUES = {
 }
 
 
-class Document:
-    """Raises Faulty for a text that is no OpenAPI 3.0 or 3.1 document."""
+class Referred:
+    """A JSON object with references to its own parts."""
 
-    def __init__(self, text: str) -> None:
-        self.root = _read(text)
-        version = self.root.get("openapi")
-        if not (isinstance(version, str) and version.startswith(VERSIONS)):
-            raise Faulty("This is no OpenAPI 3.0 or 3.1 document: its `openapi` must be a text such as 3.0.3 or 3.1.0.")
-        if not isinstance(self.root.get("paths"), dict):
-            raise Faulty("The document has no `paths`.")
+    def __init__(self, root: dict[str, Any]) -> None:
+        self.root = root
 
     def at(self, reference: str) -> Any:
         """What a local reference points to. Raises Faulty, for one to another document as well."""
@@ -40,7 +35,7 @@ class Document:
                 f"The reference '{reference[:100]}' leads out of the document; only those with #/ are followed."
             )
         found: Any = self.root
-        for part in reference[:MAX_REFERENCE].removeprefix("#/").split("/"):
+        for part in reference[:MAX_REFERENCE].removeprefix("#/").split("/") if reference != "#" else ():
             key = unquote(part).replace("~1", "/").replace("~0", "~")
             found = found.get(key) if isinstance(found, dict) else None
         if found is None:
@@ -58,6 +53,18 @@ class Document:
                 return value
             reference, value = found, self.at(found)
         raise Faulty(f"The reference '{reference[:100]}' leads through more than {MAX_CHAIN} others, or to itself.")
+
+
+class Document(Referred):
+    """Raises Faulty for a text that is no OpenAPI 3.0 or 3.1 document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_read(text))
+        version = self.root.get("openapi")
+        if not (isinstance(version, str) and version.startswith(VERSIONS)):
+            raise Faulty("This is no OpenAPI 3.0 or 3.1 document: its `openapi` must be a text such as 3.0.3 or 3.1.0.")
+        if not isinstance(self.root.get("paths"), dict):
+            raise Faulty("The document has no `paths`.")
 
 
 def _read(text: str) -> dict[str, Any]:

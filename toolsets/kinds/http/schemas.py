@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from toolsets.kinds.http.document import Document
+from toolsets.kinds.http.document import Referred
 from toolsets.kinds.http.faults import Faulty, Unusable
 
 MAX_DESCRIPTION = 500  # characters
@@ -90,7 +90,7 @@ SINGLE = ("items", "additionalProperties", "not")
 class Copier:
     """Copies with references in place, to `depth` levels."""
 
-    def __init__(self, document: Document, depth: int, *allowances: Allowance) -> None:
+    def __init__(self, document: Referred, depth: int, *allowances: Allowance) -> None:
         self._document = document
         self._depth = depth
         self._allowances = allowances
@@ -169,7 +169,7 @@ def _as_of_3_1(copied: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
     return copied
 
 
-def smallest_fit(document: Document, build: Callable[[Copier], dict[str, Any]], size: int, total: Allowance) -> bytes:
+def smallest_fit(document: Referred, build: Callable[[Copier], dict[str, Any]], size: int, total: Allowance) -> bytes:
     """What `build` makes, as JSON of about `size` bytes at most: the deeper it goes, the more is left out.
 
     Raises Faulty, Unusable, and TooLarge when `total` is spent.

@@ -1,16 +1,18 @@
+import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints, model_validator
 
-from toolsets.base import Risk, Tool, ToolsetConfig, ToolsetKind
+from toolsets.base import LearningKind, Risk, Tool, ToolCallContext, ToolsetConfig
+from toolsets.exceptions import ToolError
 from toolsets.kinds.http.arguments import OperationArguments
 from toolsets.kinds.http.calls import Caller
 from toolsets.kinds.http.credentials import Auth
 from toolsets.kinds.http.faults import Fault, validation_error
 from toolsets.kinds.http.operations import HEADER, MAX_OPERATIONS, SAFE, Operation
-from toolsets.kinds.http.plan import MAX_BASE, Plan, plan_of
+from toolsets.kinds.http.plan import MAX_BASE, Plan, base_faults, plan_of, source_faults
 
 MAX_DOCUMENT = 2_000_000  # characters
 UNFIT = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "cookie"})
@@ -18,17 +20,24 @@ UNFIT = frozenset({"host", "content-length", "content-type", "transfer-encoding"
 
 class HttpConfig(ToolsetConfig):
     document: str = Field(
-        min_length=2,
+        "",
         max_length=MAX_DOCUMENT,
         title="OpenAPI document",
         description="The whole OpenAPI 3.0 or 3.1 document, pasted as JSON or YAML. References to other documents are "
-        "not followed. MAX_BODY_BYTES on the server bounds what can be sent at once.",
+        "not followed. MAX_BODY_BYTES on the server bounds what can be sent at once. Or give its address below.",
+    )
+    document_url: str = Field(
+        "",
+        max_length=MAX_BASE,
+        title="Address of the document",
+        description="Such as https://api.example.com/openapi.json, which is fetched, and again every few hours.",
     )
     base_url: str = Field(
         "",
         max_length=MAX_BASE,
         title="Address of the API",
-        description="Such as https://api.example.com/v1. Empty: the document's first server.",
+        description="Such as https://api.example.com/v1. Empty: the document's first server. A document that is "
+        "fetched may not choose the server where a secret goes to the API.",
     )
     operations: list[Annotated[str, StringConstraints(min_length=1, max_length=300)]] = Field(
         default_factory=list,
@@ -57,12 +66,29 @@ class HttpConfig(ToolsetConfig):
 
     @model_validator(mode="after")
     def _all_faults(self) -> "HttpConfig":
-        faults = [*_auth_faults(self.auth, self.auth_name), *self.plan().faults]
+        faults = _auth_faults(self.auth, self.auth_name) + self._document_faults()
         if faults:
             raise validation_error("HttpConfig", faults)
         return self
 
+    def _document_faults(self) -> list[Fault]:
+        """Of a document that is still to be fetched nothing is known."""
+        if self.document_url and self.document:
+            message = "Give the document or its address, not both."
+            return [*source_faults(self.document_url), *self.plan().faults, Fault(("document_url",), "both", message)]
+        if self.document:
+            return list(self.plan().faults)
+        if not self.document_url:
+            message = "Give the document, or its address in document_url."
+            return [*base_faults(self.base_url), Fault(("document",), "missing", message)]
+        faults = source_faults(self.document_url) + base_faults(self.base_url)
+        if self.auth != "none" and not self.base_url:
+            message = "Name the API's address: a document that is fetched could send the secret anywhere."
+            faults.append(Fault(("base_url",), "missing", message))
+        return faults
+
     def plan(self) -> Plan:
+        """Of the document that was pasted."""
         return plan_of(self.document, self.base_url, self.operations)
 
 
@@ -77,18 +103,38 @@ def _auth_faults(auth: Auth, name: str) -> list[Fault]:
     return []
 
 
-class HttpToolset(ToolsetKind):
+class HttpToolset(LearningKind):
     slug = "http"
     title = "HTTP API"
     description = "The operations of an API that an OpenAPI document describes, each as a tool."
     Config: ClassVar[type[HttpConfig]] = HttpConfig
     secrets: ClassVar[dict[str, str]] = {"token": "Token, key, or user:password"}
-    places: ClassVar[frozenset[str]] = frozenset({"document", "base_url"})
+    places: ClassVar[frozenset[str]] = frozenset({"document", "document_url", "base_url"})
 
-    def tools(self, config: HttpConfig) -> Sequence[Tool]:
-        plan = config.plan()
+    def needs_learning(self, config: HttpConfig) -> bool:
+        return bool(config.document_url)
+
+    async def learn(self, config: HttpConfig, context: ToolCallContext) -> Any:
+        from toolsets.kinds.http.source import fetched_document  # aiohttp, which most need not load
+
+        found = await fetched_document(config.document_url)
+        plan = await asyncio.to_thread(_plan_of_fetched, config, found)
+        if plan.faults:
+            raise ToolError(" ".join(f"{'.'.join(map(str, path))}: {text}" for path, _, text in plan.faults))
+        return found
+
+    def learned_tools(self, config: HttpConfig, learned: Any) -> Sequence[Tool]:
+        """None where the document that is known has not, or no longer, what the config names."""
+        plan = _plan_of_fetched(config, learned) if config.document_url else config.plan()
         caller = Caller(plan.server, config.auth, config.auth_name, config.timeout, config.max_answer_kb * 1000)
         return [_tool(caller, operation, arguments) for operation, arguments in plan.operations]
+
+
+def _plan_of_fetched(config: HttpConfig, learned: Any) -> Plan:
+    """`learned` is what `fetched_document` answered, or None."""
+    if not isinstance(learned, dict):
+        return Plan("", (), ())
+    return plan_of(str(learned.get("document")), config.base_url, config.operations, str(learned.get("url")))
 
 
 def _tool(caller: Caller, operation: Operation, arguments: type[OperationArguments]) -> Tool:

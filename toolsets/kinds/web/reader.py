@@ -18,8 +18,10 @@ import orjson
 
 from core.errors import ApplicationError
 from core.fetch import Answer, Fetcher, Limits, Request, fetcher
+from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.web.hosts import matches
+from toolsets.kinds.web.keeping import kept
 from toolsets.kinds.web.robots import MAX_BYTES, PRODUCT, Robots
 from toolsets.kinds.web.toolset import EXTRACT_SECONDS, ROBOTS_SECONDS, FetchUrl, WebConfig
 
@@ -40,13 +42,13 @@ _robots = Robots()
 _parsers = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="web-parser")
 
 
-async def read_page(arguments: FetchUrl, config: WebConfig, source: Fetcher | None = None) -> dict[str, Any]:
+async def read_page(arguments: FetchUrl, config: WebConfig, context: ToolCallContext) -> dict[str, Any]:
     """Raises ToolError."""
-    answer = await _fetched(arguments.url, config, source or fetcher())
+    answer = await _fetched(arguments.url, config, fetcher())
     if not 200 <= answer.status < 300:
         raise ToolError(f"The server answered {answer.status} {_phrase(answer.status)}".strip() + ".")
     found = await _understood(answer)
-    return _part(arguments, answer, found)
+    return {**_part(arguments, answer, found), **await kept(answer, config, context)}
 
 
 async def _fetched(url: str, config: WebConfig, source: Fetcher) -> Answer:

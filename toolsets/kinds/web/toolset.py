@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from toolsets.kinds.web.hosts import HostPattern
 
 EXTRACT_SECONDS = 20  # of one page or PDF
 ROBOTS_SECONDS = 10
+KEEP_SECONDS = 5  # behind other writers to the workspace
 _QUEUE_SECONDS = 10  # behind other pages that are being read
 
 
@@ -34,6 +35,19 @@ class WebConfig(ToolsetConfig):
     )
     max_mb: int = Field(5, ge=1, le=25, title="Largest page", description="In megabytes, decompressed.")
     timeout: int = Field(20, ge=1, le=60, title="Time limit", description="Seconds for one page, redirects included.")
+    keep: Literal["session", "tenant", "no"] = Field(
+        "session",
+        title="Keep pages",
+        description="As they came, for a day, in the folder .tmp of the session's workspace or the tenant's, where a "
+        "toolset of the kind files with the same scope finds them.",
+    )
+    quota_mb: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        title="Megabytes of the workspace",
+        description="In all, its other files included, beyond which no page is kept.",
+    )
 
 
 class FetchUrl(ToolArguments):
@@ -46,7 +60,7 @@ class FetchUrl(ToolArguments):
 async def _fetch_url(config: WebConfig, arguments: FetchUrl, context: ToolCallContext) -> dict[str, Any]:
     from toolsets.kinds.web.reader import read_page  # aiohttp: a quarter of a second that the start need not pay
 
-    return await read_page(arguments, config)
+    return await read_page(arguments, config, context)
 
 
 class WebToolset(ToolsetKind):
@@ -63,7 +77,7 @@ class WebToolset(ToolsetKind):
                 FetchUrl,
                 partial(_fetch_url, config),
                 risk=Risk.EGRESS,
-                timeout=float(config.timeout + ROBOTS_SECONDS + EXTRACT_SECONDS + _QUEUE_SECONDS),
+                timeout=float(config.timeout + ROBOTS_SECONDS + EXTRACT_SECONDS + KEEP_SECONDS + _QUEUE_SECONDS),
                 untrusted=True,
                 repeatable=True,
             )

@@ -1,0 +1,3 @@
+from toolsets.kinds.database_writer.toolset import DatabaseWriterToolset
+
+__all__ = ["DatabaseWriterToolset"]

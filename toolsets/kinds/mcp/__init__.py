@@ -1,0 +1,3 @@
+from toolsets.kinds.mcp.toolset import McpToolset
+
+__all__ = ["McpToolset"]
