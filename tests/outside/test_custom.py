@@ -3,10 +3,10 @@
 import os
 import signal
 import time
-from pathlib import Path
 
 import httpx
 
+from tests.outside.processes import below, is_alive, slots
 from tests.outside.site import Server, Site, serving
 from tests.runs.custom_code import body
 
@@ -45,20 +45,5 @@ def until_said(http: httpx.Client, server: Server) -> list[int]:
     with http.stream("POST", "chat/completions", json=chat) as response:
         next(line for line in response.iter_lines() if "Good night." in line)
         started = below(server.pid)
-        assert any(b"stage.py" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started)
+        assert slots(server.pid)
         return started
-
-
-def below(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *below(child)]
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -14,13 +14,13 @@ from core.aio import in_db_thread
 from runs import runner
 from runs.models import RunEvent
 from runs.services.turns import TurnRequest
-from sandbox.client import client, shut_down
+from sandbox.client import client
 from tenants.models import Tenant
 from tests.conftest import Actor
+from tests.outside.processes import slots
 from tests.runs.custom_code import SOURCES, body, make
 from tests.runs.test_approvals import asked, ended, resume, says
 from tests.runs.test_chat_completions import chat, chunks, script, stored, user
-from tests.sandbox.conftest import nothing_left, processes
 from tests.toolsets.vault import DONE, vault
 from toolsets import limits
 from toolsets.models import ToolCall
@@ -290,22 +290,24 @@ def main(given):
 """
 
 
-async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenant) -> None:
+async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenant, settings: Any) -> None:
+    settings.SANDBOX_IDLE = 0  # no slot waits beside it
     await make(owner, SLEEPS, timeout=300)
-    before = processes()
     request = TurnRequest(model="coded", messages=user("Sleep"), source="api", session="s")
     run = await runner.begin(actor=owner.principal, request=request)
     told = RunEvent.objects.filter(type="TEXT_MESSAGE_CONTENT", data__delta="Good night.")
     async with asyncio.timeout(30):
         while not await in_db_thread(told.exists):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+    assert slots(os.getpid())
     assert (await owner.apost(f"runs/{run.id}/cancel", {})).status_code < 300
     await ended(run)
     assert run.status == "cancelled"
     assert [message.content for message in (await stored())["messages"]] == ["Sleep", "Good night."]
     assert client().admission.running == 0
-    await shut_down()
-    assert await nothing_left(before) == []
+    async with asyncio.timeout(10):
+        while slots(os.getpid()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 USES = {
