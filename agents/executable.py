@@ -41,6 +41,9 @@ class Reporter(Protocol):
     def open_reply(self, request: ChatRequest) -> Sink:
         """The model is asked something: what it answers goes to the sink that is returned."""
 
+    def open_words(self) -> Sink:
+        """The template says something by itself, which no model did."""
+
     async def tool_result(self, result: ToolResult) -> None: ...
 
 
@@ -97,13 +100,13 @@ class _RunModel:
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
 
-    async def retell(self, message: Message, finish_reason: str) -> None:
-        tell = self.report.open_reply(ChatRequest(self.target.model, [], {}))
-        await tell(_delta_of(message, finish_reason))
+    async def tell_calls(self, calls: list[dict[str, Any]]) -> None:
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        await self.report.open_words()(_delta_of(message, "tool_calls"))
         self._forget(message)
 
     def speak(self) -> "_Speech":
-        return _Speech(self.report.open_reply(ChatRequest(self.target.model, [], {})), self._forget)
+        return _Speech(self.report.open_words(), self._forget)
 
     def _forget(self, told: Message) -> None:
         """What was told in an earlier attempt too is no answer of the model."""

@@ -121,15 +121,15 @@ class Recording:
                 self._answer(data["messageId"]).begin(Part(self.total, "text"))
             case "REASONING_START":
                 self._answer(data["messageId"]).begin(Part(self.total, "reasoning"))
-            case "TOOL_CALL_START":
+            case "TOOL_CALL_START" if not _is_templates(data):
                 self._call(data)
             case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT":
                 self._piece(data)
-            case "TOOL_CALL_ARGS":
+            case "TOOL_CALL_ARGS" if data["toolCallId"] in self._calls:
                 self._calls[data["toolCallId"]][1].pieces.append(data["delta"])
             case "TEXT_MESSAGE_END" | "REASONING_MESSAGE_END":
                 self._end(self._answers.get(data["messageId"].removesuffix("-reasoning")))
-            case "TOOL_CALL_END":
+            case "TOOL_CALL_END" if data["toolCallId"] in self._calls:
                 self._end(self._calls[data["toolCallId"]][0])
             case "TOOL_CALL_RESULT":
                 self._result(data)

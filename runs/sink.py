@@ -18,13 +18,14 @@ from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinish
 from toolsets.events import ToolResult
 
 Message = dict[str, Any]
+OF_TEMPLATE = {"source": "template"}  # metadata of what no model said
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 
 
 class Reply:
     """One answer of a model, as it is said. A run may have several at once: each has its own message.
 
-    `metadata` goes with the beginning of its text.
+    `metadata` goes with the beginning of its text and of its calls.
     """
 
     def __init__(self, sink: "RunSink", *, metadata: dict[str, Any] | None = None) -> None:
@@ -81,7 +82,7 @@ class Reply:
         if call_id is None:
             call_id = self._calls[fragment.index] = fragment.id or f"call_{uuid4().hex}"
             fields = {"toolCallId": call_id, "toolCallName": fragment.name or "", "parentMessageId": self._id}
-            self._stream.publish("TOOL_CALL_START", **fields)
+            self._stream.publish("TOOL_CALL_START", **fields, **without_nones(metadata=self._metadata))
         if fragment.arguments:
             self._stream.publish("TOOL_CALL_ARGS", toolCallId=call_id, delta=fragment.arguments)
 
@@ -132,6 +133,11 @@ class RunSink:
 
     def open_reply(self, request: ChatRequest) -> Reply:
         reply = Reply(self)
+        self._replies.append(reply)
+        return reply
+
+    def open_words(self) -> Reply:
+        reply = Reply(self, metadata=OF_TEMPLATE)
         self._replies.append(reply)
         return reply
 
@@ -208,7 +214,7 @@ class RunSink:
         finish_reason = answer.finish_reason if answer.finish_reason in FINISH_REASONS else "stop"
         last = self.messages[-1] if self.messages else {}
         if content and (last.get("role") != "assistant" or last.get("content") != content):
-            await Reply(self, metadata={"source": "template"})(Delta(text=content, finish_reason=finish_reason))
+            await Reply(self, metadata=OF_TEMPLATE)(Delta(text=content, finish_reason=finish_reason))
         self.finish_reason = finish_reason
 
     def partial(self) -> Message | None:

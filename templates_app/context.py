@@ -22,7 +22,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Speech(Protocol):
-    """A message of the template's own words, told piece by piece."""
+    """A message that is told piece by piece."""
 
     async def say(self, text: str) -> None: ...
 
@@ -37,11 +37,11 @@ class Model(Protocol):
     ) -> Reply:
         """Raises ApplicationError when the provider fails for good."""
 
-    async def retell(self, message: Message, finish_reason: str) -> None:
-        """Tell a message as an answer of the model; the provider is not asked."""
+    async def tell_calls(self, calls: list[dict[str, Any]]) -> None:
+        """Tell calls of tools that the template makes of its own accord, as a message of its own."""
 
     def speak(self) -> Speech:
-        """Begin a message beside the model's."""
+        """Begin a message of the template's own words."""
 
 
 class Toolbox(Protocol):

@@ -40,6 +40,9 @@ class Played:
     def open_reply(self, _: ChatRequest) -> Sink:
         return self._delta
 
+    def open_words(self) -> Sink:
+        return self._delta
+
     async def _delta(self, delta: Delta) -> None:
         self.deltas.append(delta)
 

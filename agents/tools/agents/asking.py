@@ -62,6 +62,9 @@ class Quiet:
 
         return hear
 
+    def open_words(self) -> Sink:
+        return self.open_reply(ChatRequest("", [], {}))
+
     async def tool_result(self, result: ToolResult) -> None:
         """The called agent is shown it, and the ledger keeps it."""
 

@@ -140,7 +140,7 @@ class Host:
             "function": {"name": name, "arguments": _text(arguments)},
         }
         await self.be_silent()
-        await self._run.model.retell({"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls")
+        await self._run.model.tell_calls([call])
         return call
 
     async def _say(self, params: dict[str, Any]) -> None:
@@ -148,11 +148,12 @@ class Host:
         text = params.get("text")
         if not isinstance(text, str):
             raise HostError("'say' takes a text.")
+        if not text:
+            return
         if self._speech is None:
             self._speech, self.said = self._run.model.speak(), ""
         self.said += text
-        if text:
-            await self._speech.say(text)
+        await self._speech.say(text)
 
     async def be_silent(self) -> None:
         """End the message that is being said."""

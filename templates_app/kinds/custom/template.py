@@ -60,6 +60,9 @@ class CustomTemplate(AgentTemplate):
         finally:
             job.cancel()
             await asyncio.wait({job})
+            host.broken.cancel()
+            for future in (job, host.broken):
+                _ = future.cancelled() or future.exception()  # or asyncio would say that nobody looked
         await host.settle()
         yield Answer(_message(outcome.value, host.said), "stop")
 
