@@ -10,13 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
+from agents.selectors import agent_get
 from core.aio import in_db_thread
+from core.ids import uuid7
 from runs import runner
 from runs.models import RunEvent
+from runs.replay import run_replay
 from runs.services.turns import TurnRequest
 from sandbox.client import client
 from tenants.models import Tenant
+from tests.agents.running import Played, ready
 from tests.conftest import Actor
+from tests.llm.metering import metered
 from tests.outside.processes import slots
 from tests.runs.custom_code import SOURCES, body, make
 from tests.runs.test_approvals import asked, ended, resume, says
@@ -236,6 +241,64 @@ async def test_a_persons_approval_is_waited_for(owner: Actor, safe: str) -> None
     await ended(run)
     assert (run.status, DONE) == ("succeeded", ["the letter"])
     assert [message.content for message in (await stored())["messages"]][-1] == "put the letter"
+
+
+MIXED = """
+from agentsite import call
+
+def main(given):
+    call("say", text="First I look. ")
+    own = call("tool", name="look", arguments={"name": "the key"})
+    asked = call("model", messages=given["messages"], tools=True)["message"]["tool_calls"][0]
+    looked = call("tool", id=asked["id"], name="look")
+    return f"{own}, {looked}"
+"""
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+async def test_a_run_of_code_can_be_replayed(owner: Actor, safe: str, in_acme: Tenant) -> None:
+    await make(owner, MIXED, toolsets=["safe"])
+    assert (await answered(owner, LOOK)).endswith("the key is there, the map is there")
+    run = (await stored())["run"]
+    replay = await in_db_thread(run_replay, tenant_id=in_acme.id, run_id=run.id)
+    assert (replay.difference(), replay.unknown) == ([], [])
+
+
+async def test_another_attempt_goes_on_with_what_is_known(owner: Actor, safe: str, in_acme: Tenant) -> None:
+    """What the code said and called by itself is no answer of its model."""
+    await make(owner, MIXED, toolsets=["safe"])
+    prepared = await in_db_thread(lambda: ready(owner, agent_get(actor=owner.principal, ref="coded")))
+    first, again = Played(), Played()
+    run_id = uuid7()
+    for played in (first, again):
+        known = kept(first) if again is played else []
+        events = prepared.executable.run(
+            report=played,
+            messages=script(LOOK, {"say": "ok"}),
+            params={},
+            client_tools=[],
+            target=prepared.target,
+            toolsets=prepared.toolsets,
+            run_id=run_id,
+            answers=known,
+        )
+        with metered():
+            async for event in events:
+                played.events.append(event)
+    assert first.answer == again.answer
+    assert [result.tool_call_id for result in first.results] == [result.tool_call_id for result in again.results]
+
+
+def kept(first: Played) -> list[dict[str, Any]]:
+    """Of the first attempt, in the order in which they were told."""
+    own, asked = (result.tool_call_id for result in first.results)
+    arguments = [orjson.dumps({"name": name}).decode() for name in ("the key", "the map")]
+
+    def calls(id: str, text: str) -> dict[str, Any]:
+        call = {"id": id, "type": "function", "function": {"name": "look", "arguments": text}}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    return [{"role": "assistant", "content": "First I look. "}, calls(own, arguments[0]), calls(asked, arguments[1])]
 
 
 HOSTILE = """

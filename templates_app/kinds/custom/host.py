@@ -120,8 +120,9 @@ class Host:
         """
         name, id = params.get("name"), params.get("id")
         self._check_granted(name)
-        call = self._asked.pop(id, None) if isinstance(id, str) else None
+        call = self._asked.get(id) if isinstance(id, str) else None
         if call is not None and tool_name(call) == name:
+            del self._asked[call["id"]]
             arguments = params.get("arguments", call["function"]["arguments"])
             call = {**call, "function": {**call["function"], "arguments": _text(arguments)}}
         elif id is not None:
