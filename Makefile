@@ -9,7 +9,7 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY) EMAIL_URL=smtp://mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-stream bench-sockets lock environment
+.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-sandbox lock environment
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench-stream: environment ## measure the event log against its goals: latency, c
 
 bench-sockets: environment ## measure 2,000 sockets with 200 runs at once, and 10,000 idle ones; some minutes
 	$(BIN)/python -m bench.sockets $(ARGS)
+
+bench-sandbox: environment ## measure the sandbox warm and cold, and a tenant beside attacks; two minutes
+	$(BIN)/python -m bench.sandbox
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) $(UNUSED) base.in embedded.in -o ../requirements.txt
