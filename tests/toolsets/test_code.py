@@ -54,9 +54,18 @@ async def test_a_wrong_config(config: dict[str, Any]) -> None:
     assert [fault["path"].split(".")[1] for fault in config_faults(CodeConfig, config)] == [next(iter(config))]
 
 
+PLOT = """
+import os, sys
+print("hi")
+print("bad", file=sys.stderr)
+os.mkdir("a")
+open("a/plot.png", "wb").write(b"\\x89PNG")
+6 * 7
+"""
+
+
 async def test_output_result_and_files(model: Model) -> None:
-    told = await model("python", "import sys\nprint('hi')\nprint('bad', file=sys.stderr)\nopen('a/plot.png', 'wb').write(b'\\x89PNG')\n6 * 7"
-                       .replace("open(", "import os; os.mkdir('a'); open("))  # fmt: skip
+    told = await model("python", PLOT)
     assert told.pop("ms") >= 0
     assert told == {"result": 42, "stdout": "hi\n", "stderr": "bad\n", "files": ["a/plot.png: 4 bytes, a PNG image"]}
     again = await model("typescript", "const n: number = Deno.readFileSync('a/plot.png').length; n", ["a/plot.png"])
@@ -67,6 +76,7 @@ async def test_output_result_and_files(model: Model) -> None:
 async def test_what_cannot_be(model: Model) -> None:
     assert "runs python only" in await model.fails("javascript", "1", languages=["python"])
     assert "no 'missing.csv'" in await model.fails("python", "1", ["missing.csv"])
+    await model("python", "open('x', 'w').write('x')")
     assert "relative" in await model.fails("python", "1", ["/etc/passwd"])
     failed = await model.fails("python", "print('before')\n1 / 0")
     assert failed.startswith("error: Traceback")
