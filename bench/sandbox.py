@@ -102,17 +102,17 @@ async def _neighbour() -> None:
     from sandbox.jobs import Job, JobFailed, Language, run_job
 
     async def attack(source: str) -> None:
-        until = time.monotonic() + 2 * SECONDS
+        until = time.monotonic() + 3 * SECONDS
         while time.monotonic() < until:
             try:
                 await run_job(Job(Language.PYTHON, source, timeout=3, tenant_id=BAD))
             except JobFailed:
                 continue
 
-    quiet = await _series("python", ROUNDS, pause=0.1)
+    quiet = await _series("python", ROUNDS, pause=0.3)
     attacks = [asyncio.create_task(attack(source)) for source in HOSTILE]
     await asyncio.sleep(1)
-    loud = await _series("python", ROUNDS, pause=0.1)
+    loud = await _series("python", ROUNDS, pause=0.3)
     await asyncio.gather(*attacks)
     show("a tenant alone", quiet)
     show("beside four attacks", loud)
