@@ -29,6 +29,9 @@ class Admission:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def running_of(self, owner: Owner) -> int:
+        return self._running[owner]
+
     @asynccontextmanager
     async def place(self, owner: Owner) -> AsyncIterator[None]:
         """Waits for a slot. Raises SandboxBusy when too many wait; one tenant may be half of them."""

@@ -23,7 +23,7 @@ from django.conf import settings
 from sandbox.admission import Admission
 from sandbox.exceptions import HostError, JobFailed, SandboxUnavailable
 from sandbox.outcome import Ended
-from sandbox.wire import ANSWER, CALL, CANCEL, END, GONE, HEADER, JOB, MISSING, STATE, STDERR, STDOUT, frame
+from sandbox.wire import ANSWER, CALL, CANCEL, COLD_JOB, END, GONE, HEADER, JOB, MISSING, STATE, STDERR, STDOUT, frame
 
 logger = logging.getLogger(__name__)
 HostCall = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -69,7 +69,8 @@ class Client:
             raise SandboxUnavailable("This server runs no code; SANDBOX_LEVEL on the server turns it on.")
         async with self.admission.place(request.owner):
             pool = await self._running()
-            return await pool.run(request, host)
+            is_first = self.admission.running_of(request.owner) <= 1  # who has more leaves others the slots that wait
+            return await pool.run(request, host, warm=is_first)
 
     async def _running(self) -> "Pool":
         async with self._starting:
@@ -158,12 +159,12 @@ class Pool:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, request: Request, host: HostCall | None) -> Ended:
+    async def run(self, request: Request, host: HostCall | None, *, warm: bool = True) -> Ended:
         number = next(self._numbers)
         job = self._jobs[number] = _Job(self, number, host)
         job.ended.timeout = request.timeout
         try:
-            self.tell(number, JOB, request.payload)
+            self.tell(number, JOB if warm else COLD_JOB, request.payload)
             await asyncio.wait_for(asyncio.shield(job.over), request.timeout + GRACE_SECONDS)
             return job.ended
         except TimeoutError:

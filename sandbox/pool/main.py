@@ -13,7 +13,7 @@ from typing import Any
 from sandbox.pool import jail
 from sandbox.pool.slots import Slot
 from sandbox.pool.stock import Stock, Unavailable
-from sandbox.wire import ANSWER, CANCEL, GONE, HEADER, JOB, MISSING, STATE, frame
+from sandbox.wire import ANSWER, CANCEL, COLD_JOB, GONE, HEADER, JOB, MISSING, STATE, frame
 
 
 class Pool:
@@ -40,28 +40,28 @@ class Pool:
         await self._stock.empty()
 
     def _on(self, number: int, kind: bytes, payload: bytes) -> None:
-        if kind == JOB:
-            task = self._tasks[number] = asyncio.create_task(self._job(number, payload))
+        if kind in (JOB, COLD_JOB):
+            task = self._tasks[number] = asyncio.create_task(self._job(number, payload, warm=kind == JOB))
             task.add_done_callback(lambda _: self._tasks.pop(number, None))
         elif kind == ANSWER and number in self._slots:
             self._slots[number].write(payload)
         elif kind == CANCEL and number in self._tasks:
             self._tasks[number].cancel()
 
-    async def _job(self, number: int, payload: bytes) -> None:
+    async def _job(self, number: int, payload: bytes, *, warm: bool) -> None:
         head, _, line = payload.partition(b"\n")
         terms = json.loads(head)
         began = time.monotonic()
         wanted = jail.Terms(terms["runtime"], terms["memory_mb"], tuple(terms["packages"]))
         try:
-            slot = await self._stock.take(wanted)
+            slot = await self._stock.take(wanted, warm=warm)
         except Unavailable as error:
             self._tell(number, MISSING, json.dumps([error.wanted, error.faults]).encode())
             return
         self._slots[number] = slot
         why = "cancelled"
         try:
-            slot.begin(line, lambda kind, data: self._tell(number, kind, data))
+            slot.begin(line, lambda kind, data: self._tell(number, kind, data), slow=not warm)
             why = await asyncio.wait_for(asyncio.shield(slot.over), terms["timeout"])
         except TimeoutError:
             why = "timeout"

@@ -21,6 +21,7 @@ PIECE = 65536
 MAX_PRINTED = 1 << 20  # bytes of standard output, and of standard error
 MAX_TOLD = 32 << 20  # bytes of all that a slot tells of its own: its result with files, and calls of the host
 MAX_ENTRIES = 5000  # files and folders that it may make
+NICE = 15
 LOOK_SECONDS = 0.25  # between two looks at what it wrote
 Tell = Callable[[bytes, bytes], None]  # kind and payload of a frame
 
@@ -40,6 +41,7 @@ class Slot:
         self._frames = Frames()
         self._inner: int | None = None  # descriptor of the jail's first process
         self._status = b""
+        self._has_begun, self._is_slowed = 0.0, False
         self._input = bytearray()
         self._counts = {STDOUT: 0, STDERR: 0, END: 0}
         self._start()
@@ -167,9 +169,13 @@ class Slot:
         if not self.over.done():
             self.over.set_result(why)
 
-    def begin(self, line: bytes, tell: Tell) -> None:
+    def begin(self, line: bytes, tell: Tell, *, slow: bool) -> None:
+        """`slow`: it goes behind others from its start on."""
         self._tell = tell
+        self._has_begun = self._loop.time()
         self.write(line)
+        if slow:
+            self.ready.add_done_callback(lambda _: self._slow_down())
         self._look()
 
     def write(self, line: bytes) -> None:
@@ -197,9 +203,20 @@ class Slot:
         """Many small files are within every limit of the kernel's: they are counted, now and then."""
         if self.over.done():
             return
+        if not self._is_slowed and self._has_begun < self._loop.time() - LOOK_SECONDS:
+            self._slow_down()
         if self._is_littered():
             self._finish("output")
         self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _slow_down(self) -> None:
+        """What takes long goes behind short jobs, and behind the slots that start."""
+        self._is_slowed = True
+        for pid in _below(self._process.pid):
+            with contextlib.suppress(OSError):  # it ends, or the kernel has no groups
+                os.setpriority(os.PRIO_PROCESS, pid, NICE)
+                with open(f"/proc/{pid}/autogroup", "w") as file:  # of its session: Linux shares the CPU by these first
+                    file.write(str(NICE))
 
     def _is_littered(self) -> bool:
         if not self.wall.bwrap:
@@ -258,6 +275,18 @@ def _spawn(made: jail.Start, streams: tuple[int, int, int], passed: list[int]) -
 def _pid(descriptor: int) -> int:
     with open(f"/proc/self/fdinfo/{descriptor}") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def _below(pid: int) -> list[int]:
+    """The threads of a process, and of those that it started."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found.append(int(thread))
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                for child in file.read().split():
+                    found += _below(int(child))
+    return found
 
 
 def _exceeds(folder: str, entries: int, size: int) -> bool:

@@ -55,10 +55,10 @@ class Stock:
     def walls(self) -> dict[str, str]:
         return {runtime: wall.name for (runtime, packages), wall in self._chosen.items() if not packages}
 
-    async def take(self, terms: jail.Terms) -> Slot:
-        """A slot that nobody used. Raises Unavailable."""
+    async def take(self, terms: jail.Terms, *, warm: bool) -> Slot:
+        """A slot that nobody used; one that waits, if `warm`. Raises Unavailable."""
         wall = await self._wall(terms)
-        while waiting := self._ready[terms]:
+        while warm and (waiting := self._ready[terms]):
             slot = waiting.pop(0)
             if not slot.over.done():
                 return slot

@@ -101,37 +101,60 @@ def jail(request: pytest.FixtureRequest, settings: Any) -> str:
 
 @pytest_asyncio.fixture
 async def code(jail: str) -> AsyncIterator[Code]:
-    before = processes()
     yield Code()
+    mine = descendants()
     await client.shut_down()
-    assert await nothing_left(before) == []
+    assert await left_of(mine) == []
 
 
-def processes() -> dict[int, str]:
-    found = {}
+Process = tuple[int, str]  # pid, and when it was started
+
+
+def descendants() -> set[Process]:
+    """Of this process: slots that lost their parent are the pool's, which takes orphans."""
+    parents: dict[int, list[Process]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        try:
-            found[int(path.name)] = (path / "stat").read_text().split("(", 1)[1].rsplit(")", 1)[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        if fields := stat(int(path.name)):
+            parents.setdefault(int(fields[1]), []).append((int(path.name), fields[19]))
+    found: set[Process] = set()
+    waiting = [os.getpid()]
+    while waiting:
+        for process in parents.get(waiting.pop(), []):
+            found.add(process)
+            waiting.append(process[0])
     return found
 
 
-async def nothing_left(before: dict[int, str]) -> list[str]:
-    """Names of slots' processes and zombies that are new, and do not go away."""
-    left: list[str] = []
+def stat(pid: int) -> list[str]:
+    """The fields after the name; none where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+async def left_of(processes: set[Process]) -> list[Process]:
+    """Those that do not go away, zombies too, but for what this process started otherwise."""
+    left: list[Process] = []
     for _ in range(200):
-        new = {pid: name for pid, name in processes().items() if pid not in before}
-        left = [name for pid, name in new.items() if name in ("bwrap", "deno") or _is_stage(pid)]
+        left = [(pid, began) for pid, began in processes if (fields := stat(pid)) and fields[19] == began]
+        left = [process for process in left if "python" not in name(process[0]) or is_slot(process[0])]
         if not left:
             break
         await asyncio.sleep(0.05)
     return left
 
 
-def _is_stage(pid: int) -> bool:
+def name(pid: int) -> str:
     try:
-        return b"stage.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "python"
+
+
+def is_slot(pid: int) -> bool:
+    try:
+        return any(word in Path(f"/proc/{pid}/cmdline").read_bytes() for word in (b"stage.py", b"sandbox.pool"))
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -13,7 +13,7 @@ from core.errors import RateLimited, Unavailable
 from sandbox import client, probe
 from sandbox.client import Pool
 from sandbox.jobs import Job, JobFailed, Language, SandboxUnavailable, run_job
-from tests.sandbox.conftest import TENANT_A, TENANT_B, Code, nothing_left, processes
+from tests.sandbox.conftest import TENANT_A, TENANT_B, Code, descendants, left_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -82,7 +82,6 @@ async def test_a_waiting_slot_that_dies_is_replaced(code: Code) -> None:
 
 
 async def test_a_pool_that_dies_is_started_again_and_its_jobs_fail(code: Code) -> None:
-    before = processes()
     started = asyncio.Event()
 
     async def host(method: str, params: dict[str, Any]) -> None:
@@ -90,15 +89,14 @@ async def test_a_pool_that_dies_is_started_again_and_its_jobs_fail(code: Code) -
 
     job = asyncio.create_task(code("python", "from agentsite import call\ncall('x')\nwhile True: pass", host))
     await started.wait()
-    first = pool().pid
+    first, mine = pool().pid, descendants()
     os.kill(first, signal.SIGKILL)
     with pytest.raises(JobFailed) as failed:
         await job
     assert failed.value.code == "crashed"
     assert (await code("python", "1 + 1")).value == 2
     assert pool().pid != first
-    await client.shut_down()
-    assert await nothing_left(before) == []
+    assert await left_of(mine) == []
 
 
 async def test_a_pool_that_hangs_is_ended(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
