@@ -19,12 +19,21 @@ ENTRY_POINT_GROUP = "agentsite.templates"
 
 
 @dataclass(frozen=True)
+class Deprecated:
+    """A version that still works, and why no agent should use it any more."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class TemplateHealth:
     """One slug: its usable versions, highest first, and what keeps others of its name from being used."""
 
     slug: str
     versions: list[str]
     problems: list[Fault] = field(default_factory=list)
+    deprecated: list[Deprecated] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -79,12 +88,17 @@ class TemplateRegistry:
         """Every known slug in order, those that failed to load included."""
         found = self._current()
         slugs = sorted({*found.templates, *(fault.name for fault in found.faults)})
-        return [
-            TemplateHealth(
-                slug, list(found.templates.get(slug, {})), [fault for fault in found.faults if fault.name == slug]
-            )
-            for slug in slugs
-        ]
+        return [_health(found, slug) for slug in slugs]
+
+
+def _health(found: _Found, slug: str) -> TemplateHealth:
+    versions = found.templates.get(slug, {})
+    return TemplateHealth(
+        slug,
+        list(versions),
+        [fault for fault in found.faults if fault.name == slug],
+        [Deprecated(version, template.deprecated) for version, template in versions.items() if template.deprecated],
+    )
 
 
 def candidates() -> Iterator[Candidate]:
