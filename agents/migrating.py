@@ -29,15 +29,17 @@ def agents_migrate(
     from_version: str | None = None,
     agents: Sequence[str] | None = None,
     dry_run: bool = True,
+    first: int = 0,
 ) -> list[Upgrade]:
-    """What it would change, or with `dry_run` off has changed, of each agent: by default of all with a lower version.
+    """What it would change, or with `dry_run` off has changed, of each agent: by default of all with a lower version,
+    of which only so many are looked at as `first` says (0: all).
 
     Those that are refused stay as they are, and the others are migrated all the same. Raises TemplateNotFound for a
     version that is not in use, InvalidRequest for too many agents.
     """
     authorize(actor, "agent.view" if dry_run else "agent.edit")
     target = _target(template, to)
-    found = _named(actor, agents) if agents is not None else _below(actor, target, from_version)
+    found = _named(actor, agents) if agents is not None else _below(actor, target, from_version, first)
     return [_migrated(actor, ref, agent, target, from_version, dry_run) for ref, agent in found]
 
 
@@ -82,13 +84,14 @@ def _named(actor: Principal, refs: Sequence[str]) -> list[tuple[str, Agent | Non
     return [(ref, found.get(parse_uuid(ref) or ref)) for ref in wanted]
 
 
-def _below(actor: Principal, to: AgentTemplate, from_version: str | None) -> list[tuple[str, Agent | None]]:
-    """Those with a lower version than `to`, or exactly with `from_version`."""
+def _below(actor: Principal, to: AgentTemplate, from_version: str | None, first: int) -> list[tuple[str, Agent | None]]:
+    """Those with a lower version than `to`, or exactly with `from_version`. Two queries."""
     agents = _tenants(actor).filter(version__template=to.slug)
     if from_version:
         agents = agents.filter(version__template_version=from_version)
     rows: Iterator[tuple[Any, str]] = agents.values_list("id", "version__template_version").iterator()
     wanted = [id for id, version in rows if from_version or precedence(version) < precedence(to.version)]
+    wanted = wanted[:first] if first else wanted
     _refuse_many(len(wanted))
     return [(agent.slug, agent) for agent in agents.filter(id__in=wanted)]
 
