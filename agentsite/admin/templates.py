@@ -26,6 +26,7 @@ from runs.template_statistics import (
 )
 from templates_app.base import AgentTemplate
 from templates_app.exceptions import TemplateNotFound
+from templates_app.registry import registry
 from templates_app.selectors import TemplateInfo, template_info, template_list, template_versions
 from templates_app.versions import precedence
 from tenants.admin_base import actor_of, may
@@ -68,7 +69,7 @@ def _row(info: TemplateInfo, figures: TemplateFigures | None) -> dict[str, Any]:
         "title": template.title if template else info.slug,
         "versions": info.versions,
         "health": _health(info),
-        "deprecated": bool(template and template.deprecated),
+        "deprecated": [f"{each.version} deprecated" for each in registry.versions(info.slug) if each.deprecated],
         **_shown((figures or TemplateFigures()).total),
     }
 

@@ -39,7 +39,15 @@ def test_the_list_says_how_each_template_is(
 ) -> None:
     add_template("broken", "import no_such_module")
     content = text_of(page(vera, "templates/"))
-    for part in ("Conversation", "Echo", "3.0.0", "healthy", "unusable", "/t/acme/admin/templates/echo/"):
+    for part in (
+        "Conversation",
+        "Echo",
+        "3.0.0",
+        "healthy",
+        "unusable",
+        "1.0.0 deprecated",
+        "/t/acme/admin/templates/echo/",
+    ):
         assert part in content, part
     assert '<td data-label="Agents">2</td>' in content
     assert '<td data-label="Agents">2</td>' not in text_of(page(stan, "templates/", tenant="globex"))
