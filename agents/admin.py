@@ -271,11 +271,8 @@ class AgentAdmin(SchemaServiceAdmin):
         if not note:
             return context
         # What is missing is said better by the note.
-        link = {
-            "note_link": migration_url(obj.slug, obj.version.template),
-            "note_label": "See what a migration changes",
-        }
-        return {**context, "missing": False, "note": note, **link}
+        link = migration_url(obj.slug, obj.version.template)
+        return {**context, "missing": False, "note": note, "note_link": link}
 
     def _compared(self, request: HttpRequest, agent: Agent) -> dict[str, Any]:
         """The chosen version beside the one to compare it with: by default the newest and the one before it."""

@@ -44,6 +44,6 @@ def best_of(models: Iterable[Capabilities]) -> Capabilities:
 
 
 def _best(values: list[Any]) -> Any:
-    if True in values:
+    if any(value is True for value in values):
         return True
     return None if None in values else max(values)

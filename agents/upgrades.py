@@ -8,10 +8,9 @@ from typing import Any
 
 from agents.validation import check_agent
 from core.differences import Difference, differences
-from core.validation import config_faults
 from templates_app.base import AgentTemplate
 from templates_app.exceptions import ConfigNotMigrated
-from templates_app.validation import Fault, fault
+from templates_app.validation import Fault, check_config, fault
 from templates_app.versions import precedence
 from tenants.principal import Principal
 
@@ -87,10 +86,8 @@ def _migrated(before: Mapping[str, Any], to: AgentTemplate) -> tuple[dict[str, A
         f"'{to.slug}' {to.version} is no compatible upgrade of {given}, only of {to.compatible_from()} and above, "
         "and turns no older configuration into its own."
     )
-    return None, [
-        fault("template_version", "incompatible_version", message),
-        *config_faults(to.Config, before["config"]),
-    ]
+    reasons = check_config(to, before["config"]).errors
+    return None, [fault("template_version", "incompatible_version", message), *reasons]
 
 
 def _asked(before: Mapping[str, Any], to: AgentTemplate) -> tuple[dict[str, Any] | None, list[Fault]]:
@@ -100,8 +97,9 @@ def _asked(before: Mapping[str, Any], to: AgentTemplate) -> tuple[dict[str, Any]
         if not isinstance(config, dict):
             raise TypeError("migrate_config() must answer a dict.")
     except ConfigNotMigrated as error:
-        return None, [fault("config", "not_migrated", str(error)[:MAX_REASON])]
-    except Exception:  # foreign code runs here: whatever it raises is its own fault
+        reason = str(error)[:MAX_REASON] or "The template gives no reason."
+        return None, [fault("config", "not_migrated", reason)]
+    except (Exception, SystemExit):  # foreign code runs here: whatever it raises is its own fault
         logger.exception("A template failed to migrate a config", extra={"template": to.slug, "version": to.version})
         message = f"'{to.slug}' {to.version} failed at this configuration of {given}; the server's log says why."
         return None, [fault("config", "migration_failed", message)]

@@ -110,14 +110,22 @@ def load_anew(candidate: Candidate, changed: Iterable[Path], use: Callable[[Any]
         return use(candidate.load())
     except BaseException:
         _take_modules(package)
-        sys.modules.update(held)
+        _put_back(package, held)
         raise
 
 
 def _take_modules(package: str) -> dict[str, ModuleType]:
     """Takes a package and all below it out of the imported modules."""
-    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    names = [name for name in list(sys.modules) if name == package or name.startswith(f"{package}.")]
     return {name: sys.modules.pop(name) for name in names}
+
+
+def _put_back(package: str, held: dict[str, ModuleType]) -> None:
+    """An import has made the new package an attribute of its parent, even if it was refused afterwards."""
+    sys.modules.update(held)
+    parent, _, name = package.rpartition(".")
+    if parent in sys.modules and package in held:
+        setattr(sys.modules[parent], name, held[package])
 
 
 def _forget_bytecode(place: Path | None) -> None:

@@ -35,15 +35,18 @@ def fault(path: str, code: str, message: str) -> Fault:
 
 def check_config(template: AgentTemplate, config: Mapping[str, Any]) -> ConfigReport:
     """By the template's schema, its validators, and what this server has; of a template only these are called."""
-    faults = config_faults(template.Config, config)
-    if faults:
+    try:
+        faults = config_faults(template.Config, config)
+        parsed = None if faults else parse_config(template.Config, config)
+    except (Exception, SystemExit):  # foreign code runs here: whatever it raises is its own fault
+        logger.exception("A config cannot be validated", extra={"template": template.slug})
+        return ConfigReport([_failed(template)])
+    if parsed is None:
         return ConfigReport(faults)
-    parsed = parse_config(template.Config, config)
     report = ConfigReport(config=parsed.model_dump(mode="json", exclude_unset=True))
     report.requirements = _requirements(template, parsed)
     if report.requirements is None:
-        message = f"The template '{template.slug}' failed at this configuration; the server's log says why."
-        report.errors.append(fault("config", "requirements_failed", message))
+        report.errors.append(_failed(template))
     elif lacks := sandbox_fault(report.requirements.sandbox):
         report.errors.append(fault("config", "sandbox_missing", lacks))
     return report
@@ -54,10 +57,15 @@ def _requirements(template: AgentTemplate, config: BaseModel) -> Requirements | 
         found = template.requirements(config)
         if not isinstance(found, Requirements):
             raise TypeError("requirements() must answer Requirements.")
-    except Exception:  # foreign code runs here: whatever it raises is its own fault
+    except (Exception, SystemExit):  # foreign code as well
         logger.exception("The requirements of a config cannot be told", extra={"template": template.slug})
         return None
     return found
+
+
+def _failed(template: AgentTemplate) -> Fault:
+    message = f"The template '{template.slug}' failed at this configuration; the server's log says why."
+    return fault("config", "template_failed", message)
 
 
 def deprecation(template: AgentTemplate, path: str) -> list[Fault]:

@@ -13,6 +13,8 @@ from tests.templates_app.conftest import AddTemplate
 from toolsets.services import toolset_create
 
 NEEDY = """
+from pydantic import field_validator
+
 from templates_app.base import AgentTemplate, TemplateConfig
 from templates_app.events import Answer
 from templates_app.requirements import Requirements
@@ -23,6 +25,12 @@ class Config(TemplateConfig):
     searches: bool = False
     runs_code: bool = False
     broken: bool = False
+    divisor: int = 1
+
+    @field_validator("divisor")
+    @classmethod
+    def _divides(cls, value):
+        return 1 // value
 
 
 class Needy(AgentTemplate):
@@ -32,7 +40,7 @@ class Needy(AgentTemplate):
     @classmethod
     def requirements(cls, config):
         if config.broken:
-            raise SystemError("no requirements today")
+            raise SystemExit("no requirements today")
         model = {"vision"} if config.reads_images else set()
         toolsets = {"time", "web"} if config.searches else set()
         return Requirements(frozenset(model), frozenset(toolsets), 2 if config.runs_code else None)
@@ -131,7 +139,8 @@ def test_a_sandbox_must_be_strong_enough(
 
 
 def test_a_template_that_fails_is_a_fault_of_its_own(owner: Actor, asked: dict[str, Any]) -> None:
-    assert found(owner, {**asked, "config": {"broken": True}}) == (["config requirements_failed"], [])
+    assert found(owner, {**asked, "config": {"divisor": 0}}) == (["config template_failed"], [])
+    assert found(owner, {**asked, "config": {"broken": True}}) == (["config template_failed"], [])
 
 
 def test_a_template_tells_what_a_config_needs(owner: Actor, needy: None, no_sandbox: None) -> None:

@@ -1,6 +1,8 @@
 """Templates that change while the server runs: each edit is used, or harms nothing and says why."""
 
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
+from core.plugins import Candidate, load_anew
 from templates_app import reloading
 from templates_app.registry import registry
 from tests.conftest import Actor
@@ -145,10 +148,30 @@ def test_an_edit_of_ours_is_seen_and_the_plugins_that_build_on_it_stay(folder: F
     assert registry.get("conversation") is other
 
 
+def test_a_package_that_is_refused_leaves_its_parent_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "outer_pkg" / "inner").mkdir(parents=True)
+    for package in ("outer_pkg", "outer_pkg/inner"):
+        (tmp_path / package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    candidate = Candidate("inner", "inner", partial(import_module, "outer_pkg.inner"), "outer_pkg.inner")
+    held = candidate.load()
+    refused = ZeroDivisionError()
+
+    def refuse(value: object) -> None:
+        assert value is not held
+        raise refused
+
+    with pytest.raises(ZeroDivisionError):
+        load_anew(candidate, [], refuse)
+    assert import_module("outer_pkg").inner is sys.modules["outer_pkg.inner"] is held
+    for name in ("outer_pkg.inner", "outer_pkg"):
+        del sys.modules[name]
+
+
 def test_what_is_watched(folder: Folder) -> None:
     places = reloading.watched()
     assert folder.path.resolve() in places
-    assert Path(__file__).parents[2] / "templates_app" / "kinds" / "simple" in places
+    assert Path(__file__).parents[2] / "templates_app" / "kinds" in places
     assert not any("site-packages" in place.parts for place in places)
 
 
