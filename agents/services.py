@@ -8,11 +8,13 @@ from django.db import IntegrityError, transaction
 from agents.exceptions import agent_not_found, version_not_found
 from agents.models import Agent, AgentVersion
 from agents.selectors import by_ref
+from agents.upgrades import Upgrade, upgrade_of
 from agents.validation import Report, check_agent
 from core import audit
 from core.errors import Conflict, InvalidRequest
 from core.ids import uuid7
 from core.validation import invalid
+from templates_app.base import AgentTemplate
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -91,8 +93,7 @@ def agent_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> A
     """
     authorize(actor, "agent.edit")
     agent = _locked(actor, ref)
-    current = _current(agent)
-    before = {"slug": agent.slug, **_values(current)}
+    before = values_of(agent)
     wanted = {**before, **{name: changes[name] for name in before if name in changes}}
     if wanted["template"] != before["template"] and "template_version" not in changes:
         wanted["template_version"] = None
@@ -113,9 +114,24 @@ def agent_restore(*, actor: Principal, ref: str, number: int) -> Agent:
     old = AgentVersion.objects.filter(tenant_id=actor.tenant_id, agent_id=agent.id, number=number).first()
     if old is None:
         raise version_not_found(ref, number)
-    before = {"slug": agent.slug, **_values(_current(agent))}
+    before = values_of(agent)
     after = {"slug": agent.slug, **_checked(actor, _values(old))}
     return _apply(actor, agent, before, after, action="agent.restore", restored_from=number)
+
+
+@transaction.atomic
+def agent_migrate(*, actor: Principal, ref: str, to: AgentTemplate) -> Upgrade:
+    """Bring an agent to another version of its template, as a new version; the old one can be restored.
+
+    What is returned says why it was refused, where it was. Raises NotFound.
+    """
+    authorize(actor, "agent.edit")
+    agent = _locked(actor, ref)
+    upgrade = upgrade_of(actor=actor, values=values_of(agent), to=to)
+    if upgrade.status == "ready":
+        after = {**upgrade.before, "template_version": to.version, "config": upgrade.config}
+        upgrade.number = _current(_apply(actor, agent, upgrade.before, after, action="agent.migrate")).number
+    return upgrade
 
 
 @transaction.atomic
@@ -161,6 +177,11 @@ def _current(agent: Agent) -> AgentVersion:
 
 def _values(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
+
+
+def values_of(agent: Agent) -> dict[str, Any]:
+    """The slug and what the current version holds."""
+    return {"slug": agent.slug, **_values(_current(agent))}
 
 
 def _facts(agent: Agent) -> dict[str, Any]:
