@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,17 +14,19 @@ from pydantic import ValidationError
 
 from agents.exceptions import AgentUnusable
 from agents.models import AgentVersion
+from core.aio import in_db_thread
 from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
 from llm.binding import Sink, use_binding
 from llm.calls import CachePolicy
+from llm.capabilities import takes_schemas
 from llm.gateway import gateway
 from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
 from templates_app.checkpoints import thread_of
-from templates_app.context import AgentContext, Heard, Message, Reply
+from templates_app.context import AgentContext, Heard, Message, Reply, measured
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
@@ -81,8 +83,9 @@ class _RunModel:
         tell = self.report.open_reply(request)
         if self.answers:
             known = self.answers.pop(0)
-            await tell(_delta_of(known))
-            return Reply(known, "tool_calls" if known.get("tool_calls") else "stop", None)
+            reason = "tool_calls" if known.get("tool_calls") else "stop"
+            await tell(_delta_of(known, reason))
+            return Reply(known, reason, None)
         async with aclosing(gateway.stream(request, self.target)) as deltas:
             async for delta in deltas:
                 answer.add(delta)
@@ -91,15 +94,25 @@ class _RunModel:
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
 
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        tell = self.report.open_reply(ChatRequest(self.target.model, [], {}))
+        await tell(_delta_of(message, finish_reason))
 
-def _delta_of(message: Message) -> Delta:
+    async def takes_schemas(self) -> bool:
+        return await in_db_thread(takes_schemas, self.target)
+
+
+def _delta_of(message: Message, finish_reason: str) -> Delta:
     """A whole message, as a model says it."""
     calls = [
         ToolCallDelta(index, call["id"], call["function"]["name"], call["function"]["arguments"])
         for index, call in enumerate(message.get("tool_calls") or ())
     ]
     return Delta(
-        text=message.get("content") or "", tool_calls=calls or None, finish_reason="tool_calls" if calls else "stop"
+        text=message.get("content") or "",
+        refusal=message.get("refusal"),
+        tool_calls=calls or None,
+        finish_reason=finish_reason,
     )
 
 
@@ -152,14 +165,18 @@ class Executable:
         heard: Heard | None = None,
         make_toolbox: Callable[..., Toolbox] = Toolbox,
         answers: Sequence[Message] = (),
+        metadata: Mapping[str, str] | None = None,
+        attempt: int = 1,
+        took: Callable[[str, int], int] = measured,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. Raises ApplicationError; InvalidRequest for tools of
-        the caller that the template cannot use.
+        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs; `attempt` and `took`
+        are as in `AgentContext`. Raises ApplicationError; InvalidRequest for tools of the caller that the template
+        cannot use.
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
@@ -183,6 +200,9 @@ class Executable:
             thread=thread_of(self._tenant_id, run_id) if checkpointed and run_id else None,
             resume=resume,
             compiled=shared.compiled,
+            metadata=dict(metadata or {}),
+            attempt=attempt,
+            took=took,
             **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}

@@ -18,7 +18,7 @@ from runs.transcript import still_valid
 _ATTEMPTS = frozenset({"checkpoint", "attempt_restarted"})
 _ENDS = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REASONING_END", "TOOL_CALL_END"})
 # What a run fails with by itself; every other error came from outside: its provider, its server or who stopped it.
-_OWN_ERRORS = frozenset({"agent_unusable", "client_tools_unsupported", "tool_name_clash"})
+_OWN_ERRORS = frozenset({"agent_unusable", "client_tools_unsupported", "step_failed", "tool_name_clash"})
 _IDS = {"messageId": "message", "parentMessageId": "message", "toolCallId": "call"}
 _TEXTS = ("delta", "content")
 
@@ -34,10 +34,20 @@ class Part:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    place: int
+    error: ApplicationError
+
+
 @dataclass(slots=True)
 class Said:
-    """One answer of a model; `end` is the place of its end, None where it was cut or where that is not known."""
+    """One answer of a model; `end` is the place of its end, None where it was cut or where that is not known.
 
+    `failed`: it was cut by what an agent then tried again, or went on without.
+    """
+
+    failed: Failure | None = None
     parts: list[Part] = field(default_factory=list)
     end: int | None = None
     finish_reason: str = "stop"
@@ -66,6 +76,12 @@ class Said:
         return found
 
 
+class StepError(ApplicationError):
+    """What an attempt at a step failed with."""
+
+    retryable = True
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     place: int
@@ -80,6 +96,7 @@ class Recording:
         self.events = comparable(events)
         self.results: dict[str, list[Result]] = {}  # by the call's id; "" for the calls that no model made
         self.heard: list[tuple[int, dict[str, Any]]] = []
+        self.took: dict[str, int] = {}  # milliseconds, by step
         self.total = 0
         self._answers: dict[str, Said] = {}
         self._calls: dict[str, tuple[Said, Part]] = {}
@@ -133,6 +150,8 @@ class Recording:
                 self._end(self._calls[data["toolCallId"]][0])
             case "TOOL_CALL_RESULT":
                 self._result(data)
+            case "STEP_FINISHED" if "metadata" in data:
+                self.took[data["stepName"]] = data["metadata"]["ms"]
             case "CUSTOM":
                 self._custom(data)
 
@@ -165,6 +184,16 @@ class Recording:
             self._answer(message_id).parts.append(Part(self.total, "refusal", [data["value"]]))
         elif message_id and data["name"] == "empty_answer":
             self._answers[message_id] = Said(end=self.total, finish_reason=data["value"])
+        elif data["name"] == "step_failed":
+            self._failed(data["value"], data["metadata"]["cut"])
+
+    def _failed(self, value: dict[str, Any], cut: Sequence[str]) -> None:
+        error = StepError(value["message"], code=value["code"])
+        error.retryable = value["again"]
+        answers = [self._answer(message_id) for message_id in cut]
+        place = min((said.end for said in answers if said.end is not None), default=self.total)  # ends are told with it
+        for said in answers:
+            said.failed = Failure(place, error)
 
 
 def _is_templates(data: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from agents.executable import executable_for, run_model
 from core.errors import ApplicationError, Conflict
 from llm.calls import CallContext, Unpaid, calling
 from llm.providers.base import Adapter, ProviderConnection
+from llm.routing.features import text_pairs
 from llm.targets import ModelTarget
 from llm.wire import ChatRequest, Delta
 from runs.events import DELTAS, Event, run_error, run_finished, run_started
@@ -157,6 +158,9 @@ class Playback:
             found += value["messages"]
         return found
 
+    def took(self, step: str, ms: int) -> int:
+        return self.recording.took.get(step, ms)
+
     async def fail(self, message: str) -> NoReturn:
         """As the recorded run failed at what was asked last, when it was stopped from outside."""
         if self.recording.stopped:
@@ -177,6 +181,9 @@ class RecordedAdapter(Adapter):
         for place, delta in said.deltas():
             await self._playback.reach(place)
             yield delta
+        if said.failed is not None:
+            await self._playback.reach(said.failed.place)
+            raise said.failed.error
         if said.end is None and self._playback.recording.stopped:
             await self._playback.fail("The answer was cut.")
         await self._playback.reach(self._playback.recording.total if said.end is None else said.end)
@@ -250,6 +257,8 @@ async def _play(asked: _Asked, playback: Playback) -> None:
         run_id=run.id,
         session_id=run.session_id,
         heard=playback.heard,
+        metadata=text_pairs(request.get("metadata", {})),
+        took=playback.took,
         make_toolbox=partial(RecordedToolbox, playback=playback),
     )
     async with aclosing(produced) as told:

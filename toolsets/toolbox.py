@@ -121,6 +121,12 @@ class Toolbox:
         await self._emit(ToolResult(call_id, name, answer.content, answer.is_error, answer.ms))
         return {"role": "tool", "tool_call_id": call_id, "content": answer.content}
 
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> dict[str, Any]:
+        """Answer a call without making it: by what is known of it, or why it is not made."""
+        call_id, name = str(tool_call.get("id") or ""), str((tool_call.get("function") or {}).get("name") or "")
+        await self._emit(ToolResult(call_id, name, content, is_error, 0))
+        return {"role": "tool", "tool_call_id": call_id, "content": content}
+
     async def _answer(self, call_id: str, name: str, arguments: Any) -> Answer:
         offered = self._index.tools.get(name)
         if offered is None:
