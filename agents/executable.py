@@ -26,7 +26,7 @@ from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
 from templates_app.checkpoints import thread_of
-from templates_app.context import AgentContext, Heard, Message, Reply, measured
+from templates_app.context import AgentContext, Course, Heard, Message, Reply
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
@@ -167,16 +167,15 @@ class Executable:
         answers: Sequence[Message] = (),
         metadata: Mapping[str, str] | None = None,
         attempt: int = 1,
-        took: Callable[[str, int], int] = measured,
+        course: Course | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
         Tokens and tool results go to `report`. `checkpointed` keeps the checkpoints of a graph until they are forgotten
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `answers` are those that the model has given already, in
-        an earlier attempt; a graph has them in its checkpoints. `metadata` are the caller's pairs; `attempt` and `took`
-        are as in `AgentContext`. Raises ApplicationError; InvalidRequest for tools of the caller that the template
-        cannot use.
+        an earlier attempt; a graph has them in its checkpoints. `metadata`, `attempt` and `course` are as in
+        `AgentContext`. Raises ApplicationError; InvalidRequest for tools of the caller that the template cannot use.
         """
         shared = self._shared_by(toolsets)
         self._check_client_tools(client_tools, shared.index)
@@ -202,7 +201,7 @@ class Executable:
             compiled=shared.compiled,
             metadata=dict(metadata or {}),
             attempt=attempt,
-            took=took,
+            course=course or Course(),
             **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}

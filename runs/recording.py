@@ -4,6 +4,7 @@ A place is the number of events before something was said, pieces not counted: t
 that were given at once back into the recorded order.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,7 @@ class Recording:
         self.results: dict[str, list[Result]] = {}  # by the call's id; "" for the calls that no model made
         self.heard: list[tuple[int, dict[str, Any]]] = []
         self.took: dict[str, int] = {}  # milliseconds, by step
+        self.steps: defaultdict[tuple[str, str], list[int]] = defaultdict(list)  # places of what was told of a step
         self.total = 0
         self._answers: dict[str, Said] = {}
         self._calls: dict[str, tuple[Said, Part]] = {}
@@ -150,8 +152,8 @@ class Recording:
                 self._end(self._calls[data["toolCallId"]][0])
             case "TOOL_CALL_RESULT":
                 self._result(data)
-            case "STEP_FINISHED" if "metadata" in data:
-                self.took[data["stepName"]] = data["metadata"]["ms"]
+            case "STEP_STARTED" | "STEP_FINISHED":
+                self._step(event.type, data)
             case "CUSTOM":
                 self._custom(data)
 
@@ -176,6 +178,11 @@ class Recording:
         results = self.results.setdefault(call_id if call_id in self._calls else "", [])
         results.append(Result(self.total, data["content"], is_error))
 
+    def _step(self, type: str, data: dict[str, Any]) -> None:
+        self.steps[type, data["stepName"]].append(self.total)
+        if "metadata" in data:
+            self.took[data["stepName"]] = data["metadata"]["ms"]
+
     def _custom(self, data: dict[str, Any]) -> None:
         message_id = (data.get("metadata") or {}).get("messageId")
         if data["name"] == "heard":
@@ -186,12 +193,15 @@ class Recording:
             self._answers[message_id] = Said(end=self.total, finish_reason=data["value"])
         elif data["name"] == "step_failed":
             self._failed(data["value"], data["metadata"]["cut"])
+        elif isinstance(data["value"], dict) and "step" in data["value"]:
+            self.steps[data["name"], str(data["value"]["step"])].append(self.total)
 
     def _failed(self, value: dict[str, Any], cut: Sequence[str]) -> None:
         error = StepError(value["message"], code=value["code"])
         error.retryable = value["again"]
         answers = [self._answer(message_id) for message_id in cut]
         place = min((said.end for said in answers if said.end is not None), default=self.total)  # ends are told with it
+        self.steps["step_failed", value["step"]].append(place)
         for said in answers:
             said.failed = Failure(place, error)
 

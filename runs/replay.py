@@ -31,6 +31,7 @@ from runs.services.finish import principal_of
 from runs.services.turns import Messages, context_of
 from runs.sink import RunSink
 from runs.stream import RunStream
+from templates_app.context import Course
 from toolsets.events import ToolResult
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset, Toolbox
@@ -99,7 +100,7 @@ def _check(run: Run, last: Event) -> None:
         raise NotReplayable("The agent version that the run used is gone, and its configuration with it.")
 
 
-class Playback:
+class Playback(Course):
     """The recorded answers as the new execution asks for them, and what it tells. It is the log of its own stream."""
 
     size = 0
@@ -160,6 +161,10 @@ class Playback:
 
     def took(self, step: str, ms: int) -> int:
         return self.recording.took.get(step, ms)
+
+    async def turn(self, told: str, step: str) -> None:
+        places = self.recording.steps.get((told, step))
+        await self.reach(places.pop(0) if places else self.recording.total + 1)
 
     async def fail(self, message: str) -> NoReturn:
         """As the recorded run failed at what was asked last, when it was stopped from outside."""
@@ -258,7 +263,7 @@ async def _play(asked: _Asked, playback: Playback) -> None:
         session_id=run.session_id,
         heard=playback.heard,
         metadata=text_pairs(request.get("metadata", {})),
-        took=playback.took,
+        course=playback,
         make_toolbox=partial(RecordedToolbox, playback=playback),
     )
     async with aclosing(produced) as told:

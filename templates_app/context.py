@@ -52,9 +52,15 @@ async def _nobody() -> list[Message]:
     return []
 
 
-def measured(step: str, ms: int) -> int:
-    """How long a step took, where that is not known otherwise."""
-    return ms
+class Course:
+    """How a run goes; a replay gives it the course of the recorded run."""
+
+    def took(self, step: str, ms: int) -> int:
+        """How long a step took, given what was measured."""
+        return ms
+
+    async def turn(self, told: str, step: str) -> None:
+        """Returns when it is time to tell something of a step that runs beside others: its type, or its own name."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,7 @@ class AgentContext:
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
     it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
     was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
-    asked; who asks must answer them. `metadata` are the caller's pairs of text. `attempt` counts from 1. `took` says
-    how long a step took, given what was measured: in a replay that is what was recorded.
+    asked; who asks must answer them. `metadata` are the caller's pairs of text. `attempt` counts from 1.
     """
 
     config: Any
@@ -85,7 +90,7 @@ class AgentContext:
     heard: Heard = _nobody
     metadata: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
-    took: Callable[[str, int], int] = measured
+    course: Course = field(default_factory=Course)
 
     @property
     def chat_model(self) -> Any:

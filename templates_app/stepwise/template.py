@@ -13,7 +13,7 @@ from core.errors import ApplicationError, InvalidRequest
 from templates_app.chat import model_params, tool_name
 from templates_app.context import AgentContext, Message
 from templates_app.current_step import in_step
-from templates_app.events import Answer, Custom, StepFinished, StepStarted
+from templates_app.events import Answer, Custom, StepFailed, StepFinished, StepStarted
 from templates_app.kinds.conversation.history import window
 from templates_app.langgraph import LangGraphTemplate, tell
 from templates_app.stepwise.journal import Journal, Result, journal_of
@@ -72,7 +72,13 @@ class Progress:
     def values(self) -> Values:
         return Values(input_of(self.context.messages), self.context.metadata, self.results)
 
-    async def tell(self, name: str, step: str, status: str) -> None:
+    async def tell(self, event: StepStarted | StepFinished | StepFailed) -> None:
+        types = {StepStarted: "STEP_STARTED", StepFinished: "STEP_FINISHED", StepFailed: "step_failed"}
+        await self.context.course.turn(types[type(event)], event.name)
+        await tell(event)
+
+    async def tell_progress(self, name: str, step: str, status: str) -> None:
+        await self.context.course.turn(name, step)
         value = {"step": step, "status": status, "done": len(self.results), "total": self.total}
         await tell(Custom(name, value))
 
@@ -113,7 +119,8 @@ class StepwiseTemplate(LangGraphTemplate):
         from langgraph.graph import END, START, StateGraph
 
         steps, graph = self.steps(config), StateGraph(_State)
-        nodes = [f"step-{step.name}" for step in steps]  # a step may be called like a channel of the state
+        # LangGraph begins nodes in the order of their names, and takes none that is called like a channel of the state.
+        nodes = [f"{place:02}-{step.name}" for place, step in enumerate(steps)]
         for node, step in zip(nodes, steps, strict=True):
             graph.add_node(node, self._node(step))
         graph.add_node("answer", self._answer_node(config))
@@ -159,14 +166,14 @@ class StepwiseTemplate(LangGraphTemplate):
             await run.until(step.depends_on)
             result = await self._told(step, run)
             run.end({step.name: result})
-            await run.tell(self.event, step.name, result["status"])
+            await run.tell_progress(self.event, step.name, result["status"])
             return {"results": {step.name: result}}
 
         return node
 
     async def _told(self, step: Step, run: Progress) -> Result:
-        await tell(StepStarted(step.name))
-        await run.tell(self.event, step.name, "running")
+        await run.tell(StepStarted(step.name))
+        await run.tell_progress(self.event, step.name, "running")
         entry = run.journal.entry(step.name)
         began = time.monotonic()
         answers = self.says_answer(step, run.context.config)
@@ -174,10 +181,10 @@ class StepwiseTemplate(LangGraphTemplate):
             await talk_of(step, run, []).retell()
             if entry.result is None:
                 result = await self.perform(step, run)
-                ms = run.context.took(step.name, round((time.monotonic() - began) * 1000))
+                ms = run.context.course.took(step.name, round((time.monotonic() - began) * 1000))
                 entry.result = {**result, "ms": ms}
                 await run.journal.keep(step.name)
-        await tell(StepFinished(step.name, entry.result["ms"]))
+        await run.tell(StepFinished(step.name, entry.result["ms"]))
         return entry.result
 
 

@@ -11,7 +11,6 @@ from templates_app.context import Message
 from templates_app.events import StepFailed
 from templates_app.kinds.task.answer import answer_of, as_text
 from templates_app.kinds.task.config import TaskConfig, TaskStep
-from templates_app.langgraph import tell
 from templates_app.stepwise.journal import Result
 from templates_app.stepwise.talk import Talk
 from templates_app.stepwise.template import Progress, StepwiseTemplate, history, talk_of, user_message
@@ -68,7 +67,7 @@ class TaskTemplate(StepwiseTemplate):
             if not isinstance(found, _Fault):
                 return {"status": "ok", "output": found, "attempts": entry.attempt, "error": None}
             again = found.passes and entry.attempt <= config.retryCount
-            await tell(StepFailed(step.name, entry.attempt, found.code, found.message, again))
+            await run.tell(StepFailed(step.name, entry.attempt, found.code, found.message, again))
             if not again:
                 break
             await _pause(entry.attempt)
