@@ -77,12 +77,6 @@ class Said:
         return found
 
 
-class StepError(ApplicationError):
-    """What an attempt at a step failed with."""
-
-    retryable = True
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     place: int
@@ -197,8 +191,8 @@ class Recording:
             self.steps[data["name"], str(data["value"]["step"])].append(self.total)
 
     def _failed(self, value: dict[str, Any], cut: Sequence[str]) -> None:
-        error = StepError(value["message"], code=value["code"])
-        error.retryable = value["again"]
+        error = ApplicationError(value["message"], code=value["code"])
+        error.status = 503 if value["again"] else 400  # by which the step tries again or not
         answers = [self._answer(message_id) for message_id in cut]
         place = min((said.end for said in answers if said.end is not None), default=self.total)  # ends are told with it
         self.steps["step_failed", value["step"]].append(place)

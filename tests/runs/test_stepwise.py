@@ -1,19 +1,28 @@
 """Agents that work in steps, on the scripted model: what callers, sessions and the log get of them."""
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
+from asgiref.sync import sync_to_async
 
+from core.deadline import deadline
+from runs import runner
 from runs.models import Run, RunEvent
+from runs.services.turns import TurnRequest
 from sessions_app.models import Message
 from tenants.models import Tenant
 from tests.conftest import Actor
-from tests.runs.test_chat_completions import chat, user
-from tests.runs.test_replay import sealed
+from tests.runs.test_approvals import asked, ended, resume, says
+from tests.runs.test_chat_completions import chat, chunks, user
+from tests.runs.test_lost_runs import _long_lived_database, lose, until
+from tests.runs.test_replay import WEATHER, sealed
 from tests.runs.test_runs import activate
+from tests.toolsets.vault import DONE, vault
+from toolsets.services import toolset_create
 
-__all__ = ["sealed"]
+__all__ = ["_long_lived_database", "sealed", "vault"]
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
 
 
@@ -199,5 +208,175 @@ async def test_in_strict_mode_the_first_failure_ends_the_run(
     assert error["details"][0]["code"] == "provider_stream_truncated"
     run = await Run.objects.aget()
     assert (run.status, run.error_code) == ("failed", "step_failed")
+    replay = await sealed(in_acme, str(run.id))
+    assert (replay.difference(), replay.unknown) == ([], [])
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """A config has no time for a step below 10 s."""
+    monkeypatch.setattr("templates_app.kinds.task.template.deadline", lambda _: deadline(seconds))
+    monkeypatch.setattr("templates_app.kinds.task.template.PAUSE", 0.01)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_a_step_that_takes_too_long_is_tried_again(
+    owner: Actor, scripted: str, in_acme: Tenant, sealed: Any, monkeypatch: pytest.MonkeyPatch, parallel: bool
+) -> None:
+    hasten(monkeypatch, 1)
+    steps = [step("slow", script({"say": "half an"}, {"fail": "hang"})), step("mute", script({"fail": "hang"}))]
+    config = {"steps": [*steps, step("good", say("fine"))], "strictMode": False, "retryCount": 1}
+    await make(owner, "task", {**config, "parallelExecution": parallel})
+    text = content(await ask(owner))
+    assert text.startswith("fine\n\nNot all steps were done:\n- slow: failed (2 attempts), step_timeout: ")
+    assert "- mute: failed (2 attempts), step_timeout: " in text
+    told = [data for _, data in await events() if data.get("name") == "step_failed"]
+    assert [len(data["metadata"]["cut"]) for data in told] == [1, 1, 1, 1]
+    replay = await sealed(in_acme, str((await Run.objects.aget()).id))
+    assert (replay.difference(), replay.unknown) == ([], [])
+
+
+async def test_a_result_that_does_not_satisfy_its_schema_is_asked_for_again(
+    owner: Actor, scripted: str, in_acme: Tenant, sealed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, 30)
+    steps = [step("age", script(TIME, {"json": {"age": "seven"}}), output_schema=PROFILE)]
+    config = {"steps": steps, "strictMode": False, "retryCount": 1, "outputFormat": "markdown"}
+    await make(owner, "task", config, toolsets=["time"])
+    text = content(await ask(owner))
+    assert text.startswith("## age\n\n**Not done**: failed (2 attempts), invalid_output: ")
+    assert "$.age" in text
+    assert sum(type == "TOOL_CALL_RESULT" for type, _ in await events()) == 1  # a retry goes on after the tools
+    replay = await sealed(in_acme, str((await Run.objects.aget()).id))
+    assert (replay.difference(), replay.unknown) == ([], [])
+
+
+async def test_a_step_that_waits_for_a_person_has_time(
+    owner: Actor, scripted: str, in_acme: Tenant, sealed: Any, vault: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch, 1)
+    await sync_to_async(toolset_create)(actor=owner.principal, slug="safe", name="Safe", kind="vault")
+    steps = [
+        step("send", script({"tool": "ask", "args": {"name": "a"}}, {"say": "sent"})),
+        step("other", say("fine")),
+        step("refused", script({"tool": "put", "args": {"name": "b"}}, {"say": "no"}), tools=["ask"]),
+    ]
+    config = {"steps": steps, "parallelExecution": True, "retryCount": 0, "outputFormat": "markdown"}
+    await make(owner, "task", config, toolsets=["safe"])
+    request = TurnRequest(model="stepper", messages=user("go"), source="api", session="s")
+    run = await runner.begin(actor=owner.principal, request=request)
+    (approval,) = await asked(owner)
+    await asyncio.sleep(1.5)
+    assert (await resume(owner, run, says(approval))).status_code == 200
+    await ended(run)
+    assert (run.status, run.error_code, DONE) == ("succeeded", "", ["a"])
+    answer = [message.content async for message in Message.objects.order_by("seq")][-1]
+    assert answer == "## send\n\nsent\n\n## other\n\nfine\n\n## refused\n\nno"
+    replay = await sealed(in_acme, str(run.id))
+    assert (replay.difference(), replay.unknown) == ([], [])
+
+
+async def test_openais_clients_are_streamed_the_answer_and_not_the_steps(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    await make(owner, "workflow", WORKFLOW, toolsets=["time"])
+    found = await chunks(await chat(owner, user("go"), model="stepper", stream=True))
+    deltas = [chunk["choices"][0]["delta"].get("content") for chunk in found]
+    assert "".join(delta or "" for delta in deltas) == "You said: go: yes"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ({"output": "all"}, "## draft\n\nyes\n\n## final\n\nYou said: go: yes"),
+        (
+            {"output": "template", "output_template": "{{ steps.praise.status }} {{ steps.draft.output }}"},
+            "skipped yes",
+        ),
+    ],
+)
+async def test_a_workflow_answers_as_its_config_says(
+    owner: Actor, scripted: str, in_acme: Tenant, output: dict[str, str], expected: str
+) -> None:
+    await make(owner, "workflow", {**WORKFLOW, **output}, toolsets=["time"])
+    assert content(await ask(owner)) == expected
+
+
+async def test_when_the_last_step_is_skipped_the_one_before_answers(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    steps = [{"name": "a", "prompt": say("only this")}, {"name": "b", "prompt": "b", "when": "metadata.more == 'yes'"}]
+    await make(owner, "workflow", {"steps": steps})
+    assert content(await ask(owner)) == "only this"
+    assert content(await ask(owner, metadata={"more": "yes"})) == "You said: b"
+
+
+async def test_a_workflow_fails_as_its_model_does(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    steps = [{"name": "a", "prompt": script({"fail": "cut"})}, {"name": "b", "prompt": "b"}]
+    await make(owner, "workflow", {"steps": steps})
+    response = await chat(owner, user("go"), model="stepper")
+    assert orjson.loads(response.content)["error"]["code"] == "provider_stream_truncated"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"tools": [WEATHER]}, "client_tools_unsupported"),
+        ({"response_format": {"type": "json_object"}}, "response_format_unsupported"),
+    ],
+)
+@pytest.mark.parametrize("template", ["workflow", "task"])
+async def test_what_the_steps_could_not_use_is_refused(
+    owner: Actor, scripted: str, in_acme: Tenant, template: str, fields: dict[str, Any], code: str
+) -> None:
+    steps = [{"name": "a", "prompt" if template == "workflow" else "instruction": "Go."}]
+    await make(owner, template, {"steps": steps})
+    response = await chat(owner, user("go"), model="stepper", **fields)
+    assert (response.status_code, orjson.loads(response.content)["error"]["code"]) == (400, code)
+
+
+async def test_a_tool_that_was_not_granted_is_told(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    await make(owner, "task", {"steps": [step("a", "Go.", tools=["fly"])]}, toolsets=["time"])
+    response = await chat(owner, user("go"), model="stepper")
+    assert orjson.loads(response.content)["error"]["code"] == "tool_not_granted"
+
+
+async def test_a_cancel_stops_all_steps(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    steps = [step("a", script({"say": "half an"}, {"fail": "hang"})), step("b", script({"fail": "hang"}))]
+    await make(owner, "task", {"steps": steps, "parallelExecution": True})
+    request = TurnRequest(model="stepper", messages=user("go"), source="api", session="s")
+    run = await runner.begin(actor=owner.principal, request=request)
+    await until(RunEvent.objects.filter(type="TEXT_MESSAGE_CONTENT").aexists)
+    stopped = (await owner.apost(f"runs/{run.id}/cancel", None)).json()
+    assert (stopped["status"], stopped["error"]["code"]) == ("cancelled", "run_cancelled")
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_a_lost_task_is_told_whole_and_replays_the_same(
+    owner: Actor, scripted: str, in_acme: Tenant, sealed: Any, vault: None, parallel: bool
+) -> None:
+    await sync_to_async(toolset_create)(actor=owner.principal, slug="safe", name="Safe", kind="vault")
+    put = {"tool": "put", "args": {"name": "a"}}
+    steps = [
+        step("slow", script({"say": "s"}, {"say": "low", "delay_ms": 1500})) if parallel else step("first", say("1")),
+        step("quick", script(put, {"say": "quick"})),
+        step("next", script({"say": "n"}, {"say": "ext", "delay_ms": 1500}), "quick"),
+    ]
+    config = {"steps": steps, "parallelExecution": parallel, "outputFormat": "markdown"}
+    await make(owner, "task", config, toolsets=["safe"])
+    request = TurnRequest(model="stepper", messages=user("go"), source="api", session="s")
+    run = await runner.begin(actor=owner.principal, request=request)
+    await until(RunEvent.objects.filter(type="STEP_STARTED", data__stepName="next").aexists)
+    await asyncio.sleep(0.1)
+    await lose(run.id)
+    task = await runner.take_over(tenant_id=in_acme.id, run_id=run.id)
+    assert task is not None
+    await runner.finished(task)
+    await run.arefresh_from_db()
+    assert (run.status, run.attempt, DONE) == ("succeeded", 2, ["a"])
+    said = [message.content async for message in Message.objects.order_by("seq")]
+    first = "s low" if parallel else "1"
+    name = "slow" if parallel else "first"
+    assert said[-1] == f"## {name}\n\n{first}\n\n## quick\n\nquick\n\n## next\n\nn ext"
+    assert sorted(text for text in said[1:-1] if text) == sorted([first, "put a", "quick", "n ext"])
     replay = await sealed(in_acme, str(run.id))
     assert (replay.difference(), replay.unknown) == ([], [])
