@@ -19,7 +19,7 @@ from templates_app.base import AgentTemplate
 from templates_app.registry import registry
 from tenants.principal import Principal
 from toolsets.selectors import tools_of, toolsets_by_slug
-from toolsets.toolbox import GrantedToolset, tool_index
+from toolsets.toolbox import GrantedToolset, ToolIndex, tool_index
 
 Fault = dict[str, Any]
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
@@ -62,7 +62,7 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     report.errors += _when_busy_faults(values, template) + _limit_faults(values)
     if "model" in values and (able := _check_model(report, actor, values["model"])):
         _check_abilities(report, able, values, template)
-    if values.get("toolsets"):
+    if "toolsets" in values:
         _check_toolsets(report, actor, values["toolsets"], template)
     return report
 
@@ -186,6 +186,13 @@ def _check_route(report: Report, actor: Principal, slug: str) -> None:
         report.warnings.append(fault("model", "route_inactive", message))
 
 
+def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex) -> None:
+    for path, name in template.named_tools(parse_config(template.Config, report.config or {})):
+        if name not in index.tools:
+            message = f"The agent is granted no tool '{name}'. It has {', '.join(index.tools) or 'none'}."
+            report.errors.append(fault(f"config.{path}", "tool_not_granted", message))
+
+
 def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:
     if len(slugs) > MAX_TOOLSETS:
         report.errors.append(fault("toolsets", "too_many", f"An agent has at most {MAX_TOOLSETS} toolsets."))
@@ -206,9 +213,12 @@ def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], temp
             report.errors.append(fault(path, "toolset_broken", message))
         else:
             granted.append(GrantedToolset(slug, "", tools))
-    for name in tool_index(granted).clashes:
+    tools = tool_index(granted)
+    if template is not None and report.config is not None and len(granted) == len(slugs):
+        _check_named_tools(report, template, tools)
+    for name in tools.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
-    if template is not None and "tools" not in template.capabilities:
+    if slugs and template is not None and "tools" not in template.capabilities:
         message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
         report.warnings.append(fault("toolsets", "tools_unused", message))

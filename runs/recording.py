@@ -14,12 +14,12 @@ import orjson
 from core.errors import ApplicationError
 from llm.wire import Delta, ToolCallDelta
 from runs.events import DELTAS, Event, error_of
-from runs.transcript import still_valid
+from runs.transcript import step_of, still_valid
 
 _ATTEMPTS = frozenset({"checkpoint", "attempt_restarted"})
 _ENDS = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REASONING_END", "TOOL_CALL_END"})
 # What a run fails with by itself; every other error came from outside: its provider, its server or who stopped it.
-_OWN_ERRORS = frozenset({"agent_unusable", "client_tools_unsupported", "step_failed", "tool_name_clash"})
+_OWN_ERRORS = frozenset({"agent_unusable", "client_tools_unsupported", "tool_name_clash"})
 _IDS = {"messageId": "message", "parentMessageId": "message", "toolCallId": "call"}
 _TEXTS = ("delta", "content")
 
@@ -45,10 +45,11 @@ class Failure:
 class Said:
     """One answer of a model; `end` is the place of its end, None where it was cut or where that is not known.
 
-    `failed`: it was cut by what an agent then tried again, or went on without.
+    `failed`: it was cut by what an agent then tried again, or went on without. `step`: of which step of the agent.
     """
 
     failed: Failure | None = None
+    step: str = ""
     parts: list[Part] = field(default_factory=list)
     end: int | None = None
     finish_reason: str = "stop"
@@ -124,16 +125,18 @@ class Recording:
         if last.parts and not last.has_calls and self._last.type == "RUN_FINISHED":
             last.finish_reason = self._last.data["result"]["finishReason"]
 
-    def _answer(self, message_id: str) -> Said:
-        return self._answers.setdefault(message_id.removesuffix("-reasoning"), Said())
+    def _answer(self, message_id: str, step: str = "") -> Said:
+        said = self._answers.setdefault(message_id.removesuffix("-reasoning"), Said())
+        said.step = said.step or step
+        return said
 
     def _read(self, event: Event) -> None:
         data = event.data
         match event.type:
             case "TEXT_MESSAGE_START" if not _is_templates(data):
-                self._answer(data["messageId"]).begin(Part(self.total, "text"))
+                self._answer(data["messageId"], step_of(data)).begin(Part(self.total, "text"))
             case "REASONING_START":
-                self._answer(data["messageId"]).begin(Part(self.total, "reasoning"))
+                self._answer(data["messageId"], step_of(data)).begin(Part(self.total, "reasoning"))
             case "TOOL_CALL_START":
                 self._call(data)
             case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT":
@@ -157,7 +160,7 @@ class Recording:
             said.open.pieces.append(data["delta"])
 
     def _call(self, data: dict[str, Any]) -> None:
-        said = self._answer(data["parentMessageId"])
+        said = self._answer(data["parentMessageId"], step_of(data))
         part = Part(self.total, "call", call_id=data["toolCallId"], name=data["toolCallName"])
         said.begin(part)
         self._calls[part.call_id] = said, part
@@ -182,9 +185,9 @@ class Recording:
         if data["name"] == "heard":
             self.heard.append((self.total, data["value"]))
         elif message_id and data["name"] == "refusal":
-            self._answer(message_id).parts.append(Part(self.total, "refusal", [data["value"]]))
+            self._answer(message_id, step_of(data)).parts.append(Part(self.total, "refusal", [data["value"]]))
         elif message_id and data["name"] == "empty_answer":
-            self._answers[message_id] = Said(end=self.total, finish_reason=data["value"])
+            self._answers[message_id] = Said(end=self.total, finish_reason=data["value"], step=step_of(data))
         elif data["name"] == "step_failed":
             self._failed(data["value"], data["metadata"]["cut"])
         elif isinstance(data["value"], dict) and "step" in data["value"]:
@@ -193,7 +196,7 @@ class Recording:
     def _failed(self, value: dict[str, Any], cut: Sequence[str]) -> None:
         error = ApplicationError(value["message"], code=value["code"])
         error.status = 503 if value["again"] else 400  # by which the step tries again or not
-        answers = [self._answer(message_id) for message_id in cut]
+        answers = [self._answer(message_id, value["step"]) for message_id in cut]
         place = min((said.end for said in answers if said.end is not None), default=self.total)  # ends are told with it
         self.steps["step_failed", value["step"]].append(place)
         for said in answers:

@@ -32,6 +32,7 @@ from runs.services.turns import Messages, context_of
 from runs.sink import RunSink
 from runs.stream import RunStream
 from templates_app.context import Course
+from templates_app.current_step import current_step
 from toolsets.events import ToolResult
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset, Toolbox
@@ -111,7 +112,7 @@ class Playback(Course):
         self.unknown: list[str] = []
         self.stream = RunStream(run.key, fence=0, stored=0, writer=self, on_lost=lambda: None)
         self.sink = RunSink(self.stream)
-        self._answers = iter(recording.answers)
+        self._answers = list(recording.answers)
         self._heard = list(recording.heard)
         self._news = asyncio.Event()
         self._in_step = True
@@ -137,9 +138,12 @@ class Playback(Course):
                 self._in_step = False
 
     async def answer(self) -> Said:
-        said = next(self._answers, None)
+        """The next one of the step that asks: steps that run at once may ask in another order."""
+        step = current_step()
+        said = next((each for each in self._answers if each.step == step), None)
         if said is None:
             await self.fail("The model was asked once more than was recorded.")
+        self._answers.remove(said)
         return said
 
     async def result(self, call_id: str, name: str) -> Result:
@@ -217,6 +221,9 @@ class RecordedToolbox(Toolbox):
         result = await self._playback.result(call_id, name)
         await self._emit(ToolResult(call_id, name, result.content, result.is_error, 0))
         return {"role": "tool", "tool_call_id": call_id, "content": result.content}
+
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> dict[str, Any]:
+        return await self.call(tool_call)  # recorded as well
 
 
 async def _execute(asked: _Asked, playback: Playback) -> list[Event]:

@@ -33,7 +33,8 @@ class Reply:
         self._sink = sink
         self._stream = sink.stream
         self.step = current_step()
-        metadata = {"step": self.step, **(metadata or {})} if self.step else metadata
+        self._of_step = {"step": self.step} if self.step else {}
+        metadata = {**self._of_step, **(metadata or {})} or None
         self._metadata = metadata
         self._said = Accumulator()
         self._id = short_id()  # answers sort by it as they were opened: a replay gives them out in that order
@@ -50,12 +51,16 @@ class Reply:
             self._enter("text")
             self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._id, delta=delta.text)
         if delta.refusal:
-            self._stream.publish("CUSTOM", **custom("refusal", delta.refusal), metadata={"messageId": self._id})
+            self._stream.publish("CUSTOM", **custom("refusal", delta.refusal), metadata=self._about)
         for fragment in delta.tool_calls or ():
             self._tool_call(fragment)
         if delta.finish_reason:
             self._end(delta.finish_reason)
         await self._stream.room()
+
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"messageId": self._id, **self._of_step}
 
     @property
     def _reasoning_id(self) -> str:
@@ -75,7 +80,8 @@ class Reply:
             fields = without_nones(messageId=self._id, role="assistant", metadata=self._metadata)
             self._stream.publish("TEXT_MESSAGE_START", **fields)
         elif part == "reasoning":
-            self._stream.publish("REASONING_START", messageId=self._reasoning_id)
+            metadata = self._metadata
+            self._stream.publish("REASONING_START", **without_nones(messageId=self._reasoning_id, metadata=metadata))
             fields = without_nones(messageId=self._reasoning_id, role="reasoning", metadata=self._metadata)
             self._stream.publish("REASONING_MESSAGE_START", **fields)
 
@@ -85,7 +91,7 @@ class Reply:
         if call_id is None:
             call_id = self._calls[fragment.index] = fragment.id or f"call_{uuid4().hex}"
             fields = {"toolCallId": call_id, "toolCallName": fragment.name or "", "parentMessageId": self._id}
-            self._stream.publish("TOOL_CALL_START", **fields)
+            self._stream.publish("TOOL_CALL_START", **without_nones(**fields, metadata=self._of_step or None))
         if fragment.arguments:
             self._stream.publish("TOOL_CALL_ARGS", toolCallId=call_id, delta=fragment.arguments)
 
@@ -94,8 +100,7 @@ class Reply:
         self.ended = True
         said = self._said.completion()
         if not (said.text or said.reasoning or said.refusal or said.tool_calls):
-            metadata = {"messageId": self._id}
-            self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=metadata)
+            self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=self._about)
         self._sink.said(said.message(), finish_reason, in_step=bool(self.step))
 
     def cut(self) -> str:

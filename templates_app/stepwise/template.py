@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -133,6 +133,11 @@ class StepwiseTemplate(LangGraphTemplate):
                 graph.add_edge(before, node)
         graph.add_edge("answer", END)
         return graph
+
+    def named_tools(self, config: Any) -> Iterable[tuple[str, str]]:
+        for place, step in enumerate(config.steps):
+            for number, name in enumerate(step.tools):
+                yield f"steps.{place}.tools.{number}", name
 
     def state(self, context: AgentContext) -> dict[str, Any]:
         return {"results": {}}

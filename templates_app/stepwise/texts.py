@@ -40,6 +40,10 @@ def text_faults(text: str, steps: Collection[str]) -> Iterator[str]:
         yield "A {{ has no }}."
 
 
+def names_input(text: str) -> bool:
+    return any(mark[1].strip() == "input" for mark in _MARK.finditer(text))
+
+
 def rendered(text: str, values: Values) -> str:
     """The text with all references put in; what they bring in is not looked at again. Raises PromptTooLong."""
     size, pieces = 0, []

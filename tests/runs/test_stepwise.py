@@ -20,7 +20,7 @@ from tests.runs.test_lost_runs import _long_lived_database, lose, until
 from tests.runs.test_replay import WEATHER, sealed
 from tests.runs.test_runs import activate
 from tests.toolsets.vault import DONE, vault
-from toolsets.services import toolset_create
+from toolsets.services import toolset_create, toolset_update
 
 __all__ = ["_long_lived_database", "sealed", "vault"]
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
@@ -284,10 +284,14 @@ async def test_openais_clients_are_streamed_the_answer_and_not_the_steps(
     assert "".join(delta or "" for delta in deltas) == "You said: go: yes"
 
 
+SKIPPED = "## praise\n\nSkipped: its condition did not hold."
+ALL = f"## draft\n\nyes\n\n{SKIPPED}\n\n## final\n\nYou said: go: yes"
+
+
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ({"output": "all"}, "## draft\n\nyes\n\n## final\n\nYou said: go: yes"),
+        ({"output": "all"}, ALL),
         (
             {"output": "template", "output_template": "{{ steps.praise.status }} {{ steps.draft.output }}"},
             "skipped yes",
@@ -334,8 +338,14 @@ async def test_what_the_steps_could_not_use_is_refused(
     assert (response.status_code, orjson.loads(response.content)["error"]["code"]) == (400, code)
 
 
-async def test_a_tool_that_was_not_granted_is_told(owner: Actor, scripted: str, in_acme: Tenant) -> None:
-    await make(owner, "task", {"steps": [step("a", "Go.", tools=["fly"])]}, toolsets=["time"])
+async def test_a_tool_that_is_not_granted_is_told(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    body = {"slug": "x", "name": "X", "template": "task", "model": "scripted/default", "toolsets": ["time"]}
+    refused = await owner.apost("agents", {**body, "config": {"steps": [step("a", "Go.", tools=["fly"])]}})
+    (fault,) = orjson.loads(refused.content)["error"]["details"]
+    assert (fault["path"], fault["code"]) == ("config.steps.0.tools.0", "tool_not_granted")
+    await make(owner, "task", {"steps": [step("a", "Go.", tools=["current_time"])]}, toolsets=["time"])
+    policy = {"only": ["add_duration"]}
+    await sync_to_async(toolset_update)(actor=owner.principal, ref="time", changes={"policy": policy})
     response = await chat(owner, user("go"), model="stepper")
     assert orjson.loads(response.content)["error"]["code"] == "tool_not_granted"
 

@@ -6,7 +6,7 @@ from templates_app.kinds.workflow.config import WorkflowConfig, WorkflowStep
 from templates_app.stepwise.conditions import holds
 from templates_app.stepwise.journal import Result
 from templates_app.stepwise.template import Progress, StepwiseTemplate, history, talk_of, user_message
-from templates_app.stepwise.texts import Values, rendered
+from templates_app.stepwise.texts import Values, names_input, rendered
 
 
 class WorkflowTemplate(StepwiseTemplate):
@@ -28,7 +28,7 @@ class WorkflowTemplate(StepwiseTemplate):
         if step.when and not holds(step.when, run.values):
             return {"status": "skipped", "output": ""}
         context: AgentContext = run.context
-        prompt = user_message(rendered(step.prompt, run.values), context, with_media="input" in step.prompt)
+        prompt = user_message(rendered(step.prompt, run.values), context, with_media=names_input(step.prompt))
         asked = [*history(context, context.config.history_turns), prompt]
         talk = talk_of(
             step,
@@ -42,13 +42,16 @@ class WorkflowTemplate(StepwiseTemplate):
 
     def conclude(self, config: WorkflowConfig, values: Values) -> tuple[str, str]:
         results = values.results
-        done = [step.name for step in config.steps if results[step.name]["status"] == "ok"]
         match config.output:
             case "template":
                 return rendered(config.output_template, values), "stop"
             case "all":
-                return "\n\n".join(f"## {name}\n\n{results[name]['output']}" for name in done), "stop"
+                return "\n\n".join(_section(step.name, results[step.name]) for step in config.steps), "stop"
+        done = [results[step.name] for step in config.steps if results[step.name]["status"] == "ok"]
         if not done:
-            return "Every step was skipped: its condition did not hold.", "stop"
-        last = results[done[-1]]
-        return last["output"], last["finish_reason"]
+            return "Every step was skipped: no condition held.", "stop"
+        return done[-1]["output"], done[-1]["finish_reason"]
+
+
+def _section(name: str, result: Result) -> str:
+    return f"## {name}\n\n" + (result["output"] if result["status"] == "ok" else "Skipped: its condition did not hold.")
