@@ -1,5 +1,6 @@
 """An agent version made ready to run: its template, its config, its tools and its model, put together."""
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -267,12 +268,31 @@ _cache: OrderedDict[UUID, Executable] = OrderedDict()
 _lock = threading.Lock()
 
 
-def executable_for(version: AgentVersion) -> Executable:
-    """Cached by version, which never changes; made anew when the registry has another template for it."""
+def _held(version: AgentVersion) -> Executable | None:
     with _lock:
         held = _cache.get(version.id)
         if held is None or held.template is not _template(version):
-            held = _cache[version.id] = Executable(version)
+            return None
+        _cache.move_to_end(version.id)
+        return held
+
+
+def executable_for(version: AgentVersion) -> Executable:
+    """Cached by version, which never changes; made anew when the registry has another template for it."""
+    held = _held(version)
+    return held or _kept(version, Executable(version))
+
+
+async def executable_of(version: AgentVersion) -> Executable:
+    """The same, made in a thread: the check of a config may take as long as a hundred schemas in it do."""
+    return _held(version) or await asyncio.to_thread(executable_for, version)
+
+
+def _kept(version: AgentVersion, made: Executable) -> Executable:
+    with _lock:
+        held = _cache.get(version.id)
+        if held is None or held.template is not made.template:
+            held = _cache[version.id] = made
         _cache.move_to_end(version.id)
         while len(_cache) > CACHE_SIZE:
             _cache.popitem(last=False)

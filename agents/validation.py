@@ -213,10 +213,10 @@ def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], temp
             report.errors.append(fault(path, "toolset_broken", message))
         else:
             granted.append(GrantedToolset(slug, "", tools))
-    tools = tool_index(granted)
+    offered = tool_index(granted)
     if template is not None and report.config is not None and len(granted) == len(slugs):
-        _check_named_tools(report, template, tools)
-    for name in tools.clashes:
+        _check_named_tools(report, template, offered)
+    for name in offered.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
     if slugs and template is not None and "tools" not in template.capabilities:

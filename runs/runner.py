@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError
 
-from agents.executable import cache_policy, executable_for, run_model
+from agents.executable import cache_policy, executable_of, run_model
 from agents.nesting import AgentRun, agent_run
 from core.aio import detached, in_db_thread
 from core.deadline import deadline
@@ -317,7 +317,7 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         whole = sink.stream.quiet and not cut
         await run_model(target=turn.target, messages=turn.context, params=params, report=sink, whole=whole)
         return
-    executable = executable_for(turn.version)
+    executable = await executable_of(turn.version)
     checkpointed = executable.template.framework == "langgraph"
     if checkpointed and turn.fence > 1 and turn.resume is None:
         await forget(thread_of(turn.run.tenant_id, turn.run.id), keep_journal=True)  # the graph begins anew

@@ -7,25 +7,33 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.validation import Found
-from templates_app.base import TemplateConfig
 from templates_app.stepwise.texts import STEP_NAME
 
 
 class StepConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", title="Step")
 
     name: str = Field(
+        min_length=1,
+        max_length=63,
         pattern=f"^{STEP_NAME}$",
         title="Name",
         description="1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit; each step has its own.",
     )
-    tools: list[str] = Field(
+
+
+# A form has the fields in the order of the class, and those of its base first.
+def tools_field() -> Any:
+    return Field(
         default_factory=list,
         max_length=100,
         title="Tools",
         description="The names of the granted tools that the step may use, one a line; empty: all of them.",
     )
-    max_tool_rounds: int = Field(
+
+
+def max_tool_rounds_field() -> Any:
+    return Field(
         8,
         ge=0,
         le=50,
@@ -34,8 +42,8 @@ class StepConfig(BaseModel):
     )
 
 
-class StepwiseConfig(TemplateConfig):
-    history_turns: int = Field(
+def history_turns_field() -> Any:
+    return Field(
         0,
         ge=0,
         le=500,

@@ -6,7 +6,16 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from core.json_schemas import Schema, SchemaFault
 from core.validation import Found, with_faults
-from templates_app.stepwise.config import StepConfig, StepwiseConfig, duplicates, names_of, raw_steps
+from templates_app.base import TemplateConfig
+from templates_app.stepwise.config import (
+    StepConfig,
+    duplicates,
+    history_turns_field,
+    max_tool_rounds_field,
+    names_of,
+    raw_steps,
+    tools_field,
+)
 
 MAX_STEPS = 20
 
@@ -29,9 +38,11 @@ class TaskStep(StepConfig):
         title="Schema of the result",
         description="A JSON Schema of type object that the result must satisfy; empty: the result is text.",
     )
+    tools: list[str] = tools_field()
+    max_tool_rounds: int = max_tool_rounds_field()
 
 
-class TaskConfig(StepwiseConfig):
+class TaskConfig(TemplateConfig):
     steps: list[TaskStep] = Field(
         min_length=1, max_length=MAX_STEPS, title="Steps", description="In the order in which the answer tells of them."
     )
@@ -61,6 +72,7 @@ class TaskConfig(StepwiseConfig):
         description="text: the results of the steps that no other depends on; markdown: all of them, under headings; "
         "json: one document with all that is known of each step.",
     )
+    history_turns: int = history_turns_field()
 
     @model_validator(mode="wrap")
     @classmethod

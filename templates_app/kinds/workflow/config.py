@@ -5,8 +5,17 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from core.cel import MAX_TEXT
 from core.validation import Found, with_faults
+from templates_app.base import TemplateConfig
 from templates_app.stepwise.conditions import condition_faults
-from templates_app.stepwise.config import StepConfig, StepwiseConfig, duplicates, names_of, raw_steps
+from templates_app.stepwise.config import (
+    StepConfig,
+    duplicates,
+    history_turns_field,
+    max_tool_rounds_field,
+    names_of,
+    raw_steps,
+    tools_field,
+)
 from templates_app.stepwise.texts import text_faults
 
 MAX_PROMPT = 20_000  # characters
@@ -33,13 +42,15 @@ class WorkflowStep(StepConfig):
     max_tokens: int | None = Field(
         None, ge=1, le=1_000_000, title="Longest answer", description="In tokens; empty: the model's default."
     )
+    tools: list[str] = tools_field()
+    max_tool_rounds: int = max_tool_rounds_field()
 
     @property
     def depends_on(self) -> list[str]:
         return []
 
 
-class WorkflowConfig(StepwiseConfig):
+class WorkflowConfig(TemplateConfig):
     steps: list[WorkflowStep] = Field(
         min_length=1, max_length=50, title="Steps", description="They run one after another, in this order."
     )
@@ -54,6 +65,7 @@ class WorkflowConfig(StepwiseConfig):
         title="Template of the answer",
         description="A text with the same references as prompts, for the answer 'template'.",
     )
+    history_turns: int = history_turns_field()
 
     @model_validator(mode="wrap")
     @classmethod
