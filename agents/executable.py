@@ -184,7 +184,8 @@ class Executable:
             shared.index,
             emit=report.tool_result,
             context=ToolCallContext(self._tenant_id, run_id, session_id),
-            untrusted=resume is not None or _from_outside(messages, shared.index),
+            # What another attempt of a graph has read is told again, and not read again.
+            untrusted=resume is not None or (checkpointed and attempt > 1) or _from_outside(messages, shared.index),
         )
         context = AgentContext(
             config=self._config,
@@ -285,15 +286,17 @@ def executable_for(version: AgentVersion) -> Executable:
 
 async def executable_of(version: AgentVersion) -> Executable:
     """The same, made in a thread: the check of a config may take as long as a hundred schemas in it do."""
-    return _held(version) or await asyncio.to_thread(executable_for, version)
+    held = _held(version)
+    return held if held is not None else await asyncio.to_thread(executable_for, version)
 
 
 def _kept(version: AgentVersion, made: Executable) -> Executable:
     with _lock:
         held = _cache.get(version.id)
-        if held is None or held.template is not made.template:
-            held = _cache[version.id] = made
+        if held is not None and held.template is made.template:
+            made = held  # another thread was faster
+        _cache[version.id] = made
         _cache.move_to_end(version.id)
         while len(_cache) > CACHE_SIZE:
             _cache.popitem(last=False)
-        return held
+        return made

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypedDict
 
-from core.errors import ApplicationError, InvalidRequest
+from core.errors import Conflict, InvalidRequest
 from templates_app.chat import model_params, tool_name
 from templates_app.context import AgentContext, Message
 from templates_app.current_step import in_step
@@ -203,7 +203,7 @@ def _check(steps: Sequence[Step], context: AgentContext) -> None:
     for step in steps:
         if missing := sorted(set(step.tools) - granted):
             message = f"The step '{step.name}' names the tool '{missing[0]}', which the agent was not granted."
-            raise ApplicationError(message, code="tool_not_granted")
+            raise Conflict(message, code="tool_not_granted")
 
 
 def _parts(messages: list[Message]) -> list[dict[str, Any]]:

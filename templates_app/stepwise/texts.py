@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import ApplicationError
+from core.errors import InvalidRequest
 
 STEP_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 MAX_RENDERED = 1_000_000  # characters of one prompt
@@ -45,14 +45,14 @@ def names_input(text: str) -> bool:
 
 
 def rendered(text: str, values: Values) -> str:
-    """The text with all references put in; what they bring in is not looked at again. Raises PromptTooLong."""
+    """The text with all references put in; what they bring in is not looked at again. Raises InvalidRequest."""
     size, pieces = 0, []
     for place, piece in enumerate(_MARK.split(text)):
         pieces.append(_value(piece, values) if place % 2 else piece)
         size += len(pieces[-1])
         if size > MAX_RENDERED:
             message = f"The prompt of a step would have more than {MAX_RENDERED} characters: name less in it."
-            raise ApplicationError(message, code="prompt_too_long")
+            raise InvalidRequest(message, code="prompt_too_long")
     return "".join(pieces)
 
 

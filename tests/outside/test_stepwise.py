@@ -114,6 +114,9 @@ class Upstream:
 
     async def _parts(self, step: str, answered: bool) -> AsyncIterator[bytes]:
         yield ROLE
+        if step == "flaky" and self.calls[step] == 1:
+            yield chunk({"content": "half an "})
+            return
         if step == "tool" and not answered:
             arguments = json.dumps({"filename": f"{uuid4().hex}.md", "content": "x"})
             function = {"name": "create_file", "arguments": arguments}
@@ -250,6 +253,20 @@ def check(fleet: Fleet, events: Events, run_id: str) -> None:
 def stop_all(fleet: Fleet) -> None:
     for member in fleet.members:
         member.kill()
+
+
+def test_a_step_whose_model_breaks_off_is_tried_again(killed: Fleet, upstream: Upstream) -> None:
+    upstream.calls.clear()
+    with killed.servers[0].client() as http:
+        steps = [{"name": "flaky", "instruction": "Do flaky"}, {"name": "quick", "instruction": "Do quick"}]
+        config = {"steps": steps, "outputFormat": "json", "retryCount": 1}
+        make_agent(http, "flaky", "task", "killed/any", config)
+        response = ask(http, "flaky")
+        document = json.loads(response.json()["choices"][0]["message"]["content"])
+        assert [(each["status"], each["attempts"]) for each in document["steps"]] == [("ok", 2), ("ok", 1)]
+        messages = http.get(f"sessions/{response.headers['X-Session-Id']}/messages").json()["data"]
+        assert [message["content"].strip() for message in messages][1:-1] == ["flaky done", "quick done"]
+    assert upstream.calls == {"flaky": 2, "quick": 1}
 
 
 @pytest.mark.parametrize("parallel", [False, True], ids=["in turn", "parallel"])
