@@ -10,7 +10,7 @@ from agents.circles import asking_faults
 from agents.models import AgentVersion
 from agents.requirements import best_of, model_faults, toolset_faults
 from core.errors import NotFound
-from core.validation import slug_faults
+from core.validation import parse_config, slug_faults
 from llm.capabilities import capabilities_of, capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.models import Provider, Route
@@ -25,7 +25,7 @@ from templates_app.validation import Fault, check_config, deprecation, fault
 from tenants.principal import Principal
 from toolsets.models import Toolset
 from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
-from toolsets.toolbox import tool_index
+from toolsets.toolbox import ToolIndex, tool_index
 
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
@@ -66,7 +66,7 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     report.errors += _when_busy_faults(values, template) + _limit_faults(values)
     if "model" in values and (able := _check_model(report, actor, values["model"])):
         _check_abilities(report, able, values, template)
-    if "toolsets" in values and (values["toolsets"] or report.needs):
+    if "toolsets" in values:
         _check_toolsets(report, actor, values, template)
     return report
 
@@ -197,6 +197,13 @@ def _check_route(report: Report, actor: Principal, slug: str) -> Capabilities | 
     return best_of(capabilities_of(row.provider, row.model) for row in targets)
 
 
+def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex) -> None:
+    for path, name in template.named_tools(parse_config(template.Config, report.config or {})):
+        if name not in index.tools:
+            message = f"The agent is granted no tool '{name}'. It has {', '.join(index.tools) or 'none'}."
+            report.errors.append(fault(f"config.{path}", "tool_not_granted", message))
+
+
 def _check_toolsets(
     report: Report, actor: Principal, values: Mapping[str, Any], template: AgentTemplate | None
 ) -> None:
@@ -222,7 +229,10 @@ def _check_toolsets(
             granted.append(usable[slug])
             _warn_unlearned(report, path, toolset)
     report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
-    for name in tool_index(granted).clashes:
+    offered = tool_index(granted)
+    if template is not None and report.config is not None and len(granted) == len(slugs):
+        _check_named_tools(report, template, offered)
+    for name in offered.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
     if report.needs:

@@ -1,11 +1,12 @@
 """Faults that pydantic finds, in the form of the error body's `details`."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from core.errors import InvalidRequest
 from core.ids import parse_uuid
@@ -27,6 +28,28 @@ def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, 
         }
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
+
+
+Found = tuple[tuple[str | int, ...], str, str]  # where, code and message of a fault
+
+
+def with_faults(handler: Callable[[Any], M], data: Any, found: Iterable[Found]) -> M:
+    """For a validator around a whole model, which looks at fields together: what it `found`, with what the fields'
+    own checks find. Raises pydantic's ValidationError.
+    """
+    faults = [_line(where, code, message) for where, code, message in found]
+    try:
+        model = handler(data)
+    except ValidationError as error:
+        own = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = [_line(fault["loc"], fault["type"], fault["msg"]) for fault in own] + faults
+    if faults:
+        raise ValidationError.from_exception_data("config", faults)
+    return model
+
+
+def _line(where: tuple[str | int, ...], code: Any, message: Any) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(code, message), loc=where, input=None)
 
 
 def invalid(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:

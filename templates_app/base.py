@@ -1,7 +1,7 @@
 """What an agent template is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from inspect import isasyncgenfunction, ismethod
 from typing import Any, ClassVar
 
@@ -52,6 +52,10 @@ class AgentTemplate(ABC):
     @abstractmethod
     def run(self, context: AgentContext) -> AsyncIterator[Event]:
         """An async generator that ends with exactly one Answer. Raises ApplicationError for a failure to show."""
+
+    def named_tools(self, config: Any) -> Iterable[tuple[str, str]]:
+        """The tools that a config names, after where it does: the agent must be granted them."""
+        return ()
 
     @classmethod
     def migrate_config(cls, from_version: str, config: dict[str, Any]) -> dict[str, Any]:

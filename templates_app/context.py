@@ -27,6 +27,12 @@ class Model(Protocol):
     ) -> Reply:
         """Raises ApplicationError when the provider fails for good."""
 
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        """Tell an answer of an earlier attempt once more; the provider is not asked."""
+
+    async def takes_schemas(self) -> bool:
+        """Are all models that may answer known to hold to a JSON Schema in `response_format`?"""
+
 
 class Toolbox(Protocol):
     """The tools that the agent was granted, run on the server."""
@@ -38,9 +44,23 @@ class Toolbox(Protocol):
     async def call(self, tool_call: dict[str, Any]) -> Message:
         """The `role: tool` message that answers one tool call. A tool's error becomes its text; it raises nothing."""
 
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> Message:
+        """The same for a call that is not made: its answer is known from an earlier attempt, or it is refused."""
+
 
 async def _nobody() -> list[Message]:
     return []
+
+
+class Course:
+    """How a run goes; a replay gives it the course of the recorded run."""
+
+    def took(self, step: str, ms: int) -> int:
+        """How long a step took, given what was measured."""
+        return ms
+
+    async def turn(self, told: str, step: str) -> None:
+        """Returns when it is time to tell something of a step that runs beside others: its type, or its own name."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class AgentContext:
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
     it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
     was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
-    asked; who asks must answer them.
+    asked; who asks must answer them. `metadata` are the caller's pairs of text. `attempt` counts from 1.
     """
 
     config: Any
@@ -68,6 +88,9 @@ class AgentContext:
     resume: str | None = None
     compiled: dict[str, Any] = field(default_factory=dict)
     heard: Heard = _nobody
+    metadata: dict[str, str] = field(default_factory=dict)
+    attempt: int = 1
+    course: Course = field(default_factory=Course)
 
     @property
     def chat_model(self) -> Any:
