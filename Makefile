@@ -9,7 +9,7 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY) EMAIL_URL=smtp://mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-toolsets lock environment
+.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-toolsets bench-sandbox lock environment
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-sockets: environment ## measure 2,000 sockets with 200 runs at once, and 1
 
 bench-toolsets: environment ## measure what toolsets add to the making of agents, and what a call of a tool adds
 	$(BIN)/python -m bench.toolsets
+
+bench-sandbox: environment ## measure the sandbox warm and cold, and a tenant beside attacks; two minutes
+	$(BIN)/python -m bench.sandbox
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) $(UNUSED) base.in embedded.in -o ../requirements.txt

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from llm.providers import provider_kinds
 from runs import runner
+from sandbox import probe
 from templates_app.registry import registry
 from toolsets.registry import toolset_kind_faults, toolset_kinds
 
@@ -27,8 +28,7 @@ class Component(NamedTuple):
 def components() -> list[Component]:
     database = _database()
     worker = _worker() if database.status == "ok" else Component("worker", "degraded", "Unknown without the database.")
-    sandbox = Component("sandbox", "absent", "No template here runs code.")
-    return [_server(), database, worker, _providers(), _templates(), _toolsets(), sandbox]
+    return [_server(), database, worker, _providers(), _templates(), _toolsets(), _sandbox()]
 
 
 def _server() -> Component:
@@ -75,3 +75,7 @@ def _toolsets() -> Component:
     if broken:
         return Component("toolsets", "degraded", f"Did not load: {', '.join(broken)}.")
     return Component("toolsets", "ok", f"{len(toolset_kinds())} kinds.")
+
+
+def _sandbox() -> Component:
+    return Component("sandbox", *probe.describe())

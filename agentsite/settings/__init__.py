@@ -13,6 +13,7 @@ from agentsite.settings.logging import *
 from agentsite.settings.mail import *
 from agentsite.settings.runs import *
 from agentsite.settings.security import *
+from agentsite.settings.sandbox import *
 from agentsite.settings.workspace import *
 from agentsite.settings.validation import validate
 

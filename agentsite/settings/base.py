@@ -15,6 +15,7 @@ BASE_URL = web_address("BASE_URL", text("BASE_URL", "http://127.0.0.1:8000"))
 
 INSTALLED_APPS = [
     "core",
+    "sandbox",
     "agentsite.apps.AgentsiteConfig",
     "unfold",
     "unfold.contrib.filters",

@@ -31,14 +31,15 @@ def test_alive() -> None:
 def test_ready_names_every_component(ready: Any) -> None:
     answer = ready()
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    assert states(answer) == {
+    found = states(answer)
+    assert found.pop("sandbox") in ("ok", "absent")  # absent until its probe has ended
+    assert found == {
         "server": "ok",
         "database": "ok",
         "worker": "degraded",
         "model providers": "ok",
         "templates": "ok",
         "toolsets": "ok",
-        "sandbox": "absent",
     }
 
 
@@ -84,3 +85,29 @@ def test_a_toolset_kind_that_does_not_load_degrades(ready: Any, monkeypatch: pyt
     answer = ready()
     assert states(answer)["toolsets"] == "degraded"
     assert "broken" in answer.content.decode()
+
+
+def test_the_sandbox_is_told(ready: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sandbox import probe
+
+    def told(probed: probe.Probed) -> tuple[str, str]:
+        monkeypatch.setattr(probe.Standing, "ask", lambda self: probed)
+        return next(
+            (part["status"], part["detail"]) for part in ready().json()["components"] if part["name"] == "sandbox"
+        )
+
+    status, detail = told(probe.Probed({"python": "bubblewrap", "deno": "bubblewrap"}, []))
+    assert status == "ok"
+    assert "python by bubblewrap. Slots: " in detail
+    assert told(probe.Probed({"python": "landlock"}, [], "It needs deno."))[0] == "degraded"
+    assert told(probe.Probed({}, [], "It needs bubblewrap.")) == ("degraded", "It needs bubblewrap.")
+    assert "It does not hold" in told(probe.Probed({"python": "bubblewrap"}, ["python starts a process"]))[1]
+    settings.SANDBOX_LEVEL = "off"
+    assert told(probe.Probed({}, []))[0] == "absent"
+
+
+def test_the_sandbox_is_probed_in_the_background() -> None:
+    from sandbox import probe
+
+    assert probe.standing().wait().is_safe
+    assert probe.describe()[0] == "ok"

@@ -1,0 +1,3 @@
+from toolsets.kinds.code.toolset import CodeToolset
+
+__all__ = ["CodeToolset"]
