@@ -151,6 +151,7 @@ def test_every_field_of_the_form_is_explained(slug: str) -> None:
     for name, field in ((name, field) for properties in fields for name, field in properties.items()):
         assert field["title"] != name
         assert field["description"]
+        assert "<" not in field["description"]  # the form would take it for HTML
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ class TaskStep(StepConfig):
         min_length=1,
         max_length=20_000,
         title="Instruction",
-        description="What the model is to do. It is shown the user's last message and the results of the steps below.",
+        description="What the model is to do. It is shown the user's last message, too, and the results of the steps "
+        "that this one needs.",
     )
     depends_on: list[str] = Field(
         default_factory=list,

@@ -26,8 +26,8 @@ class WorkflowStep(StepConfig):
         min_length=1,
         max_length=MAX_PROMPT,
         title="Prompt",
-        description="What the model is asked. {{ input }} is the user's last message, {{ steps.<name>.output }} what "
-        "an earlier step said, {{ metadata.<key> }} what the caller said beside it.",
+        description="What the model is asked. {{ input }} is the user's last message, {{ steps.draft.output }} what "
+        "the earlier step 'draft' said, {{ metadata.tier }} what the caller's metadata has for 'tier'.",
     )
     when: str = Field(
         "",
