@@ -6,7 +6,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import path
+from django.urls import path, reverse
+from django.utils.http import urlencode
 
 from agents.models import Agent, AgentVersion
 from agents.selectors import version_list
@@ -182,6 +183,20 @@ def document_of(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
 
 
+def migration_url(slug: str, template: str) -> str:
+    return f"{reverse('admin:template_migrate', args=[template])}?{urlencode({'agent': slug})}"
+
+
+def version_note(version: AgentVersion) -> str:
+    """Why the agent should go to another version of its template, where there is one; else ""."""
+    known = {template.version: template for template in registry.versions(version.template)}
+    name = f"“{version.template}” {version.template_version}"
+    if known and version.template_version not in known:
+        return f"{name} is not on this server any more, so the agent cannot answer. Its configuration is kept as it is."
+    template = known.get(version.template_version)
+    return f"{name} is deprecated: {template.deprecated}" if template and template.deprecated else ""
+
+
 class Untransacted(admin.ModelAdmin):
     """Comes last before Django's own, which opens a transaction: code that is pinned meanwhile may take a minute. The
     services have transactions of their own.
@@ -204,7 +219,7 @@ class AgentAdmin(SchemaServiceAdmin, Untransacted):  # type: ignore[misc] # of s
     search_fields = ("slug__startswith", "version__name__istartswith")
     search_help_text = "The beginning of a name or slug"
     sortable_by = ()
-    actions_detail = ("try_it", "versions")
+    actions_detail = ("try_it", "versions", "template_version")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("version")
@@ -250,6 +265,26 @@ class AgentAdmin(SchemaServiceAdmin, Untransacted):  # type: ignore[misc] # of s
         if isinstance(agent, HttpResponse):
             return agent
         return self.page(request, "operators/versions.html", agent, **self._compared(request, agent))
+
+    @action(description="Template version", icon="upgrade", url_path="template-version", permissions=["view"])
+    def template_version(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """To the page that shows what a migration would change."""
+        agent = self.get_or_gone(request, object_id)
+        if isinstance(agent, HttpResponse):
+            return agent
+        if agent.version is None or not registry.versions(agent.version.template):
+            messages.error(request, "No version of the agent's template is on this server.")
+            return HttpResponseRedirect(self.url("change", agent.pk))
+        return HttpResponseRedirect(migration_url(agent.slug, agent.version.template))
+
+    def form_context(self, request: HttpRequest, form: Any, obj: Any) -> dict[str, Any]:
+        context = super().form_context(request, form, obj)
+        note = version_note(obj.version) if obj and obj.version and form.chosen == form.stored_choice() else ""
+        if not note:
+            return context
+        # What is missing is said better by the note.
+        link = migration_url(obj.slug, obj.version.template)
+        return {**context, "missing": False, "note": note, "note_link": link}
 
     def _compared(self, request: HttpRequest, agent: Agent) -> dict[str, Any]:
         """The chosen version beside the one to compare it with: by default the newest and the one before it."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agents.validation import Fault, Report, check_agent
+from agents.validation import Report, check_agent
+from templates_app.validation import Fault
 from tenants.principal import Principal
 from toolsets.selectors import toolsets_by_slug, usable_toolsets
 

@@ -1,5 +1,6 @@
 """An agent version made ready to run: its template, its config, its tools and its model, put together."""
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
@@ -21,13 +22,14 @@ from core.errors import ApplicationError, InvalidRequest, NotFound
 from core.validation import parse_config
 from llm.binding import Sink, telling, use_binding
 from llm.calls import CachePolicy
+from llm.capabilities import takes_schemas
 from llm.gateway import gateway
 from llm.targets import Target
 from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from templates_app.base import AgentTemplate
 from templates_app.chat import client_answer, tool_name
 from templates_app.checkpoints import thread_of
-from templates_app.context import AgentContext, Heard, Message, Reply
+from templates_app.context import AgentContext, Course, Heard, Message, Reply
 from templates_app.events import Answer, Event
 from templates_app.registry import registry
 from toolsets.base import ToolCallContext
@@ -99,6 +101,13 @@ class _RunModel:
         done = answer.completion()
         usage = msgspec.to_builtins(done.usage) if done.usage else None
         return Reply(done.message(), done.finish_reason, usage)
+
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        tell = self.report.open_reply(ChatRequest(self.target.model, [], {}))
+        await tell(_delta_of(message, finish_reason))
+
+    async def takes_schemas(self) -> bool:
+        return await in_db_thread(takes_schemas, self.target)
 
     async def tell_calls(self, calls: list[dict[str, Any]]) -> None:
         message = {"role": "assistant", "content": None, "tool_calls": calls}
@@ -199,6 +208,8 @@ class Executable:
         make_toolbox: Callable[..., Toolbox] = Toolbox,
         answers: Sequence[Message] = (),
         metadata: Mapping[str, str] | None = None,
+        attempt: int = 1,
+        course: Course | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The template's events; the last is its Answer. Each run is a task of its own, whose context it uses.
 
@@ -206,8 +217,8 @@ class Executable:
         (`templates_app.checkpoints`); it needs a run_id without any, or `resume`, the id of the one to go on from.
         `heard` gives the messages that users sent meanwhile. `person` is whom the run is for (toolsets/persons.py), and
         the `toolsets` were granted to. `answers` are those that the model has given already, in an earlier attempt; a
-        graph has them in its checkpoints. `metadata` are the caller's pairs. Raises ApplicationError; InvalidRequest
-        for tools of the caller that the template cannot use.
+        graph has them in its checkpoints. `metadata`, `attempt` and `course` are as in `AgentContext`. Raises
+        ApplicationError; InvalidRequest for tools of the caller that the template cannot use.
         """
         shared = self._shared_by([toolset for toolset in toolsets if self._may_use(toolset)])
         self._check_client_tools(client_tools, shared.index)
@@ -216,7 +227,8 @@ class Executable:
             emit=report.tool_result,
             context=ToolCallContext(self._tenant_id, run_id, session_id, person=person),
             personal=personal_secrets(toolsets),
-            untrusted=resume is not None or _from_outside(messages, shared.index),
+            # What another attempt of a graph has read is told again, and not read again.
+            untrusted=resume is not None or (checkpointed and attempt > 1) or _from_outside(messages, shared.index),
         )
         context = AgentContext(
             config=self._config,
@@ -235,6 +247,8 @@ class Executable:
             compiled=shared.compiled,
             metadata=dict(metadata or {}),
             published=self._published,
+            attempt=attempt,
+            course=course or Course(),
             **({"heard": heard} if heard else {}),
         )
         defaults = {name: value for name, value in params.items() if name not in _NOT_FOR_GRAPHS}
@@ -307,13 +321,34 @@ _cache: OrderedDict[UUID, Executable] = OrderedDict()
 _lock = threading.Lock()
 
 
-def executable_for(version: AgentVersion) -> Executable:
-    """Cached by version, which never changes; made anew when the registry has another template for it."""
+def _held(version: AgentVersion) -> Executable | None:
     with _lock:
         held = _cache.get(version.id)
         if held is None or held.template is not _template(version):
-            held = _cache[version.id] = Executable(version)
+            return None
+        _cache.move_to_end(version.id)
+        return held
+
+
+def executable_for(version: AgentVersion) -> Executable:
+    """Cached by version, which never changes; made anew when the registry has another template for it."""
+    held = _held(version)
+    return held or _kept(version, Executable(version))
+
+
+async def executable_of(version: AgentVersion) -> Executable:
+    """The same, made in a thread: the check of a config may take as long as a hundred schemas in it do."""
+    held = _held(version)
+    return held if held is not None else await asyncio.to_thread(executable_for, version)
+
+
+def _kept(version: AgentVersion, made: Executable) -> Executable:
+    with _lock:
+        held = _cache.get(version.id)
+        if held is not None and held.template is made.template:
+            made = held  # another thread was faster
+        _cache[version.id] = made
         _cache.move_to_end(version.id)
         while len(_cache) > CACHE_SIZE:
             _cache.popitem(last=False)
-        return held
+        return made

@@ -72,7 +72,7 @@ class AgentVersion(TenantModel):
 
 
 class VersionCode(TenantModel):
-    """What a version of an agent runs, as it was when the version was made; see docs/adr/020-custom-code.md."""
+    """What a version of an agent runs, as it was when the version was made; see docs/adr/022-custom-code.md."""
 
     version = TenantForeignKey(AgentVersion, on_delete=models.CASCADE, related_name="+")
     language = models.CharField(max_length=16)

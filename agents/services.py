@@ -9,11 +9,13 @@ from agents.exceptions import agent_not_found, version_not_found
 from agents.models import Agent, AgentVersion
 from agents.publishing import PINNED_BY, Pinned, digest, keep_code, pin, publishes
 from agents.selectors import agent_get, by_ref
+from agents.upgrades import Upgrade, upgrade_of
 from agents.validation import Report, check_agent
 from core import audit
 from core.errors import Conflict, InvalidRequest
 from core.ids import uuid7
 from core.validation import invalid
+from templates_app.base import AgentTemplate
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -103,14 +105,14 @@ def _pinned(actor: Principal, ref: str, changes: Mapping[str, Any]) -> Pinned | 
     """Before the agent is locked. None: nothing, or what is pinned already."""
     if not any(name in changes for name in PINNED_BY):
         return None
-    wanted = _wanted(_before(agent_get(actor=actor, ref=ref)), changes)
+    wanted = _wanted(values_of(agent_get(actor=actor, ref=ref)), changes)
     return pin(actor=actor, values=_checked(actor, wanted)) if publishes(wanted) else None
 
 
 @transaction.atomic
 def _updated(actor: Principal, ref: str, changes: Mapping[str, Any], pinned: Pinned | None) -> Agent:
     agent = _locked(actor, ref)
-    before = _before(agent)
+    before = values_of(agent)
     wanted = _wanted(before, changes)
     if wanted == before and pinned is None:
         return agent
@@ -137,9 +139,24 @@ def agent_restore(*, actor: Principal, ref: str, number: int) -> Agent:
     old = AgentVersion.objects.filter(tenant_id=actor.tenant_id, agent_id=agent.id, number=number).first()
     if old is None:
         raise version_not_found(ref, number)
-    before = _before(agent)
+    before = values_of(agent)
     after = {"slug": agent.slug, **_checked(actor, _values(old))}
     return _apply(actor, agent, before, after, action="agent.restore", restored_from=number)
+
+
+@transaction.atomic
+def agent_migrate(*, actor: Principal, ref: str, to: AgentTemplate) -> Upgrade:
+    """Bring an agent to another version of its template, as a new version; the old one can be restored.
+
+    What is returned says why it was refused, where it was. Raises NotFound.
+    """
+    authorize(actor, "agent.edit")
+    agent = _locked(actor, ref)
+    upgrade = upgrade_of(actor=actor, values=values_of(agent), to=to)
+    if upgrade.status == "ready":
+        after = {**upgrade.before, "template_version": to.version, "config": upgrade.config}
+        upgrade.number = _current(_apply(actor, agent, upgrade.before, after, action="agent.migrate")).number
+    return upgrade
 
 
 @transaction.atomic
@@ -187,7 +204,7 @@ def _values(version: AgentVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in VERSIONED}
 
 
-def _before(agent: Agent) -> dict[str, Any]:
+def values_of(agent: Agent) -> dict[str, Any]:
     """The slug and what the current version holds."""
     return {"slug": agent.slug, **_values(_current(agent))}
 

@@ -6,24 +6,27 @@ from typing import Any
 
 import orjson
 
+from agents.circles import asking_faults
 from agents.models import AgentVersion
+from agents.requirements import best_of, model_faults, toolset_faults
 from core.errors import NotFound
-from core.validation import config_faults, parse_config, slug_faults
-from llm.capabilities import capabilities_with
+from core.validation import parse_config, slug_faults
+from llm.capabilities import capabilities_of, capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.models import Provider, Route
 from llm.routing.routed import PREFIX as ROUTE
+from llm.routing.stored import targets_of, why_left_out
 from llm.selectors.models import provider_of_model
 from llm.selectors.providers import model_fault, provider_models
 from templates_app.base import AgentTemplate
 from templates_app.registry import registry
-from templates_app.selectors import server_faults
+from templates_app.requirements import Requirements
+from templates_app.validation import Fault, check_config, deprecation, fault
 from tenants.principal import Principal
 from toolsets.models import Toolset
 from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
-from toolsets.toolbox import tool_index
+from toolsets.toolbox import ToolIndex, tool_index
 
-Fault = dict[str, Any]
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
 MAX_MODEL = 255
@@ -36,20 +39,19 @@ MAX_CACHE_SECONDS = 30 * 86_400
 
 @dataclass(slots=True)
 class Report:
-    """What was found. `template_version` and `config` are as they will be stored; None where there is a fault."""
+    """What was found. `template_version` and `config` are as they will be stored, `needs` are the config's; None where
+    there is a fault.
+    """
 
     errors: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     template_version: str | None = None
     config: dict[str, Any] | None = None
+    needs: Requirements | None = None
 
     @property
     def valid(self) -> bool:
         return not self.errors
-
-
-def fault(path: str, code: str, message: str) -> Fault:
-    return {"path": path, "code": code, "message": message}
 
 
 def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
@@ -64,8 +66,8 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     report.errors += _when_busy_faults(values, template) + _limit_faults(values)
     if "model" in values and (able := _check_model(report, actor, values["model"])):
         _check_abilities(report, able, values, template)
-    if values.get("toolsets"):
-        _check_toolsets(report, actor, values["toolsets"], template)
+    if "toolsets" in values:
+        _check_toolsets(report, actor, values, template)
     return report
 
 
@@ -103,14 +105,14 @@ def _check_template(report: Report, values: Mapping[str, Any]) -> AgentTemplate 
         report.errors.append(fault(error.param or "template", error.code, error.message))
         return None
     report.template_version = template.version
+    report.warnings += deprecation(template, "template_version")
     return template
 
 
 def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, Any]) -> None:
-    faults = config_faults(template.Config, config) + server_faults(template, config)
-    report.errors += faults
-    if not faults:
-        report.config = parse_config(template.Config, config).model_dump(mode="json", exclude_unset=True)
+    found = check_config(template, config)
+    report.errors += found.errors
+    report.config, report.needs = found.config, found.requirements
 
 
 def _when_busy_faults(values: Mapping[str, Any], template: AgentTemplate | None) -> list[Fault]:
@@ -142,8 +144,7 @@ def _check_model(report: Report, actor: Principal, name: str) -> Capabilities | 
         report.errors.append(fault("model", "invalid", message))
         return None
     if slug == ROUTE:
-        _check_route(report, actor, model)
-        return None
+        return _check_route(report, actor, model)
     found = provider_of_model(actor=actor, slug=slug, model=model)
     if found is None:
         report.errors.append(fault("model", "unknown_provider", f"There is no provider '{slug}'."))
@@ -166,6 +167,10 @@ def _check_abilities(
     report: Report, able: Capabilities, values: Mapping[str, Any], template: AgentTemplate | None
 ) -> None:
     """What the configuration asks of a model that it is known to lack is an error, what is not known a warning."""
+    if report.needs:
+        errors, warnings = model_faults(report.needs, able, values["model"])
+        report.errors += errors
+        report.warnings += warnings
     uses_tools = values.get("toolsets") and template is not None and "tools" in template.capabilities
     if uses_tools and able.tools is False:
         message = f"The model '{values['model']}' calls no tools. If it does, say so in its provider's list of models."
@@ -179,16 +184,30 @@ def _check_abilities(
         report.errors.append(fault("config.max_tokens", "over_model_output", message))
 
 
-def _check_route(report: Report, actor: Principal, slug: str) -> None:
+def _check_route(report: Report, actor: Principal, slug: str) -> Capabilities | None:
+    """What any of the route's models can do."""
     route = Route.objects.filter(tenant_id=actor.tenant_id, slug=slug).first()
     if route is None:
         report.errors.append(fault("model", "unknown_route", f"There is no route '{slug}'."))
-    elif not route.is_active:
+        return None
+    if not route.is_active:
         message = f"The route '{slug}' is switched off: the agent cannot answer until it is switched on."
         report.warnings.append(fault("model", "route_inactive", message))
+    targets = [row for row in targets_of(route) if not why_left_out(row)]
+    return best_of(capabilities_of(row.provider, row.model) for row in targets)
 
 
-def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], template: AgentTemplate | None) -> None:
+def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex) -> None:
+    for path, name in template.named_tools(parse_config(template.Config, report.config or {})):
+        if name not in index.tools:
+            message = f"The agent is granted no tool '{name}'. It has {', '.join(index.tools) or 'none'}."
+            report.errors.append(fault(f"config.{path}", "tool_not_granted", message))
+
+
+def _check_toolsets(
+    report: Report, actor: Principal, values: Mapping[str, Any], template: AgentTemplate | None
+) -> None:
+    slugs: Sequence[str] = values["toolsets"]
     if len(slugs) > MAX_TOOLSETS:
         report.errors.append(fault("toolsets", "too_many", f"An agent has at most {MAX_TOOLSETS} toolsets."))
         return
@@ -209,10 +228,16 @@ def _check_toolsets(report: Report, actor: Principal, slugs: Sequence[str], temp
         else:
             granted.append(usable[slug])
             _warn_unlearned(report, path, toolset)
-    for name in tool_index(granted).clashes:
+    report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
+    offered = tool_index(granted)
+    if template is not None and report.config is not None and len(granted) == len(slugs):
+        _check_named_tools(report, template, offered)
+    for name in offered.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
-    if template is not None and "tools" not in template.capabilities:
+    if report.needs:
+        report.errors += toolset_faults(report.needs, found.values())
+    if slugs and template is not None and "tools" not in template.capabilities:
         message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
         report.warnings.append(fault("toolsets", "tools_unused", message))
 

@@ -18,6 +18,7 @@ from django.db import OperationalError, connection
 from llm.door import settling
 from llm.providers import shut_down as stop_providers
 from runs import runner
+from templates_app import reloading
 from templates_app.registry import registry
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Lifespan:
                 drain_on_signals()
                 await send(await asyncio.to_thread(_start))
             elif message["type"] == "lifespan.shutdown":
+                reloading.stop()
                 await runner.shut_down(0)
                 await settling.drain(SETTLE_SECONDS)
                 await stop_providers()
@@ -84,6 +86,7 @@ def _start() -> dict[str, str]:
     except ImproperlyConfigured as error:
         return {"type": "lifespan.startup.failed", "message": str(error)}
     warm_up()
+    reloading.start()
     return {"type": "lifespan.startup.complete"}
 
 

@@ -5,10 +5,13 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import cache_from_source, find_spec, module_from_spec, spec_from_file_location
 from inspect import isabstract, isclass
 from pathlib import Path
 from types import ModuleType
@@ -20,11 +23,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that may be a plugin; `load` imports it and answers a module or a class."""
+    """Something that may be a plugin; `load` imports it and answers a module or a class.
+
+    `module` is what is imported, `place` its folder, None where only the import system knows it.
+    """
 
     name: str
     source: str
     load: Callable[[], Any]
+    module: str
+    place: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -42,23 +50,25 @@ def subpackages(package: str) -> Iterator[Candidate]:
     for module in pkgutil.iter_modules(parent.__path__):
         path = f"{package}.{module.name}"
         if module.ispkg:
-            yield Candidate(_slug(module.name), path, lambda path=path: importlib.import_module(path))  # type: ignore[misc]
+            load = partial(importlib.import_module, path)
+            yield Candidate(_slug(module.name), path, load, path, Path(parent.__path__[0]) / module.name)
 
 
 def entry_point_group(group: str) -> Iterator[Candidate]:
     """What installed distributions declare in `group`: modules or classes."""
     for point in entry_points(group=group):
-        yield Candidate(_slug(point.name), _origin(point), point.load)
+        yield Candidate(_slug(point.name), _origin(point), point.load, point.module)
 
 
 def folders(directory: Path) -> Iterator[Candidate]:
     """Each folder in `directory` that holds an `__init__.py`; a missing directory is a candidate that fails."""
     if not directory.is_dir():
-        yield Candidate(_slug(directory.name), str(directory), lambda: _missing(directory))
+        yield Candidate(_slug(directory.name), str(directory), partial(_missing, directory), _folder_name(directory))
         return
     for folder in sorted(directory.iterdir()):
         if (folder / "__init__.py").is_file():
-            yield Candidate(_slug(folder.name), str(folder), lambda folder=folder: _import_folder(folder))  # type: ignore[misc]
+            load = partial(_import_folder, folder)
+            yield Candidate(_slug(folder.name), str(folder), load, _folder_name(folder), folder)
 
 
 def load_classes(candidates: Iterable[Candidate], base: type[T]) -> tuple[list[tuple[Candidate, type[T]]], list[Fault]]:
@@ -67,7 +77,7 @@ def load_classes(candidates: Iterable[Candidate], base: type[T]) -> tuple[list[t
     faults: list[Fault] = []
     for candidate in candidates:
         try:
-            classes = _classes(candidate.load(), base)
+            classes = classes_of(candidate.load(), base)
         except (Exception, SystemExit) as error:  # foreign code runs here: whatever it raises is its own fault
             logger.warning("The plugin %s cannot be loaded", candidate.source, exc_info=True)
             faults.append(fault_of(candidate, error))
@@ -85,7 +95,75 @@ def fault_of(candidate: Candidate, error: BaseException) -> Fault:
     return Fault(candidate.name, candidate.source, f"{type(error).__name__}: {text}"[:300])
 
 
-def _classes(value: Any, base: type[T]) -> list[type[T]]:
+def load_anew(candidate: Candidate, changed: Iterable[Path], use: Callable[[Any], T]) -> T:
+    """What `use` makes of the candidate, whose modules are imported anew.
+
+    When either fails, the modules that were there are there again, and the error is raised. The `changed` files are
+    compiled first: one may be imported only when something runs.
+    """
+    for file in changed:
+        if file.suffix == ".py" and file.is_file():
+            compile(file.read_bytes(), file.name, "exec", dont_inherit=True)
+    package = _package_of(candidate.module)
+    held = _take_modules(package)
+    _forget_bytecode(place_of(candidate))
+    importlib.invalidate_caches()
+    try:
+        return use(candidate.load())
+    except BaseException:
+        _take_modules(package)
+        _put_back(package, held)
+        raise
+
+
+def _take_modules(package: str) -> dict[str, ModuleType]:
+    """Takes a package and all below it out of the imported modules."""
+    names = [name for name in list(sys.modules) if name == package or name.startswith(f"{package}.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def _put_back(package: str, held: dict[str, ModuleType]) -> None:
+    """An import has made the new package an attribute of its parent, even if it was refused afterwards."""
+    sys.modules.update(held)
+    parent, _, name = package.rpartition(".")
+    if parent in sys.modules and package in held:
+        setattr(sys.modules[parent], name, held[package])
+
+
+def _forget_bytecode(place: Path | None) -> None:
+    """Python takes bytecode for current by the second and the size: an edit within a second may be the same in both."""
+    files = [] if place is None else place.rglob("*.py") if place.is_dir() else [place]
+    for file in files:
+        with suppress(OSError):  # where it cannot be removed, Python could not write it either
+            Path(cache_from_source(str(file))).unlink(missing_ok=True)
+
+
+def place_of(candidate: Candidate) -> Path | None:
+    """Its folder, or its file where it is a module by itself; None where there is nothing of the kind."""
+    if candidate.place is not None:
+        return candidate.place
+    spec = _spec_of(_package_of(candidate.module))
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
+
+
+def _package_of(module: str) -> str:
+    """What the modules of a plugin are in: the module itself where it is a package or by itself, else its parent."""
+    spec = _spec_of(module)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    return module if is_package else module.rpartition(".")[0] or module
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    try:
+        return find_spec(module)
+    except Exception:  # it imports the packages above, where foreign code runs
+        logger.info("The module %s cannot be looked up", module, exc_info=True)
+        return None
+
+
+def classes_of(value: Any, base: type[T]) -> list[type[T]]:
     """A class itself, or the concrete ones that a module's own package defined (not those it imported to build on)."""
     if isclass(value):
         return [value] if issubclass(value, base) and not isabstract(value) else []
@@ -102,9 +180,8 @@ def _classes(value: Any, base: type[T]) -> list[type[T]]:
 
 def _import_folder(folder: Path) -> ModuleType:
     """Import a folder as a package of its own, anew each time, so that its modules may import each other relatively."""
-    name = f"agentsite_plugin_{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}_{folder.name}"
-    for known in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
-        del sys.modules[known]
+    name = _folder_name(folder)
+    _take_modules(name)
     spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{folder.name} cannot be imported.")
@@ -115,6 +192,11 @@ def _import_folder(folder: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _folder_name(folder: Path) -> str:
+    """The same after each start: LangGraph's checkpoints name classes by their module."""
+    return f"agentsite_plugin_{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}_{folder.name}"
 
 
 def _missing(directory: Path) -> Any:

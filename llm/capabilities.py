@@ -17,6 +17,7 @@ from llm.catalog.matrix import Capabilities
 from llm.catalog.vendors import vendor_of
 from llm.models import ProviderModel
 from llm.providers import provider_kind
+from llm.targets import Target
 from llm.wire import PART_MEDIA, ChatRequest
 from usage.prices import quote
 
@@ -73,6 +74,12 @@ def capability_sources(access: Access, model: str, overrides: Mapping[str, Any])
     sources |= dict.fromkeys(entry.known.known() if entry else (), "catalog")
     sources |= dict.fromkeys(_prices(access, model), "price")
     return sources | dict.fromkeys(overrides, "override")
+
+
+def takes_schemas(target: Target) -> bool:
+    """Are all models that may answer known to hold to a JSON Schema?"""
+    able = [capabilities_of(model.connection, model.model).json_schema for model in target.models()]
+    return bool(able) and all(able)
 
 
 def model_enabled(access: Access, model: str) -> bool:

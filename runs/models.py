@@ -68,6 +68,12 @@ class Run(TenantModel):
                 fields=["tenant", "session", "created_at"], condition=models.Q(finished_at=None), name="run_open"
             ),
             models.Index(fields=["finished_at"], condition=models.Q(compacted_at=None), name="run_not_compacted"),
+            models.Index(
+                fields=["tenant", "agent_version", "created_at"],
+                include=["status", "started_at", "finished_at"],
+                condition=models.Q(finished_at__isnull=False),
+                name="run_statistics",
+            ),
         ]
 
     def __str__(self) -> str:

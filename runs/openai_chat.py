@@ -14,7 +14,7 @@ from core.request_context import current_request
 from runs import sse
 from runs.events import Event, error_of, restart_of
 from runs.models import Run
-from runs.transcript import still_valid
+from runs.transcript import step_of, still_valid
 
 
 class AnswerChanged(ApplicationError):
@@ -37,6 +37,7 @@ class ChatFormat:
         self._calls: dict[str, int] = {}
         self._first_call_seq = 0
         self._speaking = ""  # the message whose text came last
+        self._of_steps: set[str] = set()  # ids of messages that belong to the agent's steps, and not to its answer
         self._said: list[tuple[int, str, str]] = []  # seq, message and text of what this attempt has said
         self._sent = ""  # text
         self._matched: int | None = None  # characters of it that another attempt has said again
@@ -101,6 +102,10 @@ class ChatFormat:
         """What an event adds to the answer."""
         data = event.data
         match event.type:
+            case "TEXT_MESSAGE_START" | "REASONING_MESSAGE_START" if step_of(data):
+                self._of_steps.add(data["messageId"])
+            case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT" if data["messageId"] in self._of_steps:
+                return None
             case "TEXT_MESSAGE_CONTENT":
                 text = self._text(data["messageId"], data["delta"])
                 self._said.append((event.seq, data["messageId"], text))

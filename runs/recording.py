@@ -4,6 +4,7 @@ A place is the number of events before something was said, pieces not counted: t
 that were given at once back into the recorded order.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import orjson
 from core.errors import ApplicationError
 from llm.wire import Delta, ToolCallDelta
 from runs.events import DELTAS, PAUSED, Event, error_of
-from runs.transcript import still_valid
+from runs.transcript import step_of, still_valid
 
 _ATTEMPTS = frozenset({"checkpoint", "attempt_restarted"})
 _ENDS = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REASONING_END", "TOOL_CALL_END"})
@@ -34,10 +35,21 @@ class Part:
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    place: int
+    error: ApplicationError
+
+
 @dataclass(slots=True)
 class Said:
-    """One answer of a model; `end` is the place of its end, None where it was cut or where that is not known."""
+    """One answer of a model; `end` is the place of its end, None where it was cut or where that is not known.
 
+    `failed`: it was cut by what an agent then tried again, or went on without. `step`: of which step of the agent.
+    """
+
+    failed: Failure | None = None
+    step: str = ""
     parts: list[Part] = field(default_factory=list)
     end: int | None = None
     finish_reason: str = "stop"
@@ -80,6 +92,8 @@ class Recording:
         self.events = comparable(events)
         self.results: dict[str, list[Result]] = {}  # by the call's id; "" for the calls that no model made
         self.heard: list[tuple[int, dict[str, Any]]] = []
+        self.took: dict[str, int] = {}  # milliseconds, by step
+        self.steps: defaultdict[tuple[str, str], list[int]] = defaultdict(list)  # places of what was told of a step
         self.total = 0
         self._answers: dict[str, Said] = {}
         self._calls: dict[str, tuple[Said, Part]] = {}
@@ -111,16 +125,18 @@ class Recording:
         if last.parts and not last.has_calls and self._last.type == "RUN_FINISHED":
             last.finish_reason = self._last.data["result"]["finishReason"]
 
-    def _answer(self, message_id: str) -> Said:
-        return self._answers.setdefault(message_id.removesuffix("-reasoning"), Said())
+    def _answer(self, message_id: str, step: str = "") -> Said:
+        said = self._answers.setdefault(message_id.removesuffix("-reasoning"), Said())
+        said.step = said.step or step
+        return said
 
     def _read(self, event: Event) -> None:
         data = event.data
         match event.type:
             case "TEXT_MESSAGE_START" if not _is_templates(data):
-                self._answer(data["messageId"]).begin(Part(self.total, "text"))
+                self._answer(data["messageId"], step_of(data)).begin(Part(self.total, "text"))
             case "REASONING_START":
-                self._answer(data["messageId"]).begin(Part(self.total, "reasoning"))
+                self._answer(data["messageId"], step_of(data)).begin(Part(self.total, "reasoning"))
             case "TOOL_CALL_START" if not _is_templates(data):
                 self._call(data)
             case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT":
@@ -133,6 +149,8 @@ class Recording:
                 self._end(self._calls[data["toolCallId"]][0])
             case "TOOL_CALL_RESULT":
                 self._result(data)
+            case "STEP_STARTED" | "STEP_FINISHED":
+                self._step(event.type, data)
             case "CUSTOM":
                 self._custom(data)
 
@@ -142,7 +160,7 @@ class Recording:
             said.open.pieces.append(data["delta"])
 
     def _call(self, data: dict[str, Any]) -> None:
-        said = self._answer(data["parentMessageId"])
+        said = self._answer(data["parentMessageId"], step_of(data))
         part = Part(self.total, "call", call_id=data["toolCallId"], name=data["toolCallName"])
         said.begin(part)
         self._calls[part.call_id] = said, part
@@ -157,14 +175,32 @@ class Recording:
         results = self.results.setdefault(call_id if call_id in self._calls else "", [])
         results.append(Result(self.total, data["content"], is_error))
 
+    def _step(self, type: str, data: dict[str, Any]) -> None:
+        self.steps[type, data["stepName"]].append(self.total)
+        if "metadata" in data:
+            self.took[data["stepName"]] = data["metadata"]["ms"]
+
     def _custom(self, data: dict[str, Any]) -> None:
         message_id = (data.get("metadata") or {}).get("messageId")
         if data["name"] == "heard":
             self.heard.append((self.total, data["value"]))
         elif message_id and data["name"] == "refusal":
-            self._answer(message_id).parts.append(Part(self.total, "refusal", [data["value"]]))
+            self._answer(message_id, step_of(data)).parts.append(Part(self.total, "refusal", [data["value"]]))
         elif message_id and data["name"] == "empty_answer":
-            self._answers[message_id] = Said(end=self.total, finish_reason=data["value"])
+            self._answers[message_id] = Said(end=self.total, finish_reason=data["value"], step=step_of(data))
+        elif data["name"] == "step_failed":
+            self._failed(data["value"], data["metadata"]["cut"])
+        elif isinstance(data["value"], dict) and "step" in data["value"]:
+            self.steps[data["name"], str(data["value"]["step"])].append(self.total)
+
+    def _failed(self, value: dict[str, Any], cut: Sequence[str]) -> None:
+        error = ApplicationError(value["message"], code=value["code"])
+        error.status = 503 if value["again"] else 400  # by which the step tries again or not
+        answers = [self._answer(message_id, value["step"]) for message_id in cut]
+        place = min((said.end for said in answers if said.end is not None), default=self.total)  # ends are told with it
+        self.steps["step_failed", value["step"]].append(place)
+        for said in answers:
+            said.failed = Failure(place, error)
 
 
 def _is_templates(data: dict[str, Any]) -> bool:

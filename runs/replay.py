@@ -31,6 +31,8 @@ from runs.services.finish import principal_of
 from runs.services.turns import Messages, context_of
 from runs.sink import RunSink
 from runs.stream import RunStream
+from templates_app.context import Course
+from templates_app.current_step import current_step
 from toolsets.events import ToolResult
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset, Toolbox
@@ -99,7 +101,7 @@ def _check(run: Run, last: Event) -> None:
         raise NotReplayable("The agent version that the run used is gone, and its configuration with it.")
 
 
-class Playback:
+class Playback(Course):
     """The recorded answers as the new execution asks for them, and what it tells. It is the log of its own stream."""
 
     size = 0
@@ -110,7 +112,7 @@ class Playback:
         self.unknown: list[str] = []
         self.stream = RunStream(run.key, fence=0, stored=0, writer=self, on_lost=lambda: None)
         self.sink = RunSink(self.stream)
-        self._answers = iter(recording.answers)
+        self._answers = list(recording.answers)
         self._heard = list(recording.heard)
         self._news = asyncio.Event()
         self._in_step = True
@@ -136,9 +138,12 @@ class Playback:
                 self._in_step = False
 
     async def answer(self) -> Said:
-        said = next(self._answers, None)
+        """The next one of the step that asks: steps that run at once may ask in another order."""
+        step = current_step()
+        said = next((each for each in self._answers if each.step == step), None)
         if said is None:
             await self.fail("The model was asked once more than was recorded.")
+        self._answers.remove(said)
         return said
 
     async def result(self, call_id: str, name: str) -> Result:
@@ -157,6 +162,13 @@ class Playback:
             await self.sink.heard(value["run_id"], value["messages"])
             found += value["messages"]
         return found
+
+    def took(self, step: str, ms: int) -> int:
+        return self.recording.took.get(step, ms)
+
+    async def turn(self, told: str, step: str) -> None:
+        places = self.recording.steps.get((told, step))
+        await self.reach(places.pop(0) if places else self.recording.total + 1)
 
     async def fail(self, message: str) -> NoReturn:
         """As the recorded run failed at what was asked last, when it was stopped from outside."""
@@ -178,6 +190,9 @@ class RecordedAdapter(Adapter):
         for place, delta in said.deltas():
             await self._playback.reach(place)
             yield delta
+        if said.failed is not None:
+            await self._playback.reach(said.failed.place)
+            raise said.failed.error
         if said.end is None and self._playback.recording.stopped:
             await self._playback.fail("The answer was cut.")
         await self._playback.reach(self._playback.recording.total if said.end is None else said.end)
@@ -206,6 +221,9 @@ class RecordedToolbox(Toolbox):
         result = await self._playback.result(call_id, name)
         await self._emit(ToolResult(call_id, name, result.content, result.is_error, 0))
         return {"role": "tool", "tool_call_id": call_id, "content": result.content}
+
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> dict[str, Any]:
+        return await self.call(tool_call)  # recorded as well
 
 
 async def _execute(asked: _Asked, playback: Playback) -> list[Event]:
@@ -252,6 +270,7 @@ async def _play(asked: _Asked, playback: Playback) -> None:
         session_id=run.session_id,
         heard=playback.heard,
         metadata=text_pairs(request.get("metadata", {})),
+        course=playback,
         make_toolbox=partial(RecordedToolbox, playback=playback),
     )
     async with aclosing(produced) as told:

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError
 
-from agents.executable import cache_policy, executable_for, run_model
+from agents.executable import cache_policy, executable_of, run_model
 from agents.nesting import AgentRun, agent_run
 from core.aio import detached, in_db_thread
 from core.deadline import deadline
@@ -246,7 +246,7 @@ async def _run(here: Process, turn: Turn, stream: RunStream) -> None:
     run = turn.run
     recount = partial(run_recount, run=run)
     meter = RunMeter(payer_of(run), turn.fence, turn.held, capped=turn.held is not None, recount=recount)
-    sink = RunSink(stream, Transcript(turn.kept).messages)
+    sink = RunSink(stream, Transcript(turn.kept))
     with tenant_context(run.tenant_id), calling(_call_context(turn, meter)):
         try:
             error = await _execute(here, turn, sink, Heard(here, turn, sink))
@@ -317,10 +317,10 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         whole = sink.stream.quiet and not cut
         await run_model(target=turn.target, messages=turn.context, params=params, report=sink, whole=whole)
         return
-    executable = executable_for(turn.version)
+    executable = await executable_of(turn.version)
     checkpointed = executable.template.framework == "langgraph"
     if checkpointed and turn.fence > 1 and turn.resume is None:
-        await forget(thread_of(turn.run.tenant_id, turn.run.id))  # the run begins anew
+        await forget(thread_of(turn.run.tenant_id, turn.run.id), keep_journal=True)  # the graph begins anew
     produced = executable.run(
         report=sink,
         messages=turn.context,
@@ -335,8 +335,9 @@ async def _play(turn: Turn, sink: RunSink, heard: Heard, ledger: RunLedger) -> N
         resume=turn.resume,
         heard=heard,
         make_toolbox=partial(Toolbox, ledger=ledger),
-        answers=turn.answers,
+        answers=() if checkpointed else turn.answers,  # a graph has its own ways to know them
         metadata=text_pairs(turn.run.request.get("metadata", {})),
+        attempt=turn.fence,
     )
     with agent_run(AgentRun(ledger, (turn.version.agent.slug,))):
         async with aclosing(produced) as told:

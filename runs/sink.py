@@ -4,7 +4,7 @@ This is the one place where events are born. What follows a run reads them from 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,9 @@ from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from runs.events import RESERVED, custom, without_nones
 from runs.exceptions import ReservedName
 from runs.stream import RunStream
-from templates_app.events import Answer, Checkpointed, Custom, Event, StepFinished, StepStarted
+from runs.transcript import Transcript
+from templates_app.current_step import current_step
+from templates_app.events import Answer, Checkpointed, Custom, Event, StepFailed, StepFinished, StepStarted
 from toolsets.events import ToolResult
 
 Message = dict[str, Any]
@@ -31,6 +33,9 @@ class Reply:
     def __init__(self, sink: "RunSink", *, metadata: dict[str, Any] | None = None) -> None:
         self._sink = sink
         self._stream = sink.stream
+        self.step = current_step()
+        self._of_step = {"step": self.step} if self.step else {}
+        metadata = {**self._of_step, **(metadata or {})} or None
         self._metadata = metadata
         self._said = Accumulator()
         self._id = short_id()  # answers sort by it as they were opened: a replay gives them out in that order
@@ -48,12 +53,16 @@ class Reply:
             self._enter("text")
             self._stream.publish("TEXT_MESSAGE_CONTENT", messageId=self._id, delta=delta.text)
         if delta.refusal:
-            self._stream.publish("CUSTOM", **custom("refusal", delta.refusal), metadata={"messageId": self._id})
+            self._stream.publish("CUSTOM", **custom("refusal", delta.refusal), metadata=self._about)
         for fragment in delta.tool_calls or ():
             self._tool_call(fragment)
         if delta.finish_reason:
             self._end(delta.finish_reason)
         await self._stream.room()
+
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"messageId": self._id, **self._of_step}
 
     @property
     def _reasoning_id(self) -> str:
@@ -73,8 +82,10 @@ class Reply:
             fields = without_nones(messageId=self._id, role="assistant", metadata=self._metadata)
             self._stream.publish("TEXT_MESSAGE_START", **fields)
         elif part == "reasoning":
-            self._stream.publish("REASONING_START", messageId=self._reasoning_id)
-            self._stream.publish("REASONING_MESSAGE_START", messageId=self._reasoning_id, role="reasoning")
+            metadata = self._metadata
+            self._stream.publish("REASONING_START", **without_nones(messageId=self._reasoning_id, metadata=metadata))
+            fields = without_nones(messageId=self._reasoning_id, role="reasoning", metadata=self._metadata)
+            self._stream.publish("REASONING_MESSAGE_START", **fields)
 
     def _tool_call(self, fragment: ToolCallDelta) -> None:
         self._enter(None)
@@ -82,7 +93,7 @@ class Reply:
         if call_id is None:
             call_id = self._calls[fragment.index] = fragment.id or f"call_{uuid4().hex}"
             fields = {"toolCallId": call_id, "toolCallName": fragment.name or "", "parentMessageId": self._id}
-            self._stream.publish("TOOL_CALL_START", **fields, **without_nones(metadata=self._metadata))
+            self._stream.publish("TOOL_CALL_START", **without_nones(**fields, metadata=self._metadata))
         if fragment.arguments:
             self._stream.publish("TOOL_CALL_ARGS", toolCallId=call_id, delta=fragment.arguments)
 
@@ -91,9 +102,14 @@ class Reply:
         self.ended = True
         said = self._said.completion()
         if not (said.text or said.reasoning or said.refusal or said.tool_calls):
-            metadata = {"messageId": self._id}
-            self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=metadata)
-        self._sink.said(said.message(), finish_reason)
+            self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=self._about)
+        self._sink.said(said.message(), finish_reason, in_step=bool(self.step))
+
+    def cut(self) -> str:
+        """It failed, and the run goes on without it; its id."""
+        self.close()
+        self.ended = True
+        return self._id
 
     def give_up(self) -> None:
         """Nothing more comes of it, whether it has ended or not."""
@@ -120,9 +136,10 @@ class RunSink:
     template has told something.
     """
 
-    def __init__(self, stream: RunStream, kept: Iterable[Message] = ()) -> None:
+    def __init__(self, stream: RunStream, kept: Transcript | None = None) -> None:
         self.stream = stream
-        self.messages: list[Message] = list(kept)
+        self.messages: list[Message] = kept.messages if kept else []
+        self._in_step = kept is not None and kept.ends_in_step
         self.first_token_ms: int | None = None
         self.finish_reason = ""
         self._started = time.monotonic()
@@ -146,8 +163,8 @@ class RunSink:
         if self.first_token_ms is None:
             self.first_token_ms = int((time.monotonic() - self._started) * 1000)
 
-    def said(self, message: Message, finish_reason: str) -> None:
-        self.finish_reason = finish_reason
+    def said(self, message: Message, finish_reason: str, *, in_step: bool) -> None:
+        self.finish_reason, self._in_step = finish_reason, in_step
         if message.get("content") or message.get("tool_calls") or message.get("refusal"):
             self.messages.append(message)
         self.when_said()
@@ -183,7 +200,9 @@ class RunSink:
             case StepStarted():
                 self._step_started(storable_text(event.name))
             case StepFinished():
-                self._step_finished(storable_text(event.name))
+                self._step_finished(event)
+            case StepFailed():
+                self._step_failed(event)
             case Custom():
                 self._custom(event)
             case Checkpointed():
@@ -197,10 +216,19 @@ class RunSink:
         self.stream.publish("STEP_STARTED", stepName=name)
         self._steps.append(name)
 
-    def _step_finished(self, name: str) -> None:
-        self.stream.publish("STEP_FINISHED", stepName=name)
+    def _step_finished(self, event: StepFinished) -> None:
+        name = storable_text(event.name)
+        metadata = {"ms": event.ms} if event.ms is not None else None
+        self.stream.publish("STEP_FINISHED", **without_nones(stepName=name, metadata=metadata))
         if name in self._steps:
             self._steps.remove(name)
+
+    def _step_failed(self, event: StepFailed) -> None:
+        value = {"step": event.name, "attempt": event.attempt, "code": event.code, "message": event.message}
+        cut = [reply.cut() for reply in self._replies if reply.step == event.name and not reply.ended]
+        told = custom("step_failed", storable({**value, "again": event.again}))
+        self.stream.publish("CUSTOM", **told, metadata={"cut": cut})
+        self.when_said()
 
     def _custom(self, event: Custom) -> None:
         name = storable_text(event.name)
@@ -213,7 +241,7 @@ class RunSink:
         content = _text(answer.message.get("content"))
         finish_reason = answer.finish_reason if answer.finish_reason in FINISH_REASONS else "stop"
         last = self.messages[-1] if self.messages else {}
-        if content and (last.get("role") != "assistant" or last.get("content") != content):
+        if content and (self._in_step or last.get("role") != "assistant" or last.get("content") != content):
             await Reply(self, metadata=OF_TEMPLATE)(Delta(text=content, finish_reason=finish_reason))
         self.finish_reason = finish_reason
 

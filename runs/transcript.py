@@ -16,6 +16,7 @@ class Transcript:
         self._said: dict[str, Message] = {}  # by message id, in the order of their beginnings
         self._calls: dict[str, dict[str, Any]] = {}
         self._open: dict[str, Fields] = {}  # what has begun, with the event that ends it
+        self._of_steps: set[str] = set()  # ids of messages that are no answer to the caller
         for event in events:
             self.add(event)
 
@@ -28,6 +29,8 @@ class Transcript:
                 self._open.pop("run", None)
             case "TEXT_MESSAGE_START":
                 self._message(data["messageId"])
+                if step_of(data):
+                    self._of_steps.add(data["messageId"])
                 self._open[data["messageId"]] = ("TEXT_MESSAGE_END", {"messageId": data["messageId"]})
             case "TEXT_MESSAGE_CONTENT":
                 message = self._message(data["messageId"])
@@ -49,6 +52,9 @@ class Transcript:
             case "CUSTOM" if data["name"] == "heard":
                 for place, message in enumerate(data["value"]["messages"]):
                     self._said[f"{data['value']['run_id']} {place}"] = message
+            case "CUSTOM" if data["name"] == "step_failed":
+                for message_id in data["metadata"]["cut"]:
+                    self._said.pop(message_id, None)
             case "STEP_STARTED":
                 self._open[f"step {data['stepName']}"] = ("STEP_FINISHED", {"stepName": data["stepName"]})
             case "STEP_FINISHED":
@@ -76,6 +82,12 @@ class Transcript:
         return [message for id, message in self._said.items() if not self._is_open(id, message)]
 
     @property
+    def ends_in_step(self) -> bool:
+        """Is the last of the messages one of a step's, and no answer to the caller?"""
+        ids = [id for id, message in self._said.items() if not self._is_open(id, message)]
+        return bool(ids) and ids[-1] in self._of_steps
+
+    @property
     def partial(self) -> Message | None:
         """The text of the answers that were cut short."""
         cut = [message["content"] for id, message in self._said.items() if self._is_open(id, message)]
@@ -88,6 +100,12 @@ class Transcript:
     def endings(self) -> list[Fields]:
         """The events that end what is open, the last begun first."""
         return list(reversed(self._open.values()))
+
+
+def step_of(data: dict[str, Any]) -> str:
+    """The step that a message belongs to, by its first event; empty for the agent's answer."""
+    step: str = (data.get("metadata") or {}).get("step") or ""
+    return step
 
 
 def still_valid(events: Iterable[Event]) -> list[Event]:

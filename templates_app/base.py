@@ -1,8 +1,8 @@
 """What an agent template is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from inspect import isasyncgenfunction
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from inspect import isasyncgenfunction, ismethod
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -11,9 +11,11 @@ from core.validation import SLUG, Found, config_schema
 from templates_app.context import AgentContext, Published
 from templates_app.events import Event
 from templates_app.exceptions import TemplateInvalid
-from templates_app.versions import parse_version
+from templates_app.requirements import Requirements
+from templates_app.versions import lowest_of_major, parse_version, precedence
 
 ReadFile = Callable[[str, int], Awaitable[bytes]]  # of the tenant: a path, and after how many bytes one more is enough
+MAX_DEPRECATED = 500  # characters
 CAPABILITIES = frozenset({"tools", "client_tools", "history", "structured_output", "steps", "steering"})
 
 
@@ -31,6 +33,10 @@ class AgentTemplate(ABC):
     what is said while it runs).
 
     `reserved_toolsets` are the reserved kinds that its agents may be granted, beside those that all may.
+
+    `deprecated` says why no agent should use this version any more, and what instead. An agent may come to this version
+    from one of the same major version with its config as it is; or, where `compatible_since` names one, from that one
+    and all after it.
     """
 
     slug: ClassVar[str]
@@ -42,6 +48,8 @@ class AgentTemplate(ABC):
     reserved_toolsets: ClassVar[frozenset[str]] = frozenset()
     Config: ClassVar[type[BaseModel]] = TemplateConfig
     publishes: ClassVar[bool] = False
+    deprecated: ClassVar[str] = ""
+    compatible_since: ClassVar[str] = ""
 
     @abstractmethod
     def run(self, context: AgentContext) -> AsyncIterator[Event]:
@@ -59,6 +67,38 @@ class AgentTemplate(ABC):
         """What this server lacks for a config, be that right or wrong: asked when it is given, and opens nothing."""
         return []
 
+    def named_tools(self, config: Any) -> Iterable[tuple[str, str]]:
+        """The tools that a config names, after where it does: the agent must be granted them."""
+        return ()
+
+    @classmethod
+    def migrate_config(cls, from_version: str, config: dict[str, Any]) -> dict[str, Any]:
+        """A lower version's config as this version takes it. Overridden, it is asked whichever version that is.
+
+        Raises ConfigNotMigrated with the reason when it cannot; its result is then checked like any config.
+        """
+        return config
+
+    @classmethod
+    def requirements(cls, config: Any) -> Requirements:
+        """What an agent with this config (an instance of Config) needs besides. Must be cheap and open nothing."""
+        return Requirements()
+
+    @classmethod
+    def migrates(cls) -> bool:
+        """Does this version turn the configs of others into its own?"""
+        return getattr(cls.migrate_config, "__func__", None) is not _OFFERS_NOTHING
+
+    @classmethod
+    def compatible_from(cls) -> str:
+        """The lowest version from which an agent comes to this one with its config as it is."""
+        return cls.compatible_since or lowest_of_major(cls.version)
+
+    @classmethod
+    def takes_over(cls, from_version: str) -> bool:
+        """Is this version a compatible upgrade of that one? Raises TemplateInvalid for what is no version."""
+        return precedence(cls.compatible_from()) <= precedence(from_version) <= precedence(cls.version)
+
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
         """The JSON Schema of the config."""
@@ -72,6 +112,12 @@ class AgentTemplate(ABC):
         parse_version(getattr(cls, "version", None))
         if not (isinstance(getattr(cls, "title", None), str) and cls.title):
             raise TemplateInvalid("title is missing.")
+        if not (isinstance(cls.deprecated, str) and len(cls.deprecated) <= MAX_DEPRECATED):
+            raise TemplateInvalid(f"deprecated must be a text of at most {MAX_DEPRECATED} characters.")
+        if cls.compatible_since and precedence(cls.compatible_since) > precedence(cls.version):
+            raise TemplateInvalid("compatible_since must not be above the version itself.")
+        if not (ismethod(cls.migrate_config) and ismethod(cls.requirements)):
+            raise TemplateInvalid("migrate_config and requirements must be class methods.")
         unknown = sorted(set(cls.capabilities) - CAPABILITIES)
         if unknown:
             raise TemplateInvalid(f"Unknown capability {unknown[0]}; known: {', '.join(sorted(CAPABILITIES))}.")
@@ -84,6 +130,9 @@ class AgentTemplate(ABC):
         if not isasyncgenfunction(cls.run):
             raise TemplateInvalid("run must be an async generator.")
         cls.config_schema()
+
+
+_OFFERS_NOTHING = AgentTemplate.migrate_config.__func__  # type: ignore[attr-defined]
 
 
 def has_slug(cls: type[AgentTemplate]) -> bool:

@@ -25,6 +25,17 @@ TIMEOUT = 10.0
 IDLE = 60.0  # seconds after which an unused connection is closed
 _DJANGOS_OWN = ("cursor_factory", "context")
 CHECKPOINT_TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+# Rows of no checkpoint, by step and attempt: they outlive the checkpoints of an attempt, and go with the thread.
+_JOURNAL = "journal"
+_WRITE = """
+    INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob)
+    VALUES (%s, %s, '', %s, %s, 'step', 'json', %s)
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE SET blob = EXCLUDED.blob
+"""
+_READ = """
+    SELECT DISTINCT ON (task_id) task_id AS step, blob FROM checkpoint_writes
+    WHERE thread_id = %s AND checkpoint_ns = %s ORDER BY task_id, idx DESC
+"""
 
 
 def thread_of(tenant_id: UUID, run_id: UUID) -> str:
@@ -51,11 +62,30 @@ async def stored_checkpoints(thread: str) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def forget(thread: str) -> None:
-    """Delete all checkpoints of a run, once nothing of it is under way. Raises Unavailable."""
+async def forget(thread: str, *, keep_journal: bool = False) -> None:
+    """Delete all checkpoints of a run, once nothing of it is under way. Raises Unavailable.
+
+    `keep_journal`: another attempt begins without a checkpoint, and with what its steps have done.
+    """
+    kept = f" AND checkpoint_ns <> '{_JOURNAL}'" if keep_journal else ""
     async with (await _pool()).connection() as connection:
         for table in CHECKPOINT_TABLES:
-            await connection.execute(f"DELETE FROM {table} WHERE thread_id = %s", [thread])  # noqa: S608
+            await connection.execute(f"DELETE FROM {table} WHERE thread_id = %s{kept}", [thread])  # noqa: S608
+
+
+async def journal_write(thread: str, attempt: int, step: str, said: bytes) -> None:
+    """What a step has done so far, in place of what the attempt wrote before. Raises Unavailable."""
+    async with (await _pool()).connection() as connection:
+        await connection.execute(_WRITE, [thread, _JOURNAL, step, attempt, said])
+
+
+async def journal_read(thread: str) -> dict[str, bytes]:
+    """By step, what the last attempt that wrote of it wrote: one that lost the run may have written since. Raises
+    Unavailable.
+    """
+    async with (await _pool()).connection() as connection:
+        rows = await (await connection.execute(_READ, [thread, _JOURNAL])).fetchall()
+    return {row["step"]: bytes(row["blob"]) for row in rows}
 
 
 class _TenantPool(AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]):

@@ -43,6 +43,12 @@ class Model(Protocol):
     def speak(self) -> Speech:
         """Begin a message of the template's own words."""
 
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        """Tell an answer of an earlier attempt once more; the provider is not asked."""
+
+    async def takes_schemas(self) -> bool:
+        """Are all models that may answer known to hold to a JSON Schema in `response_format`?"""
+
 
 class Toolbox(Protocol):
     """The tools that the agent was granted, run on the server."""
@@ -80,6 +86,17 @@ async def _nobody() -> list[Message]:
     return []
 
 
+class Course:
+    """How a run goes; a replay gives it the course of the recorded run."""
+
+    def took(self, step: str, ms: int) -> int:
+        """How long a step took, given what was measured."""
+        return ms
+
+    async def turn(self, told: str, step: str) -> None:
+        """Returns when it is time to tell something of a step that runs beside others: its type, or its own name."""
+
+
 @dataclass(frozen=True)
 class AgentContext:
     """`config` is an instance of the template's Config. `messages` are the history and the new ones in OpenAI's shape,
@@ -88,8 +105,8 @@ class AgentContext:
     as long as the agent version is in use and is shared by all its runs: nothing of a tenant, a run or a key belongs in
     it. `thread` is where the run's checkpoints are kept (`templates_app.checkpoints`), None when none are; a run that
     was lost goes on from the one that `resume` names. `heard` gives the messages that users sent since it was last
-    asked; who asks must answer them. `metadata` are the caller's pairs of text. `published` reads what the version
-    pins.
+    asked; who asks must answer them. `metadata` are the caller's pairs of text. `attempt` counts from 1. `published`
+    reads what the version pins.
     """
 
     config: Any
@@ -109,6 +126,8 @@ class AgentContext:
     heard: Heard = _nobody
     metadata: dict[str, str] = field(default_factory=dict)
     published: Callable[[], Awaitable[Published | None]] = _nothing
+    attempt: int = 1
+    course: Course = field(default_factory=Course)
 
     @property
     def chat_model(self) -> Any:

@@ -10,7 +10,23 @@ class StepStarted(msgspec.Struct, frozen=True):
 
 
 class StepFinished(msgspec.Struct, frozen=True):
+    """`ms`: how long it took, where the template measures that."""
+
     name: str
+    ms: int | None = None
+
+
+class StepFailed(msgspec.Struct, frozen=True):
+    """An attempt at a step has failed, and the run goes on. What its model was saying is cut, and no message.
+
+    `again`: it is tried once more.
+    """
+
+    name: str
+    attempt: int
+    code: str
+    message: str
+    again: bool
 
 
 class Custom(msgspec.Struct, frozen=True):
@@ -38,4 +54,4 @@ class Answer(msgspec.Struct, frozen=True):
     finish_reason: str
 
 
-Event = StepStarted | StepFinished | Custom | Checkpointed | Answer
+Event = StepStarted | StepFinished | StepFailed | Custom | Checkpointed | Answer

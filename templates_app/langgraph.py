@@ -34,6 +34,7 @@ class LangGraphTemplate(AgentTemplate):
     framework = "langgraph"
     capabilities: ClassVar[frozenset[str]] = frozenset({"tools", "history", "steps"})
     recursion_limit: ClassVar[int] = 50
+    nodes_are_steps: ClassVar[bool] = True  # else the nodes `tell` of steps
 
     @abstractmethod
     def graph(
@@ -55,15 +56,21 @@ class LangGraphTemplate(AgentTemplate):
 
         return last_ai_message(state.get("messages") or [])
 
+    async def runtime(self, context: AgentContext) -> Any:
+        """What nodes find as `get_runtime().context`."""
+        return context
+
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
         graph, begin, where = await self._prepared(context)
         from templates_app.langchain import use_toolbox
 
         options = {"recursion_limit": self.recursion_limit, "callbacks": [], "configurable": where}
-        tell: dict[str, Callable[[Any], Event | None]]
-        tell = {"tasks": _Steps().event, "custom": _custom, "checkpoints": _checkpointed}
+        tell: dict[str, Callable[[Any], Event | None]] = {"custom": _custom, "checkpoints": _checkpointed}
+        if self.nodes_are_steps:
+            tell["tasks"] = _Steps().event
         # Checkpoints are stored while the next node runs, which LangGraph calls durability "async".
-        stream = graph.astream(begin, options, stream_mode=["values", *tell])
+        runtime = await self.runtime(context)
+        stream = graph.astream(begin, options, context=runtime, stream_mode=["values", *tell])
         state: dict[str, Any] = {}
         with use_toolbox(context.tools):
             async with aclosing(_bounded(stream, self.recursion_limit)) as told:
@@ -72,6 +79,8 @@ class LangGraphTemplate(AgentTemplate):
                         state = value
                     elif event := tell[mode](value):
                         yield event
+                        if isinstance(value, _Telling):
+                            value.told.set()
         yield self.answer(state)
 
     async def _prepared(self, context: AgentContext) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
@@ -128,7 +137,24 @@ async def _bounded(stream: AsyncGenerator[Any], limit: int) -> AsyncGenerator[An
             raise ApplicationError(f"The agent did not finish within {limit} steps.", code="step_limit") from None
 
 
-def _custom(value: Any) -> Custom:
+class _Telling:
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.told = asyncio.Event()
+
+
+async def tell(event: Event) -> None:
+    """Tells an event from within a node. Returns once it is told: what the node's model says next comes after it."""
+    from langgraph.config import get_stream_writer
+
+    telling = _Telling(event)
+    get_stream_writer()(telling)
+    await telling.told.wait()
+
+
+def _custom(value: Any) -> Event:
+    if isinstance(value, _Telling):
+        return value.event
     named = isinstance(value, dict) and value.keys() == {"name", "value"} and isinstance(value["name"], str)
     return Custom(value["name"], value["value"]) if named else Custom("custom", value)
 

@@ -1,15 +1,13 @@
 """Reads of the templates, which are the same for every tenant."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from core.errors import NotFound
 from core.plugins import Fault
-from core.validation import config_faults
 from templates_app.base import AgentTemplate
 from templates_app.exceptions import TemplateNotFound
 from templates_app.registry import TemplateHealth, registry
+from templates_app.validation import ConfigReport, check_config, deprecation, fault
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -62,23 +60,16 @@ def template_versions(*, actor: Principal, slug: str) -> list[AgentTemplate]:
 
 def template_health(*, actor: Principal, slug: str) -> TemplateHealth:
     info = template_info(actor=actor, slug=slug)
-    return TemplateHealth(info.slug, info.versions, info.problems)
+    return next(health for health in registry.health() if health.slug == info.slug)
 
 
-def config_check(
-    *, actor: Principal, slug: str, version: str | None, config: dict[str, object]
-) -> list[dict[str, Any]]:
+def config_check(*, actor: Principal, slug: str, version: str | None, config: dict[str, object]) -> ConfigReport:
     """Every fault of a config; an unknown version is one of them. Raises TemplateNotFound for an unknown slug."""
     template_info(actor=actor, slug=slug)
     try:
         template = registry.get(slug, version)
     except NotFound as error:
-        return [{"path": "version", "code": error.code, "message": error.message}]
-    return config_faults(template.Config, config) + server_faults(template, config)
-
-
-def server_faults(template: AgentTemplate, config: Mapping[str, object]) -> list[dict[str, Any]]:
-    return [
-        {"path": ".".join(map(str, ("config", *where))), "code": code, "message": message}
-        for where, code, message in template.server_faults(config)
-    ]
+        return ConfigReport([fault("version", error.code, error.message)])
+    report = check_config(template, config)
+    report.warnings += deprecation(template, "version")
+    return report

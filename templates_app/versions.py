@@ -21,6 +21,18 @@ def parse_version(text: object) -> Precedence:
     return (pre is None, int(major), int(minor), int(patch), parts)
 
 
+def lowest_of_major(version: str) -> str:
+    """The lowest release of the same major version, or the version itself where that is a pre-release below it."""
+    first = f"{precedence(version)[0]}.0.0"
+    return min(first, version, key=precedence)
+
+
+def precedence(text: str) -> tuple[int, int, int, bool, list[tuple[bool, int, str]]]:
+    """A key that sorts as semver does: a pre-release right below its release. Raises TemplateInvalid."""
+    released, major, minor, patch, parts = parse_version(text)
+    return (major, minor, patch, released, parts)
+
+
 def _identifier(part: str) -> tuple[bool, int, str]:
     """Numbers sort by value and below words."""
     return (False, int(part), "") if part.isdecimal() else (True, 0, part)

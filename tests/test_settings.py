@@ -117,8 +117,10 @@ def test_production_asks_for_what_has_no_safe_default(load: Loader, name: str) -
 
 
 def test_production_refuses_debug(load: Loader) -> None:
-    with pytest.raises(ImproperlyConfigured, match="^DEBUG cannot be on"):
-        load({**PRODUCTION, "DEBUG": "true"})
+    for name in ("DEBUG", "TEMPLATE_RELOAD"):
+        with pytest.raises(ImproperlyConfigured, match=f"^{name} cannot be on"):
+            load({**PRODUCTION, name: "true"})
+    assert load(PRODUCTION)["TEMPLATE_RELOAD"] is False
 
 
 def test_a_wrong_value_stops_the_server() -> None:

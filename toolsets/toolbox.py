@@ -140,8 +140,12 @@ class Toolbox:
         return {"role": "tool", "tool_call_id": call_id, "content": answer.content}
 
     async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> dict[str, Any]:
-        """Answer a call without making it: by what is known of it, or why it is not made."""
-        call_id, name = str(tool_call.get("id") or ""), str((tool_call.get("function") or {}).get("name") or "")
+        """Answer a call without making it: by what is known of it, or why it is not made. It counts among those that
+        are alike.
+        """
+        function = tool_call.get("function") or {}
+        call_id, name = str(tool_call.get("id") or ""), str(function.get("name") or "")
+        self._repeated[call_id, name, _text_of(function.get("arguments"))] += 1
         await self._emit(ToolResult(call_id, name, content, is_error, 0))
         return {"role": "tool", "tool_call_id": call_id, "content": content}
 
@@ -198,8 +202,7 @@ class Toolbox:
         return answer
 
     def _call_of(self, call_id: str, name: str, offered: Offered, arguments: Any) -> Call:
-        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
-        text = storable_text(text or "{}")
+        text = _text_of(arguments)
         self._repeated[call_id, name, text] += 1
         number, id = self._repeated[call_id, name, text], uuid7()
         asked = "\0".join((call_id, name, text, str(number)))
@@ -249,6 +252,11 @@ class Toolbox:
         most = policy.calls_per_minute
         if most is not None and not limits.has_room(self._context.tenant_id, slug, most):
             raise ToolError(f"The tools of '{slug}' may be called {most} times a minute: try again later.")
+
+
+def _text_of(arguments: Any) -> str:
+    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+    return storable_text(text or "{}")
 
 
 def parse_arguments(tool: Tool, arguments: str) -> Any:

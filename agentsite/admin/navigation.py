@@ -39,6 +39,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Build",
             "items": [
                 _item("Agents", "smart_toy", "agents_agent_changelist", "agent.view"),
+                _item("Templates", "widgets", "templates", "template.view"),
                 _item("Toolsets", "construction", "toolsets_toolset_changelist", "toolset.view"),
                 _item("Providers", "dns", "llm_provider_changelist", "provider.view"),
                 _item("Routes", "alt_route", "llm_route_changelist", "route.view"),

@@ -10,6 +10,7 @@ from agents.admin import AgentAdmin
 from agents.models import Agent
 from agentsite.admin.login import LoginForm
 from agentsite.admin.overview import live
+from agentsite.admin.templates import migrate_page, template_page, templates_page
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
@@ -54,10 +55,22 @@ class OperatorSite(UnfoldAdminSite):
         return [
             path("live/", self.admin_view(live), name="live"),
             path("usage-report/", self.admin_view(self.usage), name="usage"),
+            path("templates/", self.admin_view(self.templates), name="templates"),
+            path("templates/<slug:slug>/", self.admin_view(self.template), name="template"),
+            path("templates/<slug:slug>/migrate/", self.admin_view(self.template_migrate), name="template_migrate"),
         ]
 
     def usage(self, request: HttpRequest) -> HttpResponseBase:
         return report_page(request, self.each_context(request))
+
+    def templates(self, request: HttpRequest) -> HttpResponseBase:
+        return templates_page(request, self.each_context(request))
+
+    def template(self, request: HttpRequest, slug: str) -> HttpResponseBase:
+        return template_page(request, self.each_context(request), slug)
+
+    def template_migrate(self, request: HttpRequest, slug: str) -> HttpResponseBase:
+        return migrate_page(request, self.each_context(request), slug)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
         if request.method == "GET" and request.user.is_staff and not request.GET.get("next"):

@@ -1,6 +1,6 @@
 import os
 
-from agentsite.settings.env import at_least, count, words
+from agentsite.settings.env import ENVIRONMENT, at_least, count, flag, words
 
 HEARTBEAT_SECONDS = at_least("HEARTBEAT_SECONDS", default=15, minimum=0.05)  # comment line on a silent event stream
 RUN_TIMEOUT = at_least("RUN_TIMEOUT", default=900, minimum=1)  # seconds, from start to end of one attempt of a run
@@ -22,6 +22,8 @@ SESSION_IDLE_DAYS = count("SESSION_IDLE_DAYS", default=0, minimum=0)  # after wh
 SOCKET_RECHECK_SECONDS = 4.0  # a revoked credential closes its sockets within 5 s
 # Further template folders, scanned like templates_app/kinds.
 TEMPLATE_DIRS = words("TEMPLATE_DIRS")
+# Are templates loaded anew when their files change? Refused in production: what serves is what was deployed.
+TEMPLATE_RELOAD = flag("TEMPLATE_RELOAD", default=ENVIRONMENT == "development")
 # LangGraph reads it when it is imported, which a template may do at once: from a stored checkpoint it then makes only
 # plain types, messages and the types that the graph's state names.
 os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"

@@ -2,13 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-MISSING = object()
+from core.differences import MISSING, differences
+
 _WORDS = re.compile(r"\s+|[^\s]+")
 _LONG = 40  # characters; a shorter value is shown whole on both sides
 
@@ -23,24 +23,7 @@ class Change(NamedTuple):
 
 def changes(before: Any, after: Any) -> list[Change]:
     """Every path whose value differs, in the order of the documents."""
-    old, new = dict(_flatten(before)), dict(_flatten(after))
-    paths = [*old, *(path for path in new if path not in old)]
-    return [
-        _change(path, old.get(path, MISSING), new.get(path, MISSING))
-        for path in paths
-        if old.get(path, MISSING) != new.get(path, MISSING)
-    ]
-
-
-def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):  # an empty one says nothing
-        for key, item in value.items():
-            yield from _flatten(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        for index, item in enumerate(value):
-            yield from _flatten(item, f"{path}[{index}]")
-    elif path:
-        yield path, value
+    return [_change(*difference) for difference in differences(before, after)]
 
 
 def _change(path: str, before: Any, after: Any) -> Change:

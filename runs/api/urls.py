@@ -1,6 +1,6 @@
 from django.urls import path
 
-from runs.api import approval_views, views
+from runs.api import approval_views, template_views, views
 
 urlpatterns = [
     path("chat/completions", views.ChatCompletionsView.as_view()),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("runs/<str:ref>/events", views.RunEventsView.as_view()),
     path("runs/<str:ref>/cancel", views.RunCancelView.as_view()),
     path("runs/<str:ref>/resume", approval_views.RunResumeView.as_view()),
+    path("templates/<str:slug>/statistics", template_views.TemplateStatisticsView.as_view()),
     path("approvals", approval_views.ApprovalsView.as_view()),
     path("approvals/<str:ref>", approval_views.ApprovalView.as_view()),
 ]

@@ -10,6 +10,7 @@ from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, lis
 from templates_app import selectors
 from templates_app.api import serializers as io
 from templates_app.base import AgentTemplate
+from templates_app.requirements import Requirements
 from templates_app.selectors import TemplateInfo
 from tenants.api.base import ApiView
 
@@ -28,6 +29,7 @@ def template_json(info: TemplateInfo) -> dict[str, Any]:
         "capabilities": sorted(template.capabilities) if template else [],
         "reserved_toolsets": sorted(template.reserved_toolsets) if template else [],
         "healthy": not info.problems,
+        "deprecated": (template.deprecated or None) if template else None,
     }
 
 
@@ -40,7 +42,16 @@ def version_json(template: AgentTemplate, *, default: bool) -> dict[str, Any]:
         "framework": template.framework,
         "capabilities": sorted(template.capabilities),
         "reserved_toolsets": sorted(template.reserved_toolsets),
+        "deprecated": template.deprecated or None,
+        "compatible_since": template.compatible_from(),
+        "migrates": template.migrates(),
     }
+
+
+def requirements_json(needs: Requirements | None) -> dict[str, Any] | None:
+    if needs is None:
+        return None
+    return {"model": sorted(needs.model), "toolsets": sorted(needs.toolsets), "sandbox": needs.sandbox}
 
 
 class TemplatesView(ApiView):
@@ -114,7 +125,8 @@ class TemplateValidateView(ApiView):
         tags=["templates"],
     )
     def post(self, request: Request, slug: str) -> Response:
-        """Every fault of a config, without making anything."""
+        """Every fault of a config, warnings, and what it needs of a model, of toolsets and of the server."""
         values = validated(io.TemplateValidateInput, request.data)
-        faults = selectors.config_check(actor=self.actor, slug=slug, **values)
-        return Response({"valid": not faults, "errors": faults, "warnings": []})
+        report = selectors.config_check(actor=self.actor, slug=slug, **values)
+        found = {"valid": report.valid, "errors": report.errors, "warnings": report.warnings}
+        return Response({**found, "requirements": requirements_json(report.requirements)})

@@ -21,7 +21,7 @@ CALLS = 400
 
 @pytest.fixture(autouse=True)
 def _quick(settings) -> None:
-    settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT, settings.LLM_TOTAL_TIMEOUT = 0.3, 0.2, 0.8
+    settings.LLM_FIRST_TOKEN_TIMEOUT, settings.LLM_IDLE_TIMEOUT, settings.LLM_TOTAL_TIMEOUT = 0.9, 0.6, 2.4
     settings.LLM_BREAKER_SECONDS, settings.LLM_QUEUE, settings.LLM_CALLS_PER_HOST = 0.05, 40, 60
 
 
@@ -49,7 +49,7 @@ async def test_nothing_is_left_behind(upstream: Upstream, seed: int, meter: Reco
                 ends["answered"] += 1
                 assert answer.endswith(HELLO)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(later(call, chance.uniform(0, 1)) for _ in range(CALLS)))
     await nothing_left()
     meter.check()

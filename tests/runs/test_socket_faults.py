@@ -132,7 +132,7 @@ async def test_a_socket_has_so_much_under_way(owner: Actor, scripted: str, monke
             await say(ws, frame)
             error = (await hear(ws))["error"]
             assert (error["code"], error["type"]) == ("socket_busy", "rate_limit_error")
-            assert "2 `since` and `cancel`" in error["message"]
+            assert "2 frames of this socket" in error["message"]
         go.set()
         assert (await hear_run(ws))[-1]["code"] == "run_cancelled"
         last: dict[str, Any] = {"type": "error"}

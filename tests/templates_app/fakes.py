@@ -30,12 +30,19 @@ class PlayedModel:
     def __init__(self, *replies: Reply) -> None:
         self._replies = list(replies)
         self.requests: list[dict[str, Any]] = []
+        self.retold: list[Message] = []
 
     async def reply(
         self, messages: Sequence[Message], *, tools: Sequence[Message] | None = None, **params: Any
     ) -> Reply:
         self.requests.append({"messages": deepcopy(list(messages)), "tools": tools, "params": dict(params)})
         return self._replies.pop(0)
+
+    async def retell(self, message: Message, finish_reason: str) -> None:
+        self.retold.append(message)
+
+    async def takes_schemas(self) -> bool:
+        return True
 
 
 class PlayedToolbox:
@@ -46,6 +53,9 @@ class PlayedToolbox:
     async def call(self, tool_call: dict[str, Any]) -> Message:
         self.calls.append(tool_call["id"])
         return {"role": "tool", "tool_call_id": tool_call["id"], "content": "done"}
+
+    async def answer(self, tool_call: dict[str, Any], content: str, *, is_error: bool = False) -> Message:
+        return {"role": "tool", "tool_call_id": tool_call["id"], "content": content}
 
 
 def context(template: AgentTemplate, model: PlayedModel, **fields: Any) -> AgentContext:

@@ -18,7 +18,8 @@ def test_everybody_with_a_key_reads_the_same_templates(owner: Actor, viewer: Act
         assert [response.status_code for response in answers] == [200, 200, 200]
         assert len({response.content for response in answers}) == 1
     report = viewer.post("templates/simple/validate", {"config": {}})
-    assert report.json() == {"valid": True, "errors": [], "warnings": []}
+    needs = {"model": [], "toolsets": [], "sandbox": None}
+    assert report.json() == {"valid": True, "errors": [], "warnings": [], "requirements": needs}
 
 
 @pytest.mark.parametrize("path", [*PATHS, "templates/nothing"])
@@ -53,6 +54,7 @@ def test_a_template_tells_what_it_is(owner: Actor, add_template: AddTemplate) ->
         "capabilities": [],
         "reserved_toolsets": [],
         "healthy": True,
+        "deprecated": None,
     }
     versions = owner.get("templates/echo/versions").json()["data"]
     assert [(item["version"], item["default"]) for item in versions] == [("2.0.0", True), ("1.0.0", False)]

@@ -17,7 +17,7 @@ from core.ids import uuid7
 from core.rls import catalogue_faults
 from core.tenant import tenant_context
 from templates_app import checkpoints
-from templates_app.checkpoints import forget, run_saver, thread_of
+from templates_app.checkpoints import forget, journal_read, journal_write, run_saver, thread_of
 from templates_app.events import Checkpointed, StepFinished, StepStarted
 from tenants.models import Tenant
 from tests.templates_app.checkpointed import TABLES, Chain, Note, Siblings, last_checkpoint, lose, play, rows, run_of
@@ -76,6 +76,21 @@ async def test_forget_deletes_all_of_a_run_and_nothing_else(acme: Tenant, in_acm
     assert await last_checkpoint(first) is None
     assert await rows() == one
     await forget(second)
+    assert await rows() == [0, 0, 0]
+
+
+async def test_the_journal_outlives_the_checkpoints_of_an_attempt(acme: Tenant, in_acme: Tenant) -> None:
+    thread, template = thread_of(acme.id, uuid7()), Chain()
+    await play(template, run_of(template, thread))
+    await journal_write(thread, 1, "a", b"one")
+    await journal_write(thread, 2, "a", b"two")
+    await journal_write(thread, 1, "a", b"late")  # of a process that has lost the run
+    await journal_write(thread, 1, "b", b"b")
+    await forget(thread, keep_journal=True)
+    assert await last_checkpoint(thread) is None
+    assert await journal_read(thread) == {"a": b"two", "b": b"b"}
+    assert await journal_read(thread_of(acme.id, uuid7())) == {}
+    await forget(thread)
     assert await rows() == [0, 0, 0]
 
 

@@ -175,6 +175,26 @@ async def test_only_what_must_not_be_repeated_is_begun_beforehand() -> None:
     assert len(ledger.keys) == 10  # the same call twice is two calls
 
 
+async def test_a_call_that_is_told_again_counts_as_the_one_that_was_made() -> None:
+    """Another attempt of a run gives the calls that follow it the same keys."""
+    call = {"id": "c", "function": {"name": "writes", "arguments": {"amount": 1}}}
+
+    async def emit(result: ToolResult) -> None:
+        """Nobody listens."""
+
+    async def keys(*, told: int, made_now: int) -> set[str]:
+        ledger, index = Counted(), tool_index([granted("all", made("writes", risk=Risk.WRITE))])
+        toolbox = Toolbox(index, emit=emit, context=ToolCallContext(uuid7()), ledger=ledger)
+        for _ in range(told):
+            await toolbox.answer(call, "written")
+        for _ in range(made_now):
+            await toolbox.call(call)
+        return ledger.keys
+
+    first, both = await keys(told=0, made_now=1), await keys(told=0, made_now=2)
+    assert await keys(told=1, made_now=1) == both - first
+
+
 def test_our_kinds_say_what_may_be_repeated() -> None:
     config = {"smtp": {"host": "a.example", "from_address": "a@a.example"}, "imap": {"host": "a.example", "user": "a"}}
     mail = toolset_kinds()["email"]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from agents.executable import cache_policy, executable_for
+from agents.executable import cache_policy, executable_of
 from agents.models import Agent, AgentVersion
 from agents.nesting import AgentRun, agent_run, current_agent_run
 from core.aio import detached, in_db_thread
@@ -124,7 +124,7 @@ async def _answer(called: Called, run: AgentRun, calls: CallContext, context: To
     """Raises ToolError when the agent says nothing, and ApplicationError."""
     heard = Quiet()
     with tenant_context(context.tenant_id), calling(_calls_of(called.version, run, calls)), agent_run(run):
-        events = executable_for(called.version).run(
+        events = (await executable_of(called.version)).run(
             report=heard,
             messages=[{"role": "user", "content": message}],
             params={},

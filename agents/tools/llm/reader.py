@@ -11,7 +11,7 @@ from agents.tools.llm.schemas import Schema
 from core.aio import in_db_thread
 from core.errors import ApplicationError
 from llm.calls import call_context
-from llm.capabilities import capabilities_of
+from llm.capabilities import takes_schemas
 from llm.gateway import gateway
 from llm.selectors.providers import model_resolve
 from llm.targets import Target
@@ -128,8 +128,7 @@ class Reader:
 
 def _resolved(context: ToolCallContext, name: str) -> Model:
     target = model_resolve(actor=system_principal(context.tenant_id, ""), name=name)
-    able = [capabilities_of(model.connection, model.model).json_schema for model in target.models()]
-    return Model(target, bool(able) and all(able))
+    return Model(target, takes_schemas(target))
 
 
 def _response_format(schema: Schema) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llm.door import settling
 from runs import runner
 from runs.process import process
 from runs.tasks import recover
+from templates_app import reloading
 
 RUNS_SECONDS = 2.0  # for the runs under way when the worker is stopped, before other processes may have them
 GRACE_SECONDS = 10.0  # for the jobs under way when the worker is stopped
@@ -36,9 +37,11 @@ class Command(BaseCommand):
 
 async def _serve(default: int, runs: int) -> None:
     """Runs that another process gives up are taken over at once; at a signal, those of this one are given up."""
+    reloading.start()
     here = await process()
     here.listener.on["d"] = lambda _: here.in_background(in_db_thread(recover))
     await work(default, runs, on_stop=[partial(runner.shut_down, RUNS_SECONDS)])
+    reloading.stop()
     await settling.drain(SETTLE_SECONDS)
 
 

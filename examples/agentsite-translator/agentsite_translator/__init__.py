@@ -1,3 +1,5 @@
-from agentsite_translator.template import TranslatorTemplate
+from .version_1 import Translator1
+from .version_2 import Translator2
 
-__all__ = ["TranslatorTemplate"]
+# Both are in use at once.
+__all__ = ["Translator1", "Translator2"]

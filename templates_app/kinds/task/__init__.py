@@ -1,0 +1,3 @@
+from templates_app.kinds.task.template import TaskTemplate
+
+__all__ = ["TaskTemplate"]

@@ -1,0 +1,1 @@
+"""What the templates that work in steps share: `workflow` and `task`."""
