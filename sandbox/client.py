@@ -127,6 +127,17 @@ def program(name: Literal["bwrap", "deno"]) -> str | None:
     return shutil.which(setting or name) or (None if setting else shutil.which(name, path=os.pathsep.join(folders)))
 
 
+def expected_level() -> int | None:
+    """The level that this server is made for, None where it runs no code. Whether it stands is seen when it is tried."""
+    match settings.SANDBOX_LEVEL:
+        case "off":
+            return None
+        case "auto":
+            return 1 if program("bwrap") else 2
+        case level:
+            return int(level)
+
+
 class Pool:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None

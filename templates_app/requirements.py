@@ -1,7 +1,8 @@
 """What a template's config needs besides itself: of the model, of the granted toolsets, of the server."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from sandbox.client import expected_level
 
 # Features of the capability matrix (llm/catalog/matrix.py) that a config may ask of a model.
 MODEL_NEEDS = ("tools", "json_schema", "vision", "audio", "documents", "reasoning")
@@ -26,26 +27,13 @@ class Requirements:
             raise ValueError("sandbox must be 1, 2 or None.")
 
 
-def _none() -> int | None:
-    return None
-
-
-_sandbox_level: Callable[[], int | None] = _none
-
-
-def set_sandbox_level(level: Callable[[], int | None]) -> None:
-    """By whatever runs code: which level this server has, None for none."""
-    global _sandbox_level
-    _sandbox_level = level
-
-
 def sandbox_fault(needed: int | None) -> str:
     """Why this server cannot run what needs that level; "" when it can."""
     if needed is None:
         return ""
-    level = _sandbox_level()
+    level = expected_level()
     if level is None:
-        return "This configuration runs code, and this server has no sandbox for it."
+        return "This configuration runs code, and this server runs none: SANDBOX_LEVEL on the server turns it on."
     if level > needed:
         return f"This configuration needs a sandbox of level {needed}; this server's is of level {level}."
     return ""

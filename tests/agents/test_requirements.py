@@ -1,13 +1,12 @@
 """What a template's config needs besides itself, and agents that ask each other in a circle."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from agents.services import agent_create
 from llm.models import Provider, ProviderModel
-from templates_app.requirements import Requirements, set_sandbox_level
+from templates_app.requirements import Requirements
 from tests.conftest import Actor
 from tests.templates_app.conftest import AddTemplate
 from toolsets.services import toolset_create
@@ -57,12 +56,6 @@ class Needy(AgentTemplate):
 @pytest.fixture
 def needy(add_template: AddTemplate) -> None:
     add_template("needy", NEEDY)
-
-
-@pytest.fixture
-def no_sandbox() -> Iterator[None]:
-    yield
-    set_sandbox_level(lambda: None)
 
 
 @pytest.fixture
@@ -130,11 +123,11 @@ def test_toolsets_are_needed_by_kind(owner: Actor, asked: dict[str, Any], in_acm
     assert errors == []
 
 
-@pytest.mark.parametrize(("level", "errors"), [(None, ["config sandbox_missing"]), (1, []), (2, [])])
+@pytest.mark.parametrize(("level", "errors"), [("off", ["config sandbox_missing"]), ("1", []), ("2", [])])
 def test_a_sandbox_must_be_strong_enough(
-    owner: Actor, asked: dict[str, Any], no_sandbox: None, level: int | None, errors: list[str]
+    owner: Actor, asked: dict[str, Any], settings: Any, level: str, errors: list[str]
 ) -> None:
-    set_sandbox_level(lambda: level)
+    settings.SANDBOX_LEVEL = level
     assert found(owner, {**asked, "config": {"runs_code": True}})[0] == errors
 
 
@@ -143,7 +136,9 @@ def test_a_template_that_fails_is_a_fault_of_its_own(owner: Actor, asked: dict[s
     assert found(owner, {**asked, "config": {"broken": True}}) == (["config template_failed"], [])
 
 
-def test_a_template_tells_what_a_config_needs(owner: Actor, needy: None, no_sandbox: None) -> None:
+def test_a_template_tells_what_a_config_needs(owner: Actor, needy: None, settings: Any) -> None:
+    settings.SANDBOX_LEVEL = "off"
+
     def told(**config: bool) -> dict[str, Any]:
         report: dict[str, Any] = owner.post("templates/needy/validate", {"config": config}).json()
         return report
@@ -153,7 +148,7 @@ def test_a_template_tells_what_a_config_needs(owner: Actor, needy: None, no_sand
     assert searches["requirements"] == {"model": ["vision"], "toolsets": ["time", "web"], "sandbox": None}
     code = told(runs_code=True)
     assert ([fault["code"] for fault in code["errors"]], code["requirements"]["sandbox"]) == (["sandbox_missing"], 2)
-    set_sandbox_level(lambda: 1)
+    settings.SANDBOX_LEVEL = "1"
     assert told(runs_code=True)["valid"]
     assert owner.post("templates/needy/validate", {"config": {"x": 1}}).json()["requirements"] is None
 
