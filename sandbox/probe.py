@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import os
 import secrets
 import socket
@@ -17,6 +18,7 @@ from sandbox import client
 from sandbox.exceptions import JobFailed, SandboxUnavailable
 from sandbox.jobs import Job, Language, run_job
 
+logger = logging.getLogger(__name__)
 SECONDS = 20.0  # of each attack
 # Each ends with a true value if it got through.
 PYTHON = {
@@ -143,7 +145,11 @@ class Standing:
         return self._probed
 
     def _run(self) -> None:
-        self._probed = asyncio.run(probe())
+        try:
+            self._probed = asyncio.run(probe())
+        except Exception:  # nobody waits for this thread
+            logger.exception("The sandbox could not be probed")
+            self._probed = Probed({}, ["it could not be attacked; the log says why"])
 
 
 @functools.cache

@@ -23,7 +23,7 @@ ESCAPED = ("/agentsite-escaped", "/dev/shm/agentsite-escaped", "/usr/agentsite-e
 # The whole matrix; the fast ones are what a change breaks first.
 JAILS = [
     pytest.param("root-1"),
-    pytest.param("root-2"),
+    pytest.param("root-2", marks=pytest.mark.slow),
     pytest.param("rootful", marks=pytest.mark.slow),
     pytest.param("user-1", marks=pytest.mark.slow),
     pytest.param("user-2", marks=pytest.mark.slow),
@@ -83,12 +83,13 @@ async def answer(language: str, source: str) -> Any:
 
 
 @pytest.mark.parametrize("jail", JAILS, indirect=True)
-@pytest.mark.parametrize("language", ["python", "javascript", "typescript"])
+@pytest.mark.parametrize("language", ["python", "javascript", pytest.param("typescript", marks=pytest.mark.slow)])
 async def test_nothing_gets_through(code: Code, language: str, target: dict[str, Any]) -> None:
     found = {name: await answer(language, source.format(**target)) for name, source in attacks(language).items()}
     assert {name: value for name, value in found.items() if value} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["python", "javascript"])
 async def test_without_a_jail_they_do_get_through(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,6 +135,7 @@ async def test_the_next_job_sees_nothing_of_the_last(code: Code) -> None:
         assert "left" not in seen.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jail", JAILS, indirect=True)
 @pytest.mark.parametrize(
     ("language", "source", "expected"),
@@ -154,6 +156,7 @@ async def test_what_is_too_much_ends(code: Code, language: str, source: str, exp
     assert (await code.fails(language, source, timeout=2 if expected == "timeout" else 60)).code == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jail", ["root-1"], indirect=True)
 async def test_a_bomb_of_workers_hits_itself(code: Code) -> None:
     bomb = "for (let i = 0; ; i++) new Worker('data:text/javascript,for(;;);', { type: 'module' })"

@@ -150,7 +150,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("jail", ["root-1", "root-2"], indirect=True)
+@pytest.mark.parametrize("jail", ["root-1", pytest.param("root-2", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_each_fault_has_its_code(code: Code, language: str) -> None:
     found = {}

@@ -27,7 +27,7 @@ def stored() -> Iterator[dict[str, Path]]:
         yield found
 
 
-@pytest.mark.parametrize("jail", ["root-1", "root-2"], indirect=True)
+@pytest.mark.parametrize("jail", ["root-1", pytest.param("root-2", marks=pytest.mark.slow)], indirect=True)
 async def test_code_imports_its_packages_and_cannot_change_them(code: Code, stored: dict[str, Path]) -> None:
     python, script = (stored["python"],), (stored["javascript"],)
     assert (await code("python", "import plain\nplain.VALUE", packages=python)).value == 7
@@ -50,6 +50,7 @@ async def test_packages_may_lie_where_only_root_reads(code: Code, stored: dict[s
     assert (await code("python", "1 + 1")).value == 2
 
 
+@pytest.mark.slow
 async def test_memory_is_what_the_job_says(code: Code) -> None:
     """Deno has a slot of its own for each size; Python lowers its limit."""
     fill = {

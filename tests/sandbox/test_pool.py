@@ -99,6 +99,7 @@ async def test_a_pool_that_dies_is_started_again_and_its_jobs_fail(code: Code) -
     assert await left_of(mine) == []
 
 
+@pytest.mark.slow
 async def test_a_pool_that_hangs_is_ended(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "GRACE_SECONDS", 1.0)
     await code("python", "1")
@@ -107,7 +108,7 @@ async def test_a_pool_that_hangs_is_ended(code: Code, monkeypatch: pytest.Monkey
     assert (await code("python", "2")).value == 2
 
 
-@pytest.mark.parametrize("jail", ["root-1", "root-2"], indirect=True)
+@pytest.mark.parametrize("jail", ["root-1", pytest.param("root-2", marks=pytest.mark.slow)], indirect=True)
 async def test_each_slot_is_a_user_without_rights(code: Code) -> None:
     """The kernel counts processes by user, and not at all for root."""
     await code("python", "1")
@@ -171,12 +172,13 @@ async def test_the_errors_are_the_edges_own() -> None:
     assert issubclass(SandboxBusy, RateLimited)
 
 
-@pytest.mark.parametrize("jail", ["root-1", "root-2"], indirect=True)
+@pytest.mark.parametrize("jail", ["root-1", pytest.param("root-2", marks=pytest.mark.slow)], indirect=True)
 async def test_the_probe_finds_a_jail_that_holds(jail: str) -> None:
     probed = await probe.probe()
     assert (probed.broken, probed.missing, sorted(probed.walls)) == ([], "", ["deno", "python"])
 
 
+@pytest.mark.slow
 async def test_the_probe_finds_one_that_does_not(jail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(probe.PYTHON, "reads a file of the server", "1 + 1")
     probed = await probe.probe()
@@ -197,7 +199,7 @@ HOSTILE = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jail", ["root-1", "root-2"], indirect=True)
+@pytest.mark.parametrize("jail", ["root-1", pytest.param("root-2", marks=pytest.mark.slow)], indirect=True)
 async def test_a_hostile_tenant_does_not_keep_another_from_its_work(code: Code, settings: Any) -> None:
     settings.SANDBOX_SLOTS, settings.SANDBOX_TENANT_SLOTS, settings.SANDBOX_QUEUE = 4, 2, 64
     bombs = [code(*HOSTILE[number % 5], tenant_id=TENANT_A, timeout=3) for number in range(25)]
