@@ -128,7 +128,7 @@ def program(name: Literal["bwrap", "deno"]) -> str | None:
 
 
 def expected_level() -> int | None:
-    """The level that this server is made for, None where it runs no code. Whether it stands is seen when it is tried."""
+    """The level that this server is made for, None where it runs no code. Whether it stands is seen when it is used."""
     match settings.SANDBOX_LEVEL:
         case "off":
             return None

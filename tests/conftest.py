@@ -27,6 +27,7 @@ from llm.routing import stored
 from llm.selectors import providers as selectors
 from llm.services.providers import provider_create
 from runs.store import Store
+from sandbox import client as sandbox
 from tenants import authentication
 from tenants.models import Tenant
 from tenants.principal import Principal, system_principal
@@ -54,6 +55,7 @@ async def _played(test: Coroutine[Any, Any, None]) -> None:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await sandbox.shut_down()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -101,8 +101,9 @@ def jail(request: pytest.FixtureRequest, settings: Any) -> str:
 
 @pytest_asyncio.fixture
 async def code(jail: str) -> AsyncIterator[Code]:
+    others = descendants()
     yield Code()
-    mine = descendants()
+    mine = descendants() - others
     await client.shut_down()
     assert await left_of(mine) == []
 
