@@ -51,11 +51,11 @@ async def _played(test: Coroutine[Any, Any, None]) -> None:
     try:
         await test
     finally:
+        await sandbox.shut_down()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await sandbox.shut_down()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

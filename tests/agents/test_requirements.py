@@ -72,7 +72,8 @@ def found(owner: Actor, body: dict[str, Any]) -> tuple[list[str], list[str]]:
     return tuple([f"{fault['path']} {fault['code']}" for fault in report[part]] for part in ("errors", "warnings"))  # type: ignore[return-value]
 
 
-def test_all_that_a_config_needs_is_told_at_once(owner: Actor, asked: dict[str, Any]) -> None:
+def test_all_that_a_config_needs_is_told_at_once(owner: Actor, asked: dict[str, Any], settings: Any) -> None:
+    settings.SANDBOX_LEVEL = "off"
     everything = {"reads_images": True, "searches": True, "runs_code": True}
     ProviderModel.objects.update(overrides={"vision": False})
     errors, warnings = found(owner, {**asked, "config": everything})
