@@ -107,14 +107,7 @@ def kinds(uvicorn: Server, aimock: str) -> dict[str, str]:
     root = aimock.removesuffix("/v1")
     with uvicorn.client() as http:
         for slug, kind in KINDS.items():
-            body = {
-                "slug": f"kind-{slug}",
-                "kind": kind.kind,
-                "base_url": root + kind.path,
-                "api_key": "mock-key",
-                "settings": kind.settings,
-            }
-            response = http.post("providers", json=body)
+            response = http.post("providers", json={**kind.provider(root), "slug": f"kind-{slug}"})
             assert response.status_code == 201, response.text
     return {slug: f"kind-{slug}/{kind.model}" for slug, kind in KINDS.items()}
 

@@ -11,6 +11,10 @@ class Kind:
     path: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def provider(self, root: str) -> dict[str, Any]:
+        """What makes one of it, but for the slug; `root` is aimock's address."""
+        return {"kind": self.kind, "base_url": root + self.path, "api_key": "mock-key", "settings": self.settings}
+
 
 KINDS = {
     "openai": Kind("openai", "gpt-4o", "/v1"),

@@ -1,5 +1,6 @@
 """What runs cost: refused before they begin, cut when a cap is reached, recorded whatever becomes of them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -176,9 +177,13 @@ async def test_a_run_that_is_deleted_is_paid_all_the_same(owner: Actor, cap: Cap
     await cap(5000)
     slow = TurnRequest("helper", script({"repeat": "word", "times": 500, "delay_ms": 5}), "api", session="s")
     run = await runner.begin(actor=owner.principal, request=slow)
-    task = (await process()).tasks[run.id]
+    here = await process()
+    task = here.tasks[run.id]
+    async with asyncio.timeout(10):
+        while here.live[run.id].stored < 3:  # it speaks  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await sync_to_async(session_delete)(actor=owner.principal, ref="s")
-    (await process()).cancel(run.id)
+    here.cancel(run.id)
     await runner.finished(task)
     row = await UsageRecord.objects.aget(run_id=run.id)
     assert (row.error_code, row.certainty) == ("cancelled", "estimated")
