@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,7 @@ os.environ.setdefault("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")  #
 import django
 from django.conf import settings
 
-ROUNDS, COLD_ROUNDS, SECONDS = 60, 15, 10.0
+ROUNDS, COLD_ROUNDS, CROWDS, SECONDS = 60, 15, 3, 10.0
 CODE = {
     "python": "def main(value):\n    return value + 1",
     "javascript": "export function main(value) { return value + 1 }",
@@ -43,6 +44,7 @@ async def main() -> None:
         rate = await _rate(language)
         print(f"{language}, {settings.SANDBOX_SLOTS} at once: {rate:.0f} jobs a second")
     await _neighbour()
+    await _crowd()
     await client.shut_down()
     settings.SANDBOX_IDLE = 0
     for language in CODE:
@@ -98,16 +100,29 @@ async def _rate(language: str) -> float:
     return count / SECONDS
 
 
-async def _neighbour() -> None:
+async def _attack(source: str) -> None:
     from sandbox.jobs import Job, JobFailed, Language, run_job
 
+    with suppress(JobFailed):
+        await run_job(Job(Language.PYTHON, source, timeout=3, tenant_id=BAD))
+
+
+async def _crowd() -> None:
+    """Fifty jobs at once: a tenant's twenty-five, alone and beside as many attacks of another."""
+    for title, bombs in (("25 at once, alone", 0), ("25 at once, beside 25 attacks", 25)):
+        times: list[float] = []
+        for _ in range(CROWDS):
+            attacks = [asyncio.create_task(_attack(HOSTILE[each % len(HOSTILE)])) for each in range(bombs)]
+            times += await asyncio.gather(*(_job("python") for _ in range(25)))
+            await asyncio.gather(*attacks)
+        show(title, times)
+
+
+async def _neighbour() -> None:
     async def attack(source: str) -> None:
         until = time.monotonic() + 3 * SECONDS
         while time.monotonic() < until:
-            try:
-                await run_job(Job(Language.PYTHON, source, timeout=3, tenant_id=BAD))
-            except JobFailed:
-                continue
+            await _attack(source)
 
     quiet = await _series("python", ROUNDS, pause=0.3)
     attacks = [asyncio.create_task(attack(source)) for source in HOSTILE]

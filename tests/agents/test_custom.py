@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp.connector
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -17,11 +18,12 @@ from asgiref.sync import sync_to_async
 
 from agents import services
 from agents.models import AgentVersion, VersionCode
-from agents.services import agent_delete
+from agents.services import agent_delete, agent_status
 from core.tenant import tenant_context
 from tests.conftest import Actor
 from tests.core.test_fetch import certificate
 from tests.runs.custom_code import body, config
+from tests.runs.test_chat_completions import chat, user
 from toolsets.base import ToolCallContext
 from toolsets.workspace import workspace_of
 
@@ -277,6 +279,23 @@ async def test_code_of_a_url_is_pinned(
                 "config.content": code
             }
         settings.ALLOW_PRIVATE_TOOLS = False
+
+
+@pytest.mark.parametrize("language", SCRIPTS)
+async def test_code_of_each_language_answers_from_each_source(
+    owner: Actor, in_acme: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    settings.ALLOW_PRIVATE_TOOLS = True
+    source = SCRIPTS[language]
+    await sync_to_async(put)(owner, "bots/code", source)
+    async with code_server(tmp_path, monkeypatch) as (base, answers):
+        answers["/code"] = source
+        for kind, content in {"inline": source, "file": "bots/code", "url": f"{base}/code"}.items():
+            response = await owner.apost("agents", {**body(content, language, type=kind), "slug": kind})
+            assert response.status_code == 201, response.content
+            await sync_to_async(agent_status)(actor=owner.principal, ref=kind, status="active")
+            answer = orjson.loads((await chat(owner, user("hello"), model=kind)).content)
+            assert answer["choices"][0]["message"]["content"] == "fine"
 
 
 async def test_code_is_not_fetched_from_the_servers_own_network(owner: Actor, in_acme: Any) -> None:
