@@ -17,6 +17,7 @@ from runs.events import DELTAS, PAUSED, Event, error_of
 from runs.transcript import step_of, still_valid
 
 _ATTEMPTS = frozenset({"checkpoint", "attempt_restarted"})
+_STEPS = frozenset({"STEP_STARTED", "STEP_FINISHED"})  # one that had just begun beside what failed counts as little
 _ENDS = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END", "REASONING_END", "TOOL_CALL_END"})
 # What a run fails with by itself; every other error came from outside: its provider, its server or who stopped it.
 _OWN_ERRORS = frozenset({"agent_unusable", "client_tools_unsupported", "tool_name_clash"})
@@ -215,7 +216,7 @@ def comparable(events: Iterable[Event]) -> list[Event]:
     kept = [first, *(event for event in found if not _is_break(event))]
     last = len(kept) - 1
     if kept[last].type == "RUN_ERROR":
-        while kept[last - 1].type in _ENDS or kept[last - 1].type == "STEP_FINISHED":
+        while kept[last - 1].type in _ENDS or kept[last - 1].type in _STEPS:
             last -= 1
     return [*kept[:last], kept[-1]]
 

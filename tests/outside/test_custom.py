@@ -21,7 +21,7 @@ def main(given):
 SECONDS = 30
 
 
-def test_a_killed_server_leaves_no_code_running(site: Site) -> None:
+def test_a_killed_server_leaves_no_code_running(site: Site, uvicorn: Server) -> None:
     with serving(site) as server:
         with server.client() as http:
             made = http.post(
@@ -37,11 +37,14 @@ def test_a_killed_server_leaves_no_code_running(site: Site) -> None:
         while left := [pid for pid in started if is_alive(pid)]:
             assert time.monotonic() < deadline, left
             time.sleep(0.02)
+    with uvicorn.client() as http:  # nobody takes the run over here
+        assert http.delete("sessions/night").status_code == 204
 
 
 def until_said(http: httpx.Client, server: Server) -> list[int]:
     """The processes below the server while the code sleeps: the pool, and slots."""
     chat = {"model": "sleeper", "messages": [{"role": "user", "content": "Sleep"}], "stream": True}
+    chat["metadata"] = {"session_id": "night"}
     with http.stream("POST", "chat/completions", json=chat) as response:
         next(line for line in response.iter_lines() if "Good night." in line)
         started = below(server.pid)

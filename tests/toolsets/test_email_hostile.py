@@ -17,7 +17,7 @@ from toolsets.kinds.email.structure import structure_of
 from toolsets.kinds.email.text import clean, decoded, header_text, without_transfer_encoding
 
 HEAD = "From: eve@evil.example\nTo: anna@example.com\nSubject: hostile\nMIME-Version: 1.0\n"
-LIMIT = 5.0  # seconds for any one of them, on a busy machine
+LIMIT = 20.0  # seconds for any one of them, on a busy machine
 
 
 def single(body: str | bytes, kind: str = "text/plain; charset=utf-8", encoding: str = "8bit") -> bytes:
