@@ -103,7 +103,9 @@ def new_database(url: str, name: str) -> Iterator[str]:
     finally:
         with psycopg.connect(admin, autocommit=True) as connection:  # only the login itself may end its sessions
             connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name]
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = %s AND backend_type = 'client backend'",  # others leave a database that is dropped
+                [name],
             )
             connection.execute("SET ROLE app_owner")
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))

@@ -130,5 +130,5 @@ def test_what_cannot_be_used_is_told_and_hides_no_other(server: Server, http: ht
     assert all(name in toolsets["detail"] for name in BROKEN)
     log = server.log.read_text()
     assert "No module named 'no_such_module'" in log
-    assert "slug must be 1 to 32 of a-z, 0-9 and '-'." in log
+    assert "slug must be 1 to 32 of a-z, 0-9, '-' and '_'." in log
     assert "It defines no ToolsetKind." in log
