@@ -4,6 +4,9 @@
 that is broken would be no test.
 """
 
+import os
+
+MARK = f"agentsite-escaped-{os.getpid()}"  # of this process: another one tests beside it
 PYTHON = {
     # reading
     "passwd": "open('/etc/passwd').read()",
@@ -23,10 +26,10 @@ PYTHON = {
     ),
     # writing
     "write beside the secret": "open({target!r}, 'w').write('x')",
-    "write /": "open('/agentsite-escaped', 'w').write('x')",
-    "write /dev/shm": "open('/dev/shm/agentsite-escaped', 'w').write('x')",
-    "write /usr": "open('/usr/agentsite-escaped', 'w').write('x')",
-    "write /var/tmp": "open('/var/tmp/agentsite-escaped', 'w').write('x')",
+    "write /": f"open('/{MARK}', 'w').write('x')",
+    "write /dev/shm": f"open('/dev/shm/{MARK}', 'w').write('x')",
+    "write /usr": f"open('/usr/{MARK}', 'w').write('x')",
+    "write /var/tmp": f"open('/var/tmp/{MARK}', 'w').write('x')",
     "write the runner": "import runner\nopen(runner.__file__, 'a').write('#')",
     "make a device": "import os, stat\nos.mknod('device', 0o600 | stat.S_IFBLK, os.makedev(8, 0)) is None",
     "fill with one file": (
@@ -126,8 +129,8 @@ JAVASCRIPT = {
     "a hard link": "Deno.linkSync({secret!r}, 'link'); Deno.readTextFileSync('link')",
     "up and up": "Deno.readTextFileSync('../'.repeat(20) + {secret!r}.slice(1))",
     "write beside the secret": "Deno.writeTextFileSync({target!r}, 'x') === undefined",
-    "write /": "Deno.writeTextFileSync('/agentsite-escaped', 'x') === undefined",
-    "write /dev/shm": "Deno.writeTextFileSync('/dev/shm/agentsite-escaped', 'x') === undefined",
+    "write /": f"Deno.writeTextFileSync('/{MARK}', 'x') === undefined",
+    "write /dev/shm": f"Deno.writeTextFileSync('/dev/shm/{MARK}', 'x') === undefined",
     "fill with one file": (
         "const file = Deno.openSync('big', {{ write: true, create: true }}); let written = 0;"
         "for (let i = 0; i < 64; i++) written += file.writeSync(new Uint8Array(1 << 20)); Deno.removeSync('big'); written > 17 << 20"
