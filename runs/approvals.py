@@ -127,7 +127,7 @@ class Approvals:
 
 
 def interrupt(approval: ToolApproval) -> dict[str, Any]:
-    """AG-UI's Interrupt. What answers it: `runs.agui.resume_entries`."""
+    """AG-UI's Interrupt. What answers it: `runs.agui.decisions`."""
     arguments = orjson.loads(approval.arguments)
     schema: dict[str, Any] = {
         "type": "object",
