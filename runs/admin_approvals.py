@@ -67,9 +67,9 @@ class DecisionForm(forms.Form):
         return given
 
     def decision(self, approval: ToolApproval, *, approved: bool) -> Decision:
-        given = self.cleaned_data["arguments"]
-        edited = None if given == orjson.loads(approval.arguments) else orjson.dumps(given).decode()
-        return Decision(str(approval.id), approved, edited if approved else None, self.cleaned_data["comment"])
+        """Arguments that stay as they were are no edit: the service sees that."""
+        arguments = orjson.dumps(self.cleaned_data["arguments"]).decode()
+        return Decision(str(approval.id), approved, arguments, self.cleaned_data["comment"])
 
 
 class ToolApprovalAdmin(EventAdmin):
