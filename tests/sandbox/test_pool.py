@@ -82,14 +82,14 @@ async def test_a_waiting_slot_that_dies_is_replaced(code: Code) -> None:
 
 
 async def test_a_pool_that_dies_is_started_again_and_its_jobs_fail(code: Code) -> None:
-    started = asyncio.Event()
+    started, others = asyncio.Event(), descendants()
 
     async def host(method: str, params: dict[str, Any]) -> None:
         started.set()
 
     job = asyncio.create_task(code("python", "from agentsite import call\ncall('x')\nwhile True: pass", host))
     await started.wait()
-    first, mine = pool().pid, descendants()
+    first, mine = pool().pid, descendants() - others
     os.kill(first, signal.SIGKILL)
     with pytest.raises(JobFailed) as failed:
         await job
