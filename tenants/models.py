@@ -115,3 +115,55 @@ class SocketTicket(TenantModel):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class PublishableKey(TenantModel):
+    """`pk_…`, which a widget shows to everybody: visitors of the pages at `origins` may talk with the one `agent`.
+
+    `agent` is its slug. `visitors_per_minute` bounds new visitors of the key from one address, `messages_per_minute`
+    what one visitor says.
+    """
+
+    name = models.CharField(max_length=120)
+    token = models.CharField(max_length=64, unique=True, editable=False)
+    agent = models.CharField(max_length=63)
+    origins: Any = models.JSONField(default=list)
+    visitors_per_minute = models.PositiveIntegerField(default=30)
+    messages_per_minute = models.PositiveIntegerField(default=20)
+    created_by = models.CharField(max_length=200, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        db_table = "publishable_key"
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["tenant", "-created_at", "-id"], name="publishable_key_list")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Guest(TenantModel):
+    """A person without an account: a visitor of a widget, or somebody who came by an invitation to one session.
+
+    A guest sees the sessions that they take part in, and nothing else. `secret_hash` is of the secret that the
+    browser keeps and gets short-lived tokens by. `key` is the widget's; without one the guest begins no sessions.
+    """
+
+    label = models.CharField(max_length=200)
+    secret_hash = models.BinaryField(max_length=32)
+    key = TenantForeignKey(PublishableKey, on_delete=models.CASCADE, null=True, related_name="guests")
+    address = models.GenericIPAddressField(null=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "guest"
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "secret_hash"], name="guest_once")]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-id"], name="guest_list"),
+            models.Index(fields=["tenant", "key", "address", "created_at"], name="guest_rate"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
