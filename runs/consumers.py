@@ -33,7 +33,7 @@ from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
-from sessions_app.selectors import session_find
+from sessions_app.selectors.sessions import session_find
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
 from sessions_app.models import ChatSession, Message
-from sessions_app.selectors import message_list, session_get
+from sessions_app.selectors.sessions import message_list, session_get
 from tenants.admin_base import EventAdmin, actor_of
 
 MESSAGES_PER_PAGE = 100

@@ -7,7 +7,7 @@ from django.utils import timezone
 from core.jobs import job
 from core.tenant import tenant_context
 from sessions_app.models import ChatSession
-from sessions_app.services import session_close_idle
+from sessions_app.services.sessions import session_close_idle
 
 BATCH = 500
 

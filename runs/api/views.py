@@ -32,7 +32,7 @@ from runs.openai_chat import ChatFormat, chunks, completion
 from runs.process import process
 from runs.services.approvals import Decision
 from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
-from sessions_app.selectors import session_get
+from sessions_app.selectors.sessions import session_get
 from tenants.api.base import ApiView, AsyncApiView
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))  # a client's own session id may be any text

@@ -26,7 +26,7 @@ from runs.services.lease import event_append, lease_create
 from runs.services.stop import cancel_request
 from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
 from sessions_app.models import ChatSession
-from sessions_app.services import messages_append, session_for_turn
+from sessions_app.services.sessions import messages_append, session_for_turn
 from templates_app.registry import registry
 from tenants.permissions import authorize
 from tenants.principal import Principal

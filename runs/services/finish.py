@@ -20,7 +20,7 @@ from runs.services.lease import Ended, lease_end, lease_make_due, lease_release
 from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
-from sessions_app.services import messages_append
+from sessions_app.services.sessions import messages_append
 from tenants.principal import Principal
 from usage.records import CallRecord
 from usage.services.spending import release, settle

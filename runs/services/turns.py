@@ -14,7 +14,7 @@ from runs.events import Event
 from runs.models import Run
 from runs.services.pay import hold_first
 from sessions_app.models import ChatSession
-from sessions_app.selectors import history
+from sessions_app.selectors.sessions import history
 from tenants.principal import Principal
 from toolsets.selectors import granted_toolsets
 from toolsets.toolbox import GrantedToolset

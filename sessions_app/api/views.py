@@ -5,7 +5,6 @@ from rest_framework.response import Response
 from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.errors import InvalidRequest
-from sessions_app import selectors, services
 from sessions_app.api.serializers import (
     MessageOutput,
     SessionInput,
@@ -15,6 +14,8 @@ from sessions_app.api.serializers import (
     session_json,
 )
 from sessions_app.models import ChatSession
+from sessions_app.selectors import sessions as selectors
+from sessions_app.services import sessions as services
 from tenants.api.base import ApiView
 
 

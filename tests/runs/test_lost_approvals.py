@@ -23,7 +23,7 @@ from runs.services.approvals import approval_look, run_resume
 from runs.services.stop import run_cancel_request
 from runs.tool_ledger import UNKNOWN, RunLedger
 from sessions_app.models import Message
-from sessions_app.services import session_delete
+from sessions_app.services.sessions import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_approvals import SEND, THREE, asked, begun, ended, events, resume, rows, says, waiting

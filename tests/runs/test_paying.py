@@ -13,7 +13,7 @@ from runs.models import Run
 from runs.process import process
 from runs.services.turns import TurnRequest
 from sessions_app.models import Message
-from sessions_app.services import session_delete
+from sessions_app.services.sessions import session_delete
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_chat_completions import chat, frames, script, user

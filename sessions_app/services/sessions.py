@@ -13,7 +13,7 @@ from agents.selectors import agent_get
 from core import audit
 from core.errors import Conflict, NotFound
 from sessions_app.models import ChatSession, Message
-from sessions_app.selectors import session_find, session_get
+from sessions_app.selectors.sessions import session_find, session_get
 from tenants.permissions import authorize
 from tenants.principal import Principal, system_principal
 
