@@ -23,6 +23,7 @@ from runs.events import make_event, run_started
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
 from runs.selectors import run_get
+from runs.services.guests import check_guest
 from runs.services.lease import event_append, lease_create
 from runs.services.stop import cancel_request
 from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
@@ -59,6 +60,8 @@ class Begun:
 def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     """Session, user messages, run row and lease. Raises what the client did wrong; then nothing was written."""
     authorize(actor, "chat.run")
+    if actor.kind == "guest":
+        check_guest(actor, request)
     run_id = uuid7()
     repeated = _repeated(actor, request, run_id) if request.idempotency_key else None
     if repeated is not None:

@@ -12,17 +12,14 @@ from core import audit
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from sessions_app.exceptions import InvitationInvalid
-from sessions_app.models import ChatSession, Invitation, Participant
-from sessions_app.selectors.participants import ROLE_RANK, invitation_list, session_role
+from sessions_app.models import Invitation, Participant
+from sessions_app.selectors.participants import invitation_list
 from sessions_app.services.participants import (
     facts,
     locked_to_share,
-    participant_create,
-    participant_set_role,
     participants_delete,
 )
 from tenants.authentication import secret_digest
-from tenants.models import Tenant
 from tenants.principal import Principal
 
 PREFIX = "asi"
