@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
 from sessions_app.models import ChatSession, Message
+from sessions_app.selectors.participants import confine
 from sessions_app.selectors.sessions import message_list, session_get
 from tenants.admin_base import EventAdmin, actor_of
 
@@ -29,7 +30,8 @@ class ChatSessionAdmin(EventAdmin):
     search_help_text = "A session's full id (ours or the client's), or a user"
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).defer("metadata")
+        rows = super().get_queryset(request).defer("metadata")
+        return confine(rows, actor=actor_of(request), session="id")
 
     @display(description="Session")
     def title_shown(self, session: ChatSession) -> str:

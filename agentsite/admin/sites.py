@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import path
@@ -23,9 +24,11 @@ from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Rou
 from runs.admin import RunAdmin
 from runs.admin_approvals import ToolApprovalAdmin
 from runs.models import Run, ToolApproval
+from runs.selectors import confine_runs
 from sessions_app.admin import ChatSessionAdmin
 from sessions_app.models import ChatSession
 from tenants.admin import ApiKeyAdmin, MemberAdmin
+from tenants.admin_base import actor_of
 from tenants.models import ApiKey, Membership
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
@@ -78,11 +81,18 @@ class OperatorSite(UnfoldAdminSite):
         return cast(HttpResponseBase, super().login(request, {"title": "Log in", **(extra_context or {})}))
 
 
+class SessionToolCallAdmin(ToolCallAdmin):
+    """Of the sessions that a person may see, which `toolsets` does not know, and their own trials of tools."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return confine_runs(super().get_queryset(request), actor=actor_of(request))
+
+
 operator_site = OperatorSite(name="admin")
 for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
-    (ToolCall, ToolCallAdmin),
+    (ToolCall, SessionToolCallAdmin),
     (ToolsetCredential, ToolsetCredentialAdmin),
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),

@@ -18,7 +18,7 @@ Role = Participant.Role
 
 @transaction.atomic
 def participant_add(*, actor: Principal, ref: str, user: str, role: str) -> Participant:
-    """A member of the tenant, by their username. Raises NotFound for nobody, Conflict for one who takes part already."""
+    """A member of the tenant, by their username. Raises NotFound for nobody, Conflict for who takes part already."""
     session = locked_to_share(actor=actor, ref=ref)
     members = Membership.objects.filter(tenant_id=actor.tenant_id, status=Membership.Status.ACTIVE)
     member = members.select_related("user").filter(user__username=user).first()
