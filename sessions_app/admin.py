@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
-from django.http import HttpRequest
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 
 from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
+from sessions_app.admin_sharing import sharing_context, sharing_post
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors.participants import confine
 from sessions_app.selectors.sessions import message_list, session_get
@@ -65,8 +67,18 @@ class ChatSessionAdmin(EventAdmin):
             "after": start,
             "before": max(0, start - MESSAGES_PER_PAGE) if start else None,
             "next_after": last if last < session.last_seq else None,
+            **sharing_context(request, session),
             "metadata": json.dumps(session.metadata, indent=2, ensure_ascii=False) if session.metadata else "",
         }
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        if request.method == "POST":
+            self.require(request, "session.view")
+            sharing_post(request, unquote(object_id))
+            return HttpResponseRedirect(self.url("change", object_id))
+        return super().change_view(request, object_id, form_url, extra_context)
 
 
 def _shown(message: Message) -> dict[str, Any]:
