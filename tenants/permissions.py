@@ -24,6 +24,7 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
     "run.cancel": (Role.MEMBER, "chat"),
     "tool.approve": (Role.MEMBER, "chat"),
     "session.edit": (Role.MEMBER, "chat"),
+    "session.share": (Role.MEMBER, "chat"),
     "usage.view": (Role.OPERATOR, "read"),
     "budget.view": (Role.OPERATOR, "read"),
     "price.view": (Role.OPERATOR, "read"),
@@ -69,6 +70,15 @@ def authorize(actor: Principal, permission: str) -> None:
         raise NotPermitted(f"This needs the role {lowest} or higher; you are {actor.role}.", code="role_too_low")
     if not is_allowed(actor, permission):
         raise NotPermitted(f"This API key lacks the scope {scope}.", code="scope_missing")
+
+
+def is_confined(actor: Principal) -> bool:
+    """Has the actor only the sessions that they take part in? So have guests, and users below the role operator."""
+    return actor.kind == "guest" or (actor.kind == "user" and RANK[actor.role] < RANK[Role.OPERATOR])
+
+
+def is_person(actor: Principal) -> bool:
+    return actor.kind in ("user", "guest")
 
 
 def refuse_guest(actor: Principal) -> None:
