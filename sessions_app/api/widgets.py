@@ -19,12 +19,10 @@ from tenants.api.base import ApiView, PublicView, bearer_token, origin_of
 from tenants.models import PublishableKey
 from tenants.services.guests import guest_token
 
-MAX_PER_MINUTE = 10_000
-
 
 class _Limit(Integer):
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=1, max_value=MAX_PER_MINUTE, **kwargs)
+        super().__init__(min_value=1, max_value=services.MAX_PER_MINUTE, **kwargs)
 
 
 class PublishableKeyInput(StrictSerializer):

@@ -20,6 +20,7 @@ from tenants.principal import Principal
 
 KEY = "pk_"
 MAX_ORIGINS = 20
+MAX_PER_MINUTE = 10_000  # of a key's limits
 _PORTS = {"http": 80, "https": 443}  # which browsers leave out
 _FACTS = ("name", "agent", "origins", "visitors_per_minute", "messages_per_minute")
 
