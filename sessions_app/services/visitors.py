@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from agents.models import Agent
 from agents.selectors import agent_for_chat
-from core.errors import InvalidRequest, NotAuthenticated, NotPermitted, RateLimited
+from core.errors import InvalidRequest, NotAuthenticated, NotFound, NotPermitted, RateLimited
 from core.ids import NIL
 from core.tenant import tenant_context
 from sessions_app.models import Participant
@@ -37,14 +37,14 @@ def visitor_open(*, token: str, origin: str, address: str | None, secret: str = 
     """The visitor whose secret of this key it is, else a new one.
 
     Raises NotAuthenticated for a wrong or revoked key, NotPermitted for another origin or a suspended tenant,
-    ModelNotFound or AgentPaused where the agent does not answer, and RateLimited.
+    NotFound or AgentPaused where the agent does not answer, and RateLimited.
     """
     key = _usable(token)
     if origin not in key.origins:
         raise other_origin()
     nobody = Principal(key.tenant_id, key.tenant.slug, "guest", None, "", "member")
     with tenant_context(key.tenant_id), transaction.atomic():
-        agent = agent_for_chat(actor=nobody, ref=key.agent)
+        agent = _agent(nobody, key.agent)
         known = _known(key, secret)
         if known is not None:
             return Visit(known, secret, agent, is_new=False)
@@ -55,6 +55,14 @@ def visitor_open(*, token: str, origin: str, address: str | None, secret: str = 
             tenant_id=key.tenant_id, label=name or "Visitor", lifetime=lifetime, key=key, address=network
         )
         return Visit(guest, secret, agent, is_new=True)
+
+
+def _agent(actor: Principal, slug: str) -> Agent:
+    try:
+        return agent_for_chat(actor=actor, ref=slug)
+    except NotFound:
+        message = "The widget's agent does not answer: activate it, or give the publishable key another."
+        raise NotFound(message, code="agent_not_found") from None
 
 
 def _usable(token: str) -> PublishableKey:
@@ -91,6 +99,7 @@ def _network(address: str | None) -> str | None:
         found = ip_address(address or "")
     except ValueError:
         return None
+    found = getattr(found, "ipv4_mapped", None) or found
     return str(ip_network((found, 64), strict=False).network_address) if isinstance(found, IPv6Address) else str(found)
 
 
@@ -134,7 +143,7 @@ def visitor_agent(*, actor: Principal, agent: str | None, external_id: str | Non
     if external_id or end_user:
         param = "external_id" if external_id else "user_id"
         raise InvalidRequest("A visitor gives neither external_id nor user_id.", param=param)
-    found = agent_for_chat(actor=actor, ref=actor.widget.agent)
+    found = _agent(actor, actor.widget.agent)
     if agent not in (None, found.slug, str(found.id)):
         raise NotPermitted("A visitor talks with the widget's agent only.", code="agent_not_for_guests")
     _check_sessions(actor)

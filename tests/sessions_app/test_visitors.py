@@ -1,10 +1,13 @@
 """Visitors of a widget: who they are, what they see and how much they may."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -110,7 +113,7 @@ def test_an_agent_that_does_not_answer_has_no_visitors(key: PublishableKey, in_a
     Agent.objects.update(status="paused")
     assert refusal(come(key)) == (409, "agent_paused")
     Agent.objects.update(status="draft")
-    assert refusal(come(key)) == (404, "model_not_found")
+    assert refusal(come(key)) == (404, "agent_not_found")
     assert not Guest.objects.exists()
 
 
@@ -126,6 +129,10 @@ def test_new_visitors_of_a_network_are_counted(key: PublishableKey, in_acme: Ten
     statuses = [come(key, address=f"2001:db8:0:1::{number}").status_code for number in range(3)]
     assert statuses == [201, 201, 429]  # one network of 64 bits
     assert come(key, address="2001:db8:0:2::1").status_code == 201
+    assert (
+        come(key, address="::ffff:203.0.113.5").status_code == 429
+    )  # the first one's, as a socket of both kinds says it
+    assert come(key, address="::ffff:203.0.113.7").status_code == 201
     Guest.objects.update(created_at=timezone.now() - timedelta(seconds=61))
     assert come(key).status_code == 201
 
@@ -229,6 +236,24 @@ async def test_messages_of_a_visitor_are_counted(key: PublishableKey) -> None:
     assert 1 <= int(answers[2]["Retry-After"]) <= 60
     assert "messages_per_minute" in answers[2].json()["error"]["message"]
     assert (await say(bob, his)).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+def test_visitors_who_come_together_do_not_pass_the_limit(key: PublishableKey) -> None:
+    PublishableKey.objects.update(visitors_per_minute=3)
+    start = Barrier(8)
+
+    def visit() -> int:
+        start.wait(20)
+        try:
+            return int(come(key).status_code)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = sorted(future.result(20) for future in [threads.submit(visit) for _ in range(8)])
+    assert statuses == [201] * 3 + [429] * 5
+    assert Guest.objects.count() == 3
 
 
 def test_a_visit_has_a_constant_number_of_queries(key: PublishableKey, django_assert_max_num_queries: Any) -> None:
