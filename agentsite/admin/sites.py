@@ -26,10 +26,11 @@ from runs.admin_approvals import ToolApprovalAdmin
 from runs.models import Run, ToolApproval
 from runs.selectors import confine_runs
 from sessions_app.admin import ChatSessionAdmin
+from sessions_app.admin_widgets import PublishableKeyAdmin
 from sessions_app.models import ChatSession
 from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.admin_base import actor_of
-from tenants.models import ApiKey, Membership
+from tenants.models import ApiKey, Membership, PublishableKey
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
 from toolsets.admin_credentials import ToolsetCredentialAdmin
@@ -104,6 +105,7 @@ for model, admin_class in (
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),
+    (PublishableKey, PublishableKeyAdmin),
     (AuditEvent, AuditEventAdmin),
     (UsageRecord, UsageRecordAdmin),
     (Budget, BudgetAdmin),

@@ -1,6 +1,6 @@
 """Writes to sessions and their messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from core.errors import Conflict
 from sessions_app.models import ChatSession, Message, Participant
 from sessions_app.selectors.participants import authorize_in
 from sessions_app.selectors.sessions import session_get, session_or_new
+from sessions_app.services.visitors import visitor_agent
 from tenants.permissions import authorize, is_person
 from tenants.principal import Principal, system_principal
 
@@ -29,10 +30,17 @@ def session_create(*, actor: Principal, agent: str | None = None, **fields: Any)
     actor may not see, NotFound.
     """
     try:
-        return _create(actor, agent_get(actor=actor, ref=agent) if agent else None, **fields)
+        return _create(actor, _agent_of(actor, agent, fields), **fields)
     except Conflict:
         session_get(actor=actor, ref=fields["external_id"])
         raise
+
+
+def _agent_of(actor: Principal, agent: str | None, fields: Mapping[str, Any]) -> Agent | None:
+    if actor.kind == "guest":
+        told = {name: fields.get(name) or None for name in ("external_id", "end_user")}
+        return visitor_agent(actor=actor, agent=agent, **told)
+    return agent_get(actor=actor, ref=agent) if agent else None
 
 
 def _create(

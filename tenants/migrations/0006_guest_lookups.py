@@ -33,10 +33,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE g.id = ANY (guests) AND g.revoked_at IS NULL AND k.revoked_at IS NULL AND g.expires_at > now()
 $$;
 
-REVOKE EXECUTE ON FUNCTION guest_lookup(uuid), live_principals(uuid[], uuid[], uuid[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION guest_lookup(uuid), live_principals(uuid[], uuid[], uuid[]) TO app_user, app_ops;
+CREATE FUNCTION widget_origins() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT DISTINCT jsonb_array_elements_text(k.origins)
+    FROM publishable_key k JOIN tenant t ON t.id = k.tenant_id
+    WHERE k.revoked_at IS NULL AND t.status = 'active'
+$$;
+
+REVOKE EXECUTE ON FUNCTION guest_lookup(uuid), live_principals(uuid[], uuid[], uuid[]), widget_origins() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION guest_lookup(uuid), live_principals(uuid[], uuid[], uuid[]), widget_origins() TO app_user, app_ops;
 """
 BACKWARDS = """
+DROP FUNCTION widget_origins();
 DROP FUNCTION live_principals(uuid[], uuid[], uuid[]);
 DROP FUNCTION guest_lookup(uuid);
 DROP POLICY lookup ON publishable_key;

@@ -15,7 +15,13 @@ SHOP = "https://shop.example"
 def make_key(tenant: Tenant, agent: str = "helper", origins: Iterable[str] = (SHOP,), **fields: Any) -> PublishableKey:
     """In the tenant's context."""
     return PublishableKey.objects.create(
-        tenant=tenant, name="Shop", token=f"pk_{agent}", agent=agent, origins=list(origins), created_by="x", **fields
+        tenant=tenant,
+        name="Shop",
+        token=f"pk_{tenant.id.hex}_{agent}",
+        agent=agent,
+        origins=list(origins),
+        created_by="x",
+        **fields,
     )
 
 
