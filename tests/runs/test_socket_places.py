@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -111,7 +112,7 @@ def test_all_places_of_any_tenants_are_one_statement(
         place_of(actor=room.people[who].principal, session=room.session) for who in ("owner", "guest", "operator")
     ]
     made = stranger.post("sessions", {}).json()["id"]
-    places += [Place(made), place_of(actor=room.people["viewer"].principal, session=room.session)]
+    places += [Place(UUID(made)), place_of(actor=room.people["viewer"].principal, session=room.session)]
     Participant.objects.filter(label="vic").update(role="member")
     with django_assert_num_queries(1):
         lost = places_lost(places)

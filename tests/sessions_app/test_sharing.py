@@ -349,13 +349,14 @@ def test_two_owners_who_go_at_once_leave_one(olive: UserActor, mona: UserActor, 
     join(session, make_user(session.tenant, "nora"), "member")
     together, answers = Barrier(2), []
 
-    def go(actor: UserActor) -> None:
-        own = f"sessions/{session.id}/participants/{Participant.objects.get(person_id=actor.user.id).id}"
+    def go(actor: UserActor, own: str) -> None:
         together.wait()
         answers.append(actor.delete(own).status_code)
         connections.close_all()
 
-    threads = [Thread(target=go, args=[actor]) for actor in (olive, mona)]
+    places = [(actor, Participant.objects.get(person_id=actor.user.id).id) for actor in (olive, mona)]
+    paths = [(actor, f"sessions/{session.id}/participants/{place}") for actor, place in places]
+    threads = [Thread(target=go, args=args) for args in paths]
     for thread in threads:
         thread.start()
     for thread in threads:
