@@ -156,7 +156,10 @@ def authenticate_guest(token: str) -> Principal:
     A guest is looked up once per API_KEY_CACHE_SECONDS.
     """
     guest_id = _guest_id(token)
-    record = _cached_guest(guest_id) or _guest_look_up(guest_id)
+    return _guest_principal(_cached_guest(guest_id) or _guest_look_up(guest_id))
+
+
+def _guest_principal(record: GuestRecord | None) -> Principal:
     if record is None or record.is_revoked or record.expires_at <= timezone.now():
         raise invalid_guest()
     if record.tenant_status != Tenant.Status.ACTIVE:
@@ -208,14 +211,12 @@ def cached_token(token: str) -> Principal | None:
     """`authenticate_token` without the database, for callers that must not block; None when it has to look."""
     if not token.startswith(GUEST):
         return cached_api_key(token)
-    return authenticate_guest(token) if _cached_guest(_guest_id(token)) else None
+    record = _cached_guest(_guest_id(token))
+    return _guest_principal(record) if record is not None else None
 
 
 def at_origin(principal: Principal, origin: str) -> Principal:
-    """The principal as it asks from a page of this origin, of which a widget's guest may have only the key's.
-
-    Raises NotPermitted for another.
-    """
+    """The principal as it asks from a page of this origin. Raises NotPermitted where its widget is not for that."""
     widget = principal.widget
     if widget is None:
         return principal

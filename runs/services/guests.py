@@ -1,6 +1,9 @@
 """What a guest may begin: turns with the one agent of a session in which they take part."""
 
+from datetime import timedelta
+
 from django.db import connection
+from django.utils import timezone
 
 from core.errors import InvalidRequest, NotPermitted, RateLimited
 from runs.services.turns import TurnRequest
@@ -9,11 +12,12 @@ from sessions_app.selectors.sessions import session_get
 from tenants.permissions import refuse_guest
 from tenants.principal import Principal
 
+_WINDOW = timedelta(minutes=1)
 _SAID = """
-    SELECT k.messages_per_minute, count(r.id), extract(epoch FROM min(r.created_at) + interval '1 minute' - now())
+    SELECT k.messages_per_minute, count(r.id), min(r.created_at)
     FROM guest g JOIN publishable_key k ON k.tenant_id = g.tenant_id AND k.id = g.key_id
     LEFT JOIN run r ON r.tenant_id = g.tenant_id AND r.actor_kind = 'guest' AND r.actor_id = g.id
-        AND r.created_at > now() - interval '1 minute'
+        AND r.created_at > %s
     WHERE g.tenant_id = %s AND g.id = %s GROUP BY k.id
 """
 
@@ -46,10 +50,9 @@ def _check_rate(actor: Principal) -> None:
     """One at a time for a guest, so that turns that begin together do not pass the limit together."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of guest {actor.id}"])
-        cursor.execute(_SAID, [actor.tenant_id, actor.id])
-        row = cursor.fetchone()
-    if row is not None and row[1] >= row[0]:
-        message = (
-            f"A visitor may say {row[0]} messages a minute; the publishable key's messages_per_minute raises this."
-        )
-        raise RateLimited(message, code="too_many_messages", retry_after=max(1.0, float(row[2])))
+        since = timezone.now() - _WINDOW
+        cursor.execute(_SAID, [since, actor.tenant_id, actor.id])
+        limit, said, first = cursor.fetchone() or (None, 0, since)
+    if limit is not None and said >= limit:
+        message = f"A visitor may say {limit} messages a minute; the publishable key's messages_per_minute raises this."
+        raise RateLimited(message, code="too_many_messages", retry_after=(first - since).total_seconds())

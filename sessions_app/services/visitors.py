@@ -17,7 +17,7 @@ from core.ids import NIL
 from core.tenant import tenant_context
 from sessions_app.models import Participant
 from sessions_app.services.widgets import KEY
-from tenants.authentication import other_origin
+from tenants.authentication import invalid_guest, other_origin
 from tenants.models import Guest, PublishableKey, Tenant
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -152,9 +152,10 @@ def visitor_agent(*, actor: Principal, agent: str | None, external_id: str | Non
 
 def _check_sessions(actor: Principal) -> None:
     _lock(f"sessions of guest {actor.id}")
-    limit = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL).values_list(
-        "messages_per_minute", flat=True
-    )[0]
+    keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
+    limit = keys.values_list("messages_per_minute", flat=True).first()
+    if limit is None:  # removed a moment ago
+        raise invalid_guest()
     begun = Participant.objects.filter(tenant_id=actor.tenant_id, person_kind="guest", person_id=actor.id or NIL)
     message = f"A visitor may begin {limit} sessions a minute; the publishable key's messages_per_minute raises this."
     _check_rate(begun, limit, message, "too_many_sessions")

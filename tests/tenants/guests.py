@@ -1,6 +1,7 @@
 """Guests for tests: their rows, and clients that speak as they do."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -25,11 +26,15 @@ def make_key(tenant: Tenant, agent: str = "helper", origins: Iterable[str] = (SH
     )
 
 
+@dataclass
 class GuestActor(Actor):
     """A guest, whose browser keeps `secret` and is on a page of `origin`."""
 
     secret: str
     origin: str = ""
+
+    def at(self, origin: str) -> "GuestActor":
+        return GuestActor(self.tenant, self.role, self.token, self.principal, self.secret, origin)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -42,7 +47,4 @@ def make_guest(tenant: Tenant, label: str = "Ann", key: PublishableKey | None = 
 
 
 def guest_actor(tenant: Tenant, token: str, secret: str, origin: str = "") -> GuestActor:
-    actor = GuestActor(tenant, "member", token, authenticate_guest(token))
-    actor.secret, actor.origin = secret, origin
-    actor.__post_init__()  # its client sends the origin
-    return actor
+    return GuestActor(tenant, "member", token, authenticate_guest(token), secret, origin)

@@ -27,8 +27,8 @@ def refusal(response: Any) -> tuple[int, str, str]:
     return response.status_code, error["code"], error["message"]
 
 
-def get_token(actor: Actor, secret: str, **headers: str) -> Any:
-    return actor.http.post("/v1/guest-tokens", {"secret": secret}, content_type="application/json", headers=headers)
+def get_token(actor: Actor, secret: str) -> Any:
+    return actor.http.post("/v1/guest-tokens", {"secret": secret}, content_type="application/json")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_secret_gets_tokens_and_is_stored_as_a_digest(ann: GuestActor, in_acme
     )
     row = Guest.objects.get()
     assert ann.secret not in str(vars(row))
-    assert ann.secret.split("_")[2].encode() not in bytes(row.secret_hash)
+    assert ann.secret.split("_", 2)[2].encode() not in bytes(row.secret_hash)
     event = AuditEvent.objects.get(action="guest.create")
     assert (event.object_id, event.actor_kind, event.actor_label) == (str(row.id), "guest", "Ann")
     assert ann.get("me").json()["principal"] == {"kind": "guest", "id": str(row.id), "label": "Ann"}
@@ -82,7 +82,7 @@ def test_wrong_expired_and_revoked_are_told_apart_by_nobody(ann: GuestActor, in_
     answers = {refusal(get_token(ann, secret)) for secret in _wrong(ann)}
     revoked_key = make_guest(in_acme, "Vic", key)
     PublishableKey.objects.update(revoked_at=OVER)
-    answers.add(refusal(get_token(revoked_key, revoked_key.secret, Origin=SHOP)))
+    answers.add(refusal(get_token(revoked_key, revoked_key.secret)))
     for change in ({"revoked_at": OVER}, {"expires_at": OVER}):
         guest = make_guest(in_acme)
         Guest.objects.filter(id=guest.principal.id).update(**change)
@@ -116,7 +116,7 @@ def test_what_ended_is_refused_like_a_wrong_token_within_five_seconds(
     }
 
 
-def test_a_token_is_of_one_use_of_the_key_and_ends(ann: GuestActor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forged_or_old_token_is_refused(ann: GuestActor, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = ann.token.removeprefix("asg_").split(".")[0]
     for forged in (
         f"asg_{guest}",
@@ -143,14 +143,9 @@ def test_a_suspended_tenant_is_refused(ann: GuestActor, in_acme: Tenant) -> None
 def test_a_widgets_guest_asks_from_its_pages_only(visitor: GuestActor, ann: GuestActor) -> None:
     assert visitor.get("me").status_code == 200
     for origin in ("https://evil.example", "null", "https://shop.example.evil.example", "http://shop.example", ""):
-        visitor.origin = origin
-        visitor.__post_init__()
-        assert refusal(visitor.get("me"))[:2] == (403, "origin")
-        headers = {"Origin": origin} if origin else {}
-        assert refusal(get_token(visitor, visitor.secret, **headers))[:2] == (403, "origin")
-    ann.origin = "https://anywhere.example"
-    ann.__post_init__()
-    assert ann.get("me").status_code == 200
+        there = visitor.at(origin)
+        assert refusal(there.get("me"))[:2] == refusal(get_token(there, there.secret))[:2] == (403, "origin")
+    assert ann.at("https://anywhere.example").get("me").status_code == 200
 
 
 def test_a_page_of_this_server_may_leave_the_origin_out(in_acme: Tenant) -> None:
