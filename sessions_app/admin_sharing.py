@@ -61,6 +61,8 @@ def _done(request: HttpRequest, ref: str) -> str:
         case "revoke" | "revoke-all":
             gone = asked["do"] == "revoke-all"
             invitation_revoke(actor=actor, ref=ref, invitation=asked.get("invitation", ""), participants=gone)
-            return "The invitation was revoked, and who came by it was removed." if gone else "The invitation was revoked."
+            return (
+                "The invitation was revoked, and who came by it was removed." if gone else "The invitation was revoked."
+            )
         case _:
             raise InvalidRequest("The page is out of date: load it again.")
