@@ -108,7 +108,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         try:
             actor = await in_db_thread(authenticate, self.scope)
             enter_tenant(actor.tenant_id)
-            session = await in_db_thread(session_or_new, actor=actor, ref=self.ref)
+            session, place = await in_db_thread(_found, actor, self.ref)
         except ApplicationError as error:
             await self._refuse(error)
             return
@@ -117,6 +117,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self.accept(subprotocol=SUBPROTOCOL)
         here = await process()
         self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        if place is not None:
+            self._take(place, here)
         self._join(here, session)
 
     async def _refuse(self, error: ApplicationError) -> None:
@@ -208,6 +210,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._joined.enter_context(here.session(topic, self._announced))
         self._spawn(self._follow_open())
 
+    def _take(self, place: Place, here: Process) -> None:
+        """The socket ends with the place, or with what it is now."""
+        self._place = place
+        self._joined.enter_context(here.sockets.watched(place, self._revoked))
+
     def _announced(self, key: RunKey | None) -> None:
         if key is not None and self._surely_theirs:
             self._follow(key)
@@ -226,8 +233,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self.close(code=SERVICE_RESTART)
             return
         if self._place is None and place is not None:
-            self._place = place
-            self._joined.enter_context((await process()).sockets.watched(place, self._revoked))
+            self._take(place, await process())
         for run in found:
             self._follow(run.key)
 
@@ -304,3 +310,9 @@ class SessionConsumer(AsyncWebsocketConsumer):
         about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
         return orjson.dumps({"type": "error", **body, **about}).decode()
+
+
+def _found(actor: Principal, ref: str) -> tuple[ChatSession | None, Place | None]:
+    """The session and the actor's place in it, None where the actor may make it. Raises NotFound."""
+    session = session_or_new(actor=actor, ref=ref)
+    return session, place_of(actor=actor, session=session) if session else None
