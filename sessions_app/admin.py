@@ -11,6 +11,7 @@ from core.admin.lists import SinceFilter, whole_number
 from core.admin.parts import AutocompleteSelectFilter, MultipleChoicesDropdownFilter, display
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors.sessions import message_list, session_get
+from sessions_app.texts import text_of
 from tenants.admin_base import EventAdmin, actor_of
 
 MESSAGES_PER_PAGE = 100
@@ -75,19 +76,3 @@ def _shown(message: Message) -> dict[str, Any]:
 def _call(call: Any) -> dict[str, str]:
     function = call.get("function", {}) if isinstance(call, dict) else {}
     return {"name": str(function.get("name", "")), "arguments": str(function.get("arguments", ""))}
-
-
-def text_of(content: Any) -> str:
-    """The text of a message in OpenAI's shape; a part that is no text is named by its type."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else [content]
-    return "\n".join(_part(part) for part in parts)
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text":
-        return str(part.get("text", ""))
-    return f"[{part.get('type', 'content')}]" if isinstance(part, dict) else str(part)

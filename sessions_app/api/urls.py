@@ -1,10 +1,14 @@
 from django.urls import path
 
-from sessions_app.api import search_views, views
+from sessions_app.api import lifecycle_views, search_views, views
 
 urlpatterns = [
     path("search", search_views.SearchView.as_view()),
     path("sessions", views.SessionsView.as_view()),
+    path("sessions/<path:ref>/title", lifecycle_views.TitleView.as_view()),
+    path("sessions/<path:ref>/fork", lifecycle_views.ForkView.as_view()),
+    path("sessions/<path:ref>/export", lifecycle_views.ExportView.as_view()),
+    path("sessions/<path:ref>/messages/<str:message_id>/feedback", lifecycle_views.FeedbackView.as_view()),
     path("sessions/<path:ref>/messages", views.MessagesView.as_view()),
     path("sessions/<path:ref>", views.SessionView.as_view()),
 ]

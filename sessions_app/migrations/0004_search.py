@@ -17,16 +17,20 @@ CREATE OR REPLACE FUNCTION message_words(tenant_id uuid, session_id uuid, conten
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT pg_catalog.array_to_tsvector(ARRAY['t ' || tenant_id::text, 's ' || session_id::text])
         || pg_catalog.to_tsvector('pg_catalog.simple', pg_catalog.regexp_replace(
-            coalesce(public.message_text(content), ''), '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])', ' \1 ', 'g'))
+            coalesce(public.message_text(content), ''),
+            '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])', ' \1 ', 'g'))
 $$;
 """
 
-# `@@` is not leakproof: with row-level security, a statement of `app_user` may ask it of the tenant's rows only after these
-# were read one by one. This function runs as `app_owner`, which the policy lets read messages, and only read; it names
-# the tenant itself, as a word that every hit must have and once more in its WHERE. With a person it names their sessions.
+# `@@` is not leakproof: with row-level security, a statement of `app_user` may ask it of the tenant's rows only after
+# these were read one by one. This function runs as `app_owner`, which the policy lets read messages, and only read; it
+# names the tenant itself, as a word that every hit must have and once more in its WHERE. For a person it names their
+# sessions.
 #
-# `loose` is what the index knows by itself; phrases and exclusions are checked on the newest CHECKED of its hits, and
-# `hit` says how that ended. The planner would rather walk all messages of a tenant backwards: it may not.
+# A word that many messages have is found among the newest, without the index, which knows no order: these are read until
+# they have more than 300 kB. `loose` is what the index knows by itself; phrases and exclusions are checked on the newest
+# `checked` of its hits, and `hit` says how that ended.
+# The planner, which knows nothing of tenants' words, would walk all messages backwards for a rare one: it may not.
 SEARCH = r"""
 DROP POLICY IF EXISTS search ON message;
 CREATE POLICY search ON message FOR SELECT TO app_owner USING (true);
@@ -42,6 +46,7 @@ DECLARE
     exact tsquery := websearch_to_tsquery('simple', sought);
     closing tsquery := phraseto_tsquery('simple', beginning);
     loose tsquery;
+    early uuid[];
 BEGIN
     IF numnode(closing) > 0 THEN
         exact := exact && (closing::text || ':*')::tsquery;
@@ -56,36 +61,60 @@ BEGIN
     IF scope IS NULL OR loose IS NULL OR numnode(loose) = 0 THEN
         RETURN;
     END IF;
-    RETURN QUERY
-        WITH found AS MATERIALIZED (
-            SELECT id, tenant_id, replaced_by FROM message
-            WHERE message_words(tenant_id, session_id, content) @@ (scope && loose)
-        ), newest AS MATERIALIZED (
-            SELECT id FROM found
-            WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND (before IS NULL OR id < before)
-            ORDER BY id DESC LIMIT CASE WHEN exact::text = loose::text THEN most ELSE checked END
+    IF person_id IS NULL THEN
+        PERFORM set_config('enable_indexscan', 'on', true);
+        WITH newest AS (
+            SELECT *, sum(pg_column_size(content)) OVER (ORDER BY id DESC) AS size FROM (
+                SELECT * FROM message  -- so written that only the index on (tenant_id, id) will do
+                WHERE tenant_id >= app_tenant()
+                    AND (tenant_id, id) < (app_tenant(), coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+                ORDER BY tenant_id DESC, id DESC LIMIT 200) AS latest
+        ), hits AS (
+            SELECT id FROM newest
+            WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND size < 300000
+                AND message_words(tenant_id, session_id, content) @@ exact
+            ORDER BY id DESC LIMIT most
         )
+        SELECT array_agg(id ORDER BY id DESC) INTO early FROM hits;
+        IF cardinality(early) = most THEN
+            RETURN QUERY SELECT unnest(early), true;
+            RETURN;
+        END IF;
+        PERFORM set_config('enable_indexscan', 'off', true);
+    END IF;
+    RETURN QUERY
         SELECT n.id, exact::text = loose::text OR (
             SELECT message_words(m.tenant_id, m.session_id, m.content) @@ exact
             FROM message AS m WHERE m.tenant_id = app_tenant() AND m.id = n.id)
-        FROM newest AS n ORDER BY n.id DESC;
+        FROM (
+            SELECT id FROM (
+                SELECT id, tenant_id, replaced_by FROM message
+                WHERE message_words(tenant_id, session_id, content) @@ (scope && loose) OFFSET 0
+            ) AS found
+            WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND (before IS NULL OR id < before)
+            ORDER BY id DESC LIMIT CASE WHEN exact::text = loose::text THEN most ELSE checked END
+        ) AS n ORDER BY n.id DESC;
 END
 $$;
 
 REVOKE EXECUTE ON FUNCTION message_search(text, text, text, uuid, uuid, int, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION message_search(text, text, text, uuid, uuid, int, int) TO app_user, app_ops;
+
+CREATE OR REPLACE FUNCTION message_search_tidy() RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT gin_clean_pending_list('message_search') $$;
+REVOKE EXECUTE ON FUNCTION message_search_tidy() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION message_search_tidy() TO app_ops;
 """
 
 NO_SEARCH = """
+DROP FUNCTION message_search_tidy();
 DROP FUNCTION message_search(text, text, text, uuid, uuid, int, int);
 DROP POLICY search ON message;
 """
 
-# A short list of what is not in the index yet: whoever fills it sorts all of it in, and every search reads it.
-INDEX = """
-CREATE INDEX CONCURRENTLY message_search ON message USING gin (message_words(tenant_id, session_id, content))
-WITH (gin_pending_list_limit = 512)
-"""
+# Words are put on a list first, which each search reads. The job `sessions.tidy_search` sorts them in; where there is none
+# of it, the writer that makes the list 4 MB long does.
+INDEX = "CREATE INDEX CONCURRENTLY message_search ON message USING gin (message_words(tenant_id, session_id, content))"
 
 
 class Migration(migrations.Migration):

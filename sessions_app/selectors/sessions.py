@@ -5,16 +5,25 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from core.errors import NotFound
-from core.ids import parse_uuid
+from core.ids import NIL, parse_uuid
 from sessions_app.models import ChatSession, Message
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
 
 def session_list(
-    *, actor: Principal, q: str = "", agent: str = "", end_user: str = "", status: str = ""
+    *,
+    actor: Principal,
+    q: str = "",
+    agent: str = "",
+    end_user: str = "",
+    status: str = "",
+    archived: bool = True,
 ) -> QuerySet[ChatSession]:
-    """`q` is the beginning of a title or of the client's own id; the other filters match exactly."""
+    """`q` is the beginning of a title or of the client's own id; the other filters match exactly.
+
+    With `archived` False, those that are archived are left out where no status is asked for.
+    """
     authorize(actor, "session.view")
     sessions = ChatSession.objects.filter(tenant_id=actor.tenant_id).select_related("agent")
     if q:
@@ -23,7 +32,9 @@ def session_list(
         sessions = sessions.filter(agent__slug=agent)
     if end_user:
         sessions = sessions.filter(end_user=end_user)
-    return sessions.filter(status=status) if status else sessions
+    if status:
+        return sessions.filter(status=status)
+    return sessions if archived else sessions.exclude(status=ChatSession.Status.ARCHIVED)
 
 
 def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
@@ -48,6 +59,13 @@ def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
     return messages.select_related("agent_version__agent").order_by("seq")
+
+
+def message_get(*, actor: Principal, session: ChatSession, ref: str) -> Message:
+    found = message_list(actor=actor, session=session).filter(id=parse_uuid(ref) or NIL).first()
+    if found is None:
+        raise NotFound("No message with this id in this session.", code="message_not_found")
+    return found
 
 
 def history(*, session: ChatSession, until: int | None = None) -> list[dict[str, Any]]:

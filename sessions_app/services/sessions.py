@@ -45,6 +45,7 @@ def _create(
         agent=agent,
         external_id=external_id,
         title=title,
+        titled_by=_titled_by(title),
         end_user=end_user,
         metadata=metadata or {},
         created_by=actor.label,
@@ -75,14 +76,18 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
         raise NotFound("The session was deleted.")
     if session.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
+    if session.status == ChatSession.Status.ARCHIVED:
+        raise Conflict("The session is archived; PATCH its status to open.", code="session_archived")
     return session
 
 
 @transaction.atomic
 def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
-    """Change `title`, `metadata` or `status`."""
+    """Change `title`, `metadata` or `status`. No model renames what got a title here; an empty one is free again."""
     authorize(actor, "session.edit")
     session = _locked(actor, session_get(actor=actor, ref=ref))
+    if "title" in changes:
+        changes["titled_by"] = _titled_by(changes["title"])
     before = {name: getattr(session, name) for name in changes}
     if before == changes:
         return session
@@ -91,6 +96,10 @@ def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession
     session.save(update_fields=[*changes, "updated_at"])
     audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
     return session
+
+
+def _titled_by(title: str) -> str:
+    return ChatSession.TitledBy.PERSON if title else ChatSession.TitledBy.START
 
 
 @transaction.atomic
