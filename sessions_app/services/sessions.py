@@ -86,14 +86,14 @@ def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession
     """Change `title`, `metadata` or `status`. No model renames what got a title here; an empty one is free again."""
     authorize(actor, "session.edit")
     session = _locked(actor, session_get(actor=actor, ref=ref))
-    if "title" in changes:
-        changes["titled_by"] = _titled_by(changes["title"])
+    titled_by = _titled_by(changes["title"]) if "title" in changes else session.titled_by
     before = {name: getattr(session, name) for name in changes}
-    if before == changes:
+    if before == changes and titled_by == session.titled_by:
         return session
     for name, value in changes.items():
         setattr(session, name, value)
-    session.save(update_fields=[*changes, "updated_at"])
+    session.titled_by = titled_by
+    session.save(update_fields=[*changes, "titled_by", "updated_at"])
     audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
     return session
 
