@@ -20,7 +20,7 @@ from core.ids import uuid7
 from core.jobs import enqueue
 from llm.calls import CallContext, Priority, calling
 from llm.gateway import gateway
-from llm.metering import RunMeter
+from llm.metering import Held, RunMeter, hold
 from llm.selectors.providers import model_resolve
 from llm.targets import Target
 from llm.wire import ChatRequest
@@ -30,11 +30,13 @@ from sessions_app.texts import text_of
 from tenants.permissions import authorize
 from tenants.principal import Principal
 from usage.budgets import Payer
+from usage.records import call_id
 
 logger = logging.getLogger(__name__)
 LONGEST = 60  # characters of a title
 READ = 2000  # characters of the question, and of the answer, that the model is shown
 ANSWER_TOKENS = 1000  # for which a model may also think
+_FENCE = 1  # of the only attempt
 PERSONS = ("user", "guest")
 _INSTRUCTION = (
     "You name conversations. You are given the beginning of one as JSON. Answer with its title alone: at most six "
@@ -79,11 +81,12 @@ def _enqueue(session: ChatSession, actor: Principal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What is asked of which model, and who pays."""
+    """What is asked of which model, who pays, and what is held for it."""
 
     target: Target
     request: ChatRequest
     payer: Payer
+    held: Held | None
 
 
 async def title_make(*, actor: Principal, session_id: UUID) -> None:
@@ -99,7 +102,7 @@ async def title_make(*, actor: Principal, session_id: UUID) -> None:
 
 async def _asked(naming: Naming) -> str:
     payer = naming.payer
-    meter = RunMeter(payer, fence=1)
+    meter = RunMeter(payer, _FENCE, naming.held, capped=naming.held is not None)
     context = CallContext(
         payer.tenant_id,
         meter,
@@ -114,8 +117,9 @@ async def _asked(naming: Naming) -> str:
         await meter.keep()
 
 
+@transaction.atomic
 def _naming(actor: Principal, session_id: UUID) -> Naming | None:
-    """None when there is nothing to name any more. Raises ModelNotFound."""
+    """None when there is nothing to name any more. Raises ModelNotFound, or BudgetExceeded."""
     session = ChatSession.objects.filter(tenant_id=actor.tenant_id, id=session_id).first()
     beginning = _beginning(session) if session and session.titled_by != ChatSession.TitledBy.PERSON else None
     if session is None or beginning is None:
@@ -129,6 +133,8 @@ def _naming(actor: Principal, session_id: UUID) -> Naming | None:
         {"role": "user", "content": f"Name this conversation:\n{orjson.dumps(told).decode()}"},
     ]
     request = ChatRequest(version.model, messages, {"max_completion_tokens": ANSWER_TOKENS})
+    target = model_resolve(actor=actor, name=version.model)
+    own_id = uuid7()  # in the place of a run's: this call alone
     payer = Payer(
         tenant_id=actor.tenant_id,
         actor_kind=actor.kind,
@@ -139,9 +145,10 @@ def _naming(actor: Principal, session_id: UUID) -> Naming | None:
         agent=version.agent.slug,
         agent_version=version.number,
         session_id=session.id,
-        run_id=uuid7(),  # of no run: this call alone
+        run_id=own_id,
     )
-    return Naming(model_resolve(actor=actor, name=version.model), request, payer)
+    held = hold(payer, call_id(own_id, _FENCE, 1), target.models(), messages, request.params)
+    return Naming(target, request, payer, held)
 
 
 def _beginning(session: ChatSession) -> tuple[Message, Message] | None:

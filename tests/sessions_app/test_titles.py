@@ -160,7 +160,7 @@ async def test_the_conversation_is_data(
 async def test_a_budget_that_refuses_leaves_the_first_words(owner: Actor, named: ChatSession, in_acme: Tenant) -> None:
     @sync_to_async
     def cap() -> None:
-        budget_create(actor=owner.principal, slug="cap", scope="agent", amount=1, unit="tokens", period="day", hard=True)
+        budget_create(actor=owner.principal, slug="cap", scope="agent", amount=1, unit="tokens", period="day")
         forget_budgets(in_acme.id)
 
     await cap()
