@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -15,6 +16,7 @@ from sessions_app.texts import text_of
 from tenants.admin_base import EventAdmin, actor_of
 
 MESSAGES_PER_PAGE = 100
+EXPORTS = (("json", "JSON"), ("markdown", "Markdown"))
 
 
 class ChatSessionAdmin(EventAdmin):
@@ -47,7 +49,7 @@ class ChatSessionAdmin(EventAdmin):
     def message_count(self, session: ChatSession) -> int:
         return session.last_seq
 
-    @display(description="Status", label={"open": "success", "closed": "default"})
+    @display(description="Status", label={"open": "success", "closed": "default", "archived": "warning"})
     def status_label(self, session: ChatSession) -> tuple[str, str]:
         return session.status, session.get_status_display()
 
@@ -60,12 +62,19 @@ class ChatSessionAdmin(EventAdmin):
         return {
             "title": "Session",
             "session": session,
+            "exports": [(reverse("admin:session_file", args=[session.id, form]), word) for form, word in EXPORTS],
+            "titled_by": session.get_titled_by_display() if session.title else "",
+            "forked_from": _link_of(session.forked_from),
             "said": [_shown(message) for message in page],
             "after": start,
             "before": max(0, start - MESSAGES_PER_PAGE) if start else None,
             "next_after": last if last < session.last_seq else None,
             "metadata": json.dumps(session.metadata, indent=2, ensure_ascii=False) if session.metadata else "",
         }
+
+
+def _link_of(session_id: UUID | None) -> str:
+    return reverse("admin:sessions_app_chatsession_change", args=[session_id]) if session_id else ""
 
 
 def _shown(message: Message) -> dict[str, Any]:

@@ -10,21 +10,35 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from core.download import Download
+from core.errors import InvalidRequest
 from core.tenant import tenant_context
 from sessions_app.api.serializers import message_json, session_json
 from sessions_app.models import ChatSession, Message, Participant
+from sessions_app.selectors.feedback import with_feedback
+from sessions_app.selectors.sessions import message_list, session_get
 from sessions_app.texts import text_of
+from tenants.principal import Principal
 
+FORMATS = ("json", "markdown")
 PAGE = 50  # messages that are read at once, each of which may be a megabyte
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _BLOCK = re.compile(r"( {0,3})<(?=[A-Za-z!?/])")
 
 
-def exported(session: ChatSession, messages: QuerySet[Message], *, markdown: bool) -> Download:
-    """`messages` have what `with_feedback` adds. The name of the file is of a-z, 0-9 and '-'."""
+def session_file(*, actor: Principal, ref: str, form: str, replaced: bool = False) -> Download:
+    """In one of FORMATS, with the messages that were replaced or without them.
+
+    The name of the file is of a-z, 0-9, '_' and '-'.
+    """
+    if form not in FORMATS:
+        raise InvalidRequest(f"format must be one of {', '.join(FORMATS)}.", param="format")
+    session = session_get(actor=actor, ref=ref)
+    messages = with_feedback(message_list(actor=actor, session=session), actor=actor)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     name = f"{slugify(session.title)[:60].strip('-_') or 'session'}-{str(session.id)[-8:]}"
     pages = _pages(session, messages)
-    if markdown:
+    if form == "markdown":
         return Download(f"{name}.md", "text/markdown; charset=utf-8", _markdown(session, pages))
     return Download(f"{name}.json", "application/json", _json(session, pages))
 

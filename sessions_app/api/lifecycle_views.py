@@ -12,17 +12,14 @@ from rest_framework.response import Response
 from core.api import Choice, Integer, StrictSerializer, Text, validated
 from core.api_schema import body_errors, errors_of
 from core.errors import InvalidRequest
-from sessions_app.api.export import exported
+from sessions_app.api.export import FORMATS, session_file
 from sessions_app.api.serializers import SessionOutput, session_json
 from sessions_app.models import MessageFeedback
-from sessions_app.selectors.feedback import with_feedback
-from sessions_app.selectors.sessions import message_list, session_get
 from sessions_app.services.feedback import feedback_give, feedback_withdraw
 from sessions_app.services.forks import session_fork
 from sessions_app.services.titles import session_title
 from tenants.api.base import ApiView
 
-FORMATS = ("json", "markdown")
 USER = OpenApiParameter("user_id", str, description="Your end user, for whom the API key speaks.")
 REPLACED = OpenApiParameter("replaced", bool, description="With the messages that others have replaced.")
 
@@ -117,12 +114,6 @@ class ExportView(ApiView):
     def get(self, request: Request, ref: str) -> HttpResponseBase:
         """The session as a file: with everything as JSON, or to read as Markdown."""
         form, replaced = request.GET.get("format", "json"), request.GET.get("replaced", "false")
-        if form not in FORMATS:
-            raise InvalidRequest(f"format must be one of {', '.join(FORMATS)}.", param="format")
         if replaced not in ("true", "false"):
             raise InvalidRequest("replaced must be true or false.", param="replaced")
-        session = session_get(actor=self.actor, ref=ref)
-        messages = with_feedback(message_list(actor=self.actor, session=session), actor=self.actor)
-        if replaced == "false":
-            messages = messages.filter(replaced_by=None)
-        return exported(session, messages, markdown=form == "markdown")
+        return session_file(actor=self.actor, ref=ref, form=form, replaced=replaced == "true")
