@@ -33,9 +33,7 @@ def session_file(*, actor: Principal, ref: str, form: str, replaced: bool = Fals
     if form not in FORMATS:
         raise InvalidRequest(f"format must be one of {', '.join(FORMATS)}.", param="format")
     session = session_get(actor=actor, ref=ref)
-    messages = with_feedback(message_list(actor=actor, session=session), actor=actor)
-    if not replaced:
-        messages = messages.filter(replaced_by=None)
+    messages = with_feedback(message_list(actor=actor, session=session, replaced=replaced), actor=actor)
     name = f"{slugify(session.title)[:60].strip('-_') or 'session'}-{str(session.id)[-8:]}"
     pages = _pages(session, messages)
     if form == "markdown":

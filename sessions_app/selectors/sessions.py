@@ -54,10 +54,12 @@ def session_get(*, actor: Principal, ref: str) -> ChatSession:
     return session
 
 
-def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]:
-    """In the order in which they were said."""
+def message_list(*, actor: Principal, session: ChatSession, replaced: bool = False) -> QuerySet[Message]:
+    """In the order in which they were said; with those that were `replaced` only when asked for."""
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     return messages.select_related("agent_version__agent").order_by("seq")
 
 

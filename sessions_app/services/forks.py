@@ -38,7 +38,7 @@ def session_fork(*, actor: Principal, ref: str, message_id: str | None = None, s
     conversation, Conflict for more than SESSION_FORK_MESSAGES.
     """
     source = session_get(actor=actor, ref=ref)
-    said = message_list(actor=actor, session=source).filter(replaced_by=None)
+    said = message_list(actor=actor, session=source)
     last = _complete(said, _chosen(said, message_id, seq, source.last_seq))
     count = said.filter(seq__lte=last).count()
     if count > settings.SESSION_FORK_MESSAGES:
