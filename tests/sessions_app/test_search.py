@@ -1,7 +1,6 @@
 """Search in what was said, over REST."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import connections
@@ -9,8 +8,9 @@ from django.db import connections
 from core.ids import uuid7
 from core.tenant import tenant_context
 from sessions_app.models import ChatSession, Message
-from sessions_app.selectors.search import CHECKED
+from sessions_app.selectors.search import CHECKED, message_search
 from sessions_app.services.sessions import messages_append, session_create
+from sessions_app.tasks import tidy_search
 from tenants.models import Tenant
 from tenants.principal import Principal
 from tests.conftest import Actor
@@ -164,8 +164,6 @@ def test_confined_people_find_what_they_take_part_in(owner: Actor, acme: Tenant)
 
 
 def search_as(actor: Principal, q: str) -> list[str]:
-    from sessions_app.selectors.search import message_search
-
     with tenant_context(actor.tenant_id):
         return [hit.snippet for hit in message_search(actor=actor, q=q).hits]
 
@@ -181,6 +179,9 @@ def test_the_index_is_used(owner: Actor, acme: Tenant) -> None:
     assert "Bitmap Index Scan on message_search" in plan, plan
 
 
-def test_ids_of_messages_are_uuids(owner: Actor) -> None:
-    talk(owner, "one")
-    assert UUID(rows(owner, "one")["data"][0]["message_id"])
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "ops"])
+def test_new_words_are_sorted_in_by_a_job(owner: Actor) -> None:
+    talk(owner, "a late plan")
+    tidy_search()
+    tidy_search()
+    assert found(owner, "plan") == ["a late plan"]
