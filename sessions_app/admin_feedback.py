@@ -31,7 +31,7 @@ class MessageFeedbackAdmin(EventAdmin):
     perm = "session"
     heading, noun = "Feedback", "feedback"
     view_template = "operators/feedback.html"
-    list_display = ("created_at", "rating_label", "comment_shown", "answer", "agent", "label")
+    list_display = ("created_at", "rating_label", "comment_shown", "answer", "agent", "given_by")
     list_display_links = ("created_at",)
     list_select_related = ("message__agent_version__agent",)
     list_filter = (SinceFilter, ("rating", MultipleChoicesDropdownFilter), AgentFilter)
@@ -56,6 +56,10 @@ class MessageFeedbackAdmin(EventAdmin):
     def agent(self, feedback: MessageFeedback) -> str:
         version = feedback.message.agent_version
         return f"{version.agent.slug} v{version.number}" if version else "—"
+
+    @display(description="By")
+    def given_by(self, feedback: MessageFeedback) -> str:
+        return feedback.label
 
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         version = obj.message.agent_version
