@@ -12,6 +12,7 @@ from core.admin.lists import SinceFilter
 from core.admin.parts import MultipleChoicesDropdownFilter, TextFilter, display
 from sessions_app.models import MessageFeedback
 from sessions_app.selectors.feedback import feedback_totals
+from sessions_app.selectors.participants import confine
 from sessions_app.texts import text_of
 from tenants.admin_base import EventAdmin, actor_of
 
@@ -38,6 +39,9 @@ class MessageFeedbackAdmin(EventAdmin):
     search_fields = ("label__exact",)
     search_ids = ("id", "message_id", "message__session_id")
     search_help_text = "A message's or session's full id, or who gave it"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return confine(super().get_queryset(request), actor=actor_of(request), session="message__session_id")
 
     @display(description="Rating", label=RATING_LABELS)
     def rating_label(self, feedback: MessageFeedback) -> tuple[str, str]:

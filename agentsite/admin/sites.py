@@ -27,11 +27,12 @@ from runs.admin_approvals import ToolApprovalAdmin
 from runs.models import Run, ToolApproval
 from sessions_app.admin import ChatSessionAdmin
 from sessions_app.admin_feedback import MessageFeedbackAdmin
+from sessions_app.admin_widgets import PublishableKeyAdmin
 from sessions_app.api.export import session_file
 from sessions_app.models import ChatSession, MessageFeedback
 from tenants.admin import ApiKeyAdmin, MemberAdmin
 from tenants.admin_base import actor_of
-from tenants.models import ApiKey, Membership
+from tenants.models import ApiKey, Membership, PublishableKey
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
 from toolsets.admin_credentials import ToolsetCredentialAdmin
@@ -108,6 +109,7 @@ for model, admin_class in (
     (MessageFeedback, MessageFeedbackAdmin),
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),
+    (PublishableKey, PublishableKeyAdmin),
     (AuditEvent, AuditEventAdmin),
     (UsageRecord, UsageRecordAdmin),
     (Budget, BudgetAdmin),

@@ -1,8 +1,11 @@
 from django.urls import path
 
-from sessions_app.api import lifecycle_views, search_views, views
+from sessions_app.api import lifecycle_views, search_views, views, widgets
 
 urlpatterns = [
+    path("publishable-keys", widgets.PublishableKeysView.as_view()),
+    path("publishable-keys/<str:ref>", widgets.PublishableKeyView.as_view()),
+    path("visitors", widgets.VisitorsView.as_view()),
     path("search", search_views.SearchView.as_view()),
     path("sessions", views.SessionsView.as_view()),
     path("sessions/<path:ref>/title", lifecycle_views.TitleView.as_view()),

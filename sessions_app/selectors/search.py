@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from core.errors import InvalidRequest
-from tenants.permissions import RANK, authorize
+from tenants.permissions import authorize, is_confined
 from tenants.principal import Principal
 
 LONGEST = 400  # characters of a query
@@ -65,7 +65,7 @@ def message_search(*, actor: Principal, q: str, before: UUID | None = None, limi
     if len(q) > LONGEST:
         raise InvalidRequest(f"q has at most {LONGEST} characters.", code="query_too_long", param="q")
     query = _Query.of(q)
-    kind, person = (actor.kind, actor.id) if _is_confined(actor) else (None, None)
+    kind, person = (actor.kind, actor.id) if is_confined(actor) else (None, None)
     given = [query.sought, query.beginning, kind, person, before, limit + 1, CHECKED, actor.tenant_id]
     with connection.cursor() as cursor:
         cursor.execute(_SQL, given)
@@ -74,10 +74,6 @@ def message_search(*, actor: Principal, q: str, before: UUID | None = None, limi
     looked_at = rows[-1][0] if len(rows) >= CHECKED else None  # of a phrase, and older ones may have it
     before = found[limit - 1][0] if len(found) > limit else looked_at
     return HitPage([_hit(query, row) for row in found[:limit]], before)
-
-
-def _is_confined(actor: Principal) -> bool:
-    return actor.kind == "guest" or (actor.kind == "user" and RANK[actor.role] < RANK["operator"])
 
 
 def _hit(query: "_Query", row: Sequence[object]) -> Hit:

@@ -6,6 +6,7 @@ from core import audit
 from core.errors import InvalidRequest, NotFound
 from sessions_app.models import Message, MessageFeedback
 from sessions_app.selectors.feedback import Rater, rater_of
+from sessions_app.selectors.participants import authorize_in
 from sessions_app.selectors.sessions import message_get, session_get
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -49,6 +50,7 @@ def feedback_withdraw(*, actor: Principal, ref: str, message_id: str, end_user: 
 def _rated(actor: Principal, ref: str, message_id: str, end_user: str) -> tuple[Message, Rater]:
     authorize(actor, "chat.run")
     session = session_get(actor=actor, ref=ref)
+    authorize_in(actor=actor, session=session, permission="chat.run")
     message = message_get(actor=actor, session=session, ref=message_id)
     if message.role != Message.Role.ASSISTANT:
         raise InvalidRequest("Only answers, messages of the role assistant, take feedback.", code="not_an_answer")

@@ -44,7 +44,7 @@ def session_fork(*, actor: Principal, ref: str, message_id: str | None = None, s
     if count > settings.SESSION_FORK_MESSAGES:
         most = f"A fork has at most {settings.SESSION_FORK_MESSAGES:,} messages, and this one would have {count:,}"
         raise Conflict(f"{most}; SESSION_FORK_MESSAGES on the server raises this limit.", code="session_too_long")
-    agent = str(source.agent_id) if source.agent_id else None
+    agent = source.agent.slug if source.agent else None
     fork = session_create(actor=actor, agent=agent, title=source.title, end_user=source.end_user)
     _copy(source, fork, last)
     fork.forked_from, fork.forked_seq, fork.titled_by = source.id, last, source.titled_by

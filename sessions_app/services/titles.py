@@ -25,6 +25,7 @@ from llm.selectors.providers import model_resolve
 from llm.targets import Target
 from llm.wire import ChatRequest
 from sessions_app.models import ChatSession, Message
+from sessions_app.selectors.participants import authorize_in
 from sessions_app.selectors.sessions import session_get
 from sessions_app.texts import text_of
 from tenants.permissions import authorize
@@ -64,6 +65,7 @@ def session_title(*, actor: Principal, ref: str) -> ChatSession:
     """
     authorize(actor, "session.edit")
     session = session_get(actor=actor, ref=ref)
+    authorize_in(actor=actor, session=session, permission="session.edit")
     if session.titled_by == ChatSession.TitledBy.PERSON:
         message = 'A person gave this title; PATCH it to "" first.'
         raise Conflict(message, code="session_titled")
