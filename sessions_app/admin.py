@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,9 +15,11 @@ from sessions_app.admin_sharing import sharing_context, sharing_post
 from sessions_app.models import ChatSession, Message
 from sessions_app.selectors.participants import confine
 from sessions_app.selectors.sessions import message_list, session_get
+from sessions_app.texts import text_of
 from tenants.admin_base import EventAdmin, actor_of
 
 MESSAGES_PER_PAGE = 100
+EXPORTS = (("json", "JSON"), ("markdown", "Markdown"))
 
 
 class ChatSessionAdmin(EventAdmin):
@@ -50,7 +53,7 @@ class ChatSessionAdmin(EventAdmin):
     def message_count(self, session: ChatSession) -> int:
         return session.last_seq
 
-    @display(description="Status", label={"open": "success", "closed": "default"})
+    @display(description="Status", label={"open": "success", "closed": "default", "archived": "warning"})
     def status_label(self, session: ChatSession) -> tuple[str, str]:
         return session.status, session.get_status_display()
 
@@ -63,6 +66,9 @@ class ChatSessionAdmin(EventAdmin):
         return {
             "title": "Session",
             "session": session,
+            "exports": [(reverse("admin:session_file", args=[session.id, form]), word) for form, word in EXPORTS],
+            "titled_by": session.get_titled_by_display() if session.title else "",
+            "forked_from": _link_of(session.forked_from),
             "said": [_shown(message) for message in page],
             "after": start,
             "before": max(0, start - MESSAGES_PER_PAGE) if start else None,
@@ -81,6 +87,10 @@ class ChatSessionAdmin(EventAdmin):
         return super().change_view(request, object_id, form_url, extra_context)
 
 
+def _link_of(session_id: UUID | None) -> str:
+    return reverse("admin:sessions_app_chatsession_change", args=[session_id]) if session_id else ""
+
+
 def _shown(message: Message) -> dict[str, Any]:
     calls = message.tool_calls if isinstance(message.tool_calls, list) else []
     return {"message": message, "text": text_of(message.content), "calls": [_call(call) for call in calls]}
@@ -89,19 +99,3 @@ def _shown(message: Message) -> dict[str, Any]:
 def _call(call: Any) -> dict[str, str]:
     function = call.get("function", {}) if isinstance(call, dict) else {}
     return {"name": str(function.get("name", "")), "arguments": str(function.get("arguments", ""))}
-
-
-def text_of(content: Any) -> str:
-    """The text of a message in OpenAI's shape; a part that is no text is named by its type."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else [content]
-    return "\n".join(_part(part) for part in parts)
-
-
-def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text":
-        return str(part.get("text", ""))
-    return f"[{part.get('type', 'content')}]" if isinstance(part, dict) else str(part)

@@ -54,6 +54,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Approvals", "how_to_reg", "runs_toolapproval_changelist", "run.view", **asked),
                 _item("Tool calls", "build", "toolsets_toolcall_changelist", "run.view"),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
+                _item("Feedback", "thumbs_up_down", "sessions_app_messagefeedback_changelist", "session.view"),
                 _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
                 _item("Usage", "payments", "usage", "usage.view"),
                 _item("Budgets", "savings", "usage_budget_changelist", "budget.view"),

@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from core.api import Choice, Integer, JSONObject, StrictSerializer, Text
-from sessions_app.models import ChatSession, Invitation, Message, Participant
+from sessions_app.models import ChatSession, Invitation, Message, MessageFeedback, Participant
 
 
 class SessionInput(StrictSerializer):
@@ -25,6 +25,11 @@ class SessionOutput(serializers.Serializer[ChatSession]):
     external_id = serializers.CharField(allow_null=True)
     agent = serializers.CharField(source="agent.slug", allow_null=True, default=None)
     title = serializers.CharField()
+    titled_by = serializers.ChoiceField(
+        ChatSession.TitledBy.choices, help_text="Who gave the title; empty: it is the first words."
+    )
+    forked_from = serializers.UUIDField(allow_null=True)
+    forked_seq = serializers.IntegerField(allow_null=True, help_text="The last message that it has from there.")
     status = serializers.ChoiceField(ChatSession.Status.choices)
     user_id = serializers.CharField(source="end_user")
     metadata = serializers.DictField()
@@ -34,6 +39,12 @@ class SessionOutput(serializers.Serializer[ChatSession]):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     last_message_at = serializers.DateTimeField(allow_null=True)
+
+
+class FeedbackCounts(serializers.Serializer[Message]):
+    up = serializers.IntegerField()
+    down = serializers.IntegerField()
+    mine = serializers.ChoiceField(MessageFeedback.Rating.choices, allow_null=True)
 
 
 class MessageOutput(serializers.Serializer[Message]):
@@ -49,6 +60,7 @@ class MessageOutput(serializers.Serializer[Message]):
     run_id = serializers.UUIDField(allow_null=True)
     agent = serializers.SerializerMethodField()
     agent_version = serializers.SerializerMethodField()
+    feedback = FeedbackCounts(source="*")
     created_at = serializers.DateTimeField()
 
     def get_agent(self, message: Message) -> str | None:
