@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing
 from contextvars import copy_context
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,20 +25,19 @@ from runs import agui, runner
 from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.models import Run
 from runs.process import awaited_topic, process, topic_of
-from runs.selectors import run_get, runs_to_follow
+from runs.selectors import Found, run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
 from sessions_app.selectors.sessions import session_find
+from tenants.permissions import authorize
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
-GAP = timedelta(seconds=60)  # longer than announcements of other processes can be missing while the database works
 MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
@@ -71,6 +69,11 @@ class ResumeFrame(BaseModel):
     resume: list[Any]
 
 
+class TypingFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: StrictStr
+
+
 class Shown:
     """A run of which the client is sent what follows the seq `after`, and was sent what there is up to `sent`."""
 
@@ -82,6 +85,7 @@ class Shown:
 
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
+    _presenting: asyncio.Task[None] | None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
@@ -89,6 +93,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
+        self._presence, self._presenting = "", None  # the list to be sent, and what sends it
         line = Line(receive, send)
         try:
             await super().__call__(scope, line.receive, line.send)
@@ -156,8 +161,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 decisions = agui.decisions({"resume": resume.resume})
                 work = partial(runner.resume, actor=self.actor, ref=resume.run_id, decisions=decisions)
                 self._spawn(self._about(resume.run_id, work), asked=True)
+            case "typing":
+                parse(TypingFrame, frame)
+                authorize(self.actor, "chat.run")
+                (await process()).presence.typing(self._topic, self.actor)
             case other:
-                message = "type must be run, since, cancel, resume or ping."
+                message = "type must be run, since, cancel, resume, typing or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
 
     async def _run(self, frame: RunFrame) -> None:
@@ -168,7 +177,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         if run.is_finished:  # a repetition's; a new run is not, as it was begun
             self._show(run.key)
         else:
-            self._follow(run.key)
+            self.follow(run.key)
 
     async def _about(self, run_id: str, work: Callable[[], Awaitable[Any]]) -> None:
         """A fault of the work is told as the run's."""
@@ -197,40 +206,52 @@ class SessionConsumer(AsyncWebsocketConsumer):
         """
         self._joined_at = timezone.now()
         session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
-        topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
+        self._topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
         here = await process()
-        self._joined.enter_context(here.session(topic, self._announced))
+        self._joined.enter_context(here.audience(self._topic, self.actor.tenant_id, self.ref, self))
+        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self.actor.role, self._show_presence))
         self._spawn(self._follow_open())
 
-    def _announced(self, key: RunKey | None) -> None:
-        if key is not None:
-            self._follow(key)
-        else:
-            self._spawn(self._follow_open())
+    def _show_presence(self, frame: str) -> None:
+        """The newest list only: a client that takes its time is not told of each change."""
+        self._presence = frame
+        if self._presenting is None or self._presenting.done():
+            self._presenting = self._spawn(self._send_presence())
+
+    async def _send_presence(self) -> None:
+        while frame := self._presence:
+            self._presence = ""
+            await self.send(text_data=frame)
+
+    def found(self, run: Found) -> None:
+        """Those too that may have begun and ended while no announcement came."""
+        if run.is_open or run.created_at > self._joined_at:
+            self.follow(run.key)
+
+    def missed(self, fault: Exception) -> None:
+        """The client misses runs that it cannot know of: it must open the socket again."""
+        self._spawn(self._give_up(fault))
+
+    async def _give_up(self, fault: Exception) -> None:
+        await self.send(text_data=self._error_frame(fault))
+        await self.close(code=SERVICE_RESTART)
 
     async def _follow_open(self) -> None:
-        """Those too that may have begun and ended while no announcement came.
-
-        Where that fails the client misses runs that it cannot know of: it must open the socket again.
-        """
         try:
             found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
-            await self.send(text_data=self._error_frame(fault))
-            await self.close(code=SERVICE_RESTART)
+            await self._give_up(fault)
             return
         for run in found:
-            self._follow(run.key)
+            self.found(run)
 
-    def _runs_to_follow(self) -> list[Run]:
-        """Looks for the session each time: it may be new, or made again under the client's id."""
+    def _runs_to_follow(self) -> list[Found]:
         session = session_find(actor=self.actor, ref=self.ref)
         if session is None:
             return []
-        since = max(self._joined_at, timezone.now() - GAP)
-        return runs_to_follow(actor=self.actor, session_id=session.id, since=since)
+        return runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
 
-    def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+    def follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
             shown = self._following[key.run_id] = Shown(after)
@@ -245,7 +266,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         if shown is not None:
             shown.task.cancel()
         self._following.pop(key.run_id, None)
-        self._follow(key, after, asked)
+        self.follow(key, after, asked)
 
     def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
         shown = self._following.get(run_id)

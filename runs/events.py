@@ -18,7 +18,15 @@ DELTAS = {
 }
 # The names of the platform's own CUSTOM events: it acts on them, and so do clients. No template may use them.
 CustomName = Literal[
-    "attempt_restarted", "checkpoint", "empty_answer", "heard", "message_snapshot", "refusal", "resume", "step_failed"
+    "attempt_restarted",
+    "checkpoint",
+    "empty_answer",
+    "heard",
+    "message_snapshot",
+    "presence",
+    "refusal",
+    "resume",
+    "step_failed",
 ]
 RESERVED = frozenset(get_args(CustomName))
 PAUSED = {"paused": True}  # metadata of a step's events that are there only because the run waits for a person
