@@ -241,8 +241,10 @@ class Presence:
     async def leave(self, seconds: float) -> None:
         """The process stops: its sockets are gone for all others."""
         self._left = True
-        rooms = dict(self._rooms)
+        rooms, is_known = dict(self._rooms), self._is_known
         await self._stop()
+        if not is_known:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._store.leave(self._server, {room.tenant_id for room in rooms.values()})
