@@ -31,8 +31,10 @@ from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
+from sessions_app.models import ChatSession, Participant
+from sessions_app.selectors.participants import session_role
 from sessions_app.selectors.sessions import session_find
-from tenants.permissions import authorize
+from tenants.permissions import authorize, is_allowed
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -163,7 +165,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 self._spawn(self._about(resume.run_id, work), asked=True)
             case "typing":
                 parse(TypingFrame, frame)
-                authorize(self.actor, "chat.run")
+                self._refuse_viewers()
                 (await process()).presence.typing(self._topic, self.actor)
             case other:
                 message = "type must be run, since, cancel, resume, typing or ping."
@@ -205,11 +207,11 @@ class SessionConsumer(AsyncWebsocketConsumer):
         Also where nobody has made the session yet.
         """
         self._joined_at = timezone.now()
-        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
+        session, self._role = await in_db_thread(self._session_and_role)
         self._topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
         here = await process()
         self._joined.enter_context(here.audience(self._topic, self.actor.tenant_id, self.ref, self))
-        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self.actor.role, self._show_presence))
+        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self._role, self._show_presence))
         self._spawn(self._follow_open())
 
     def _show_presence(self, frame: str) -> None:
@@ -222,6 +224,18 @@ class SessionConsumer(AsyncWebsocketConsumer):
         while frame := self._presence:
             self._presence = ""
             await self.send(text_data=frame)
+
+    def _session_and_role(self) -> tuple[ChatSession | None, str]:
+        """Who makes a session owns it."""
+        session = session_find(actor=self.actor, ref=self.ref)
+        if session is not None:
+            return session, session_role(actor=self.actor, session=session)
+        return None, Participant.Role.OWNER if is_allowed(self.actor, "chat.run") else Participant.Role.VIEWER
+
+    def _refuse_viewers(self) -> None:
+        authorize(self.actor, "chat.run")
+        if self._role == Participant.Role.VIEWER:
+            raise NotPermitted("In this session you are viewer: you cannot write in it.", code="role_too_low")
 
     def found(self, run: Found) -> None:
         """Those too that may have begun and ended while no announcement came."""
