@@ -1,7 +1,7 @@
 """The sockets that one session has in this process: they hear of its runs together, by one read for all of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -20,13 +20,13 @@ Announce = Callable[[RunKey | None], None]
 
 
 class Member(Protocol):
-    """A socket; whoever has opened it may see the session's runs."""
+    """A socket. It knows itself whether whoever has opened it may see the runs."""
 
-    def follow(self, key: RunKey) -> None:
-        """The run has just begun."""
+    def begun(self, key: RunKey) -> None:
+        """A run has just begun."""
 
-    def found(self, run: Found) -> None:
-        """The session has this run: it is not finished, or began not long ago."""
+    def found(self, runs: Sequence[Found]) -> None:
+        """The session has these: they are not finished, or began not long ago."""
 
     def missed(self, fault: Exception) -> None:
         """There may be runs that nobody can be told of."""
@@ -48,7 +48,7 @@ class Audience:
                 self._work = detached(self._look(), name="session-runs")
             return
         for member in list(self.members):
-            member.follow(key)
+            member.begun(key)
 
     async def _look(self) -> None:
         """What is announced during a read is read by the next."""
@@ -61,9 +61,8 @@ class Audience:
                 for member in list(self.members):
                     member.missed(fault)
                 return
-            for run in runs:
-                for member in list(self.members):
-                    member.found(run)
+            for member in list(self.members):
+                member.found(runs)
 
     def _runs(self) -> list[Found]:
         """Looks for the session each time: it may be new, or made again under the client's id."""

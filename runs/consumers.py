@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -25,21 +25,22 @@ from runs import agui, runner
 from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.process import awaited_topic, process, topic_of
+from runs.process import Process, awaited_topic, process, topic_of
 from runs.selectors import Found, run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
-from sessions_app.models import ChatSession, Participant
+from sessions_app.models import Participant
 from sessions_app.selectors.participants import session_role
 from sessions_app.selectors.sessions import session_find
-from tenants.permissions import authorize, is_allowed
+from tenants.permissions import authorize, is_allowed, is_confined
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
+IN_ORDER_SECONDS = 5  # for which a run waits until those before it are shown to their ends
 MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
@@ -81,8 +82,12 @@ class Shown:
 
     task: asyncio.Task[None]
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, asked: bool) -> None:
         self.after = self.sent = after
+        self.asked = asked
+
+    def is_before(self, other: "Shown") -> bool:
+        return self is not other and self.sent > 0 and not self.asked and not self.task.done()
 
 
 class SessionConsumer(AsyncWebsocketConsumer):
@@ -95,6 +100,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
+        self._role = ""  # in the session, once it is known
         self._presence, self._presenting = "", None  # the list to be sent, and what sends it
         line = Line(receive, send)
         try:
@@ -204,15 +210,23 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def _join(self) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
 
-        Also where nobody has made the session yet.
+        Also where nobody has made the session yet. A name may come to be another person's session.
         """
         self._joined_at = timezone.now()
-        session, self._role = await in_db_thread(self._session_and_role)
+        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         self._topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
+        self._surely_theirs = not is_confined(self.actor) or (session is not None and self._topic == session.id)
         here = await process()
         self._joined.enter_context(here.audience(self._topic, self.actor.tenant_id, self.ref, self))
-        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self._role, self._show_presence))
+        if session is None and self._surely_theirs:  # who makes a session owns it
+            owner, viewer = Participant.Role.OWNER, Participant.Role.VIEWER
+            self._take_seat(here, owner if is_allowed(self.actor, "chat.run") else viewer)
         self._spawn(self._follow_open())
+
+    def _take_seat(self, here: Process, role: str) -> None:
+        """The others are told of them from now on, and they of the others."""
+        self._role = role
+        self._joined.enter_context(here.presence.seated(self._topic, self.actor, role, self._show_presence))
 
     def _show_presence(self, frame: str) -> None:
         """The newest list only: a client that takes its time is not told of each change."""
@@ -225,20 +239,26 @@ class SessionConsumer(AsyncWebsocketConsumer):
             self._presence = ""
             await self.send(text_data=frame)
 
-    def _session_and_role(self) -> tuple[ChatSession | None, str]:
-        """Who makes a session owns it."""
-        session = session_find(actor=self.actor, ref=self.ref)
-        if session is not None:
-            return session, session_role(actor=self.actor, session=session)
-        return None, Participant.Role.OWNER if is_allowed(self.actor, "chat.run") else Participant.Role.VIEWER
-
     def _refuse_viewers(self) -> None:
         authorize(self.actor, "chat.run")
         if self._role == Participant.Role.VIEWER:
             raise NotPermitted("In this session you are viewer: you cannot write in it.", code="role_too_low")
 
-    def found(self, run: Found) -> None:
+    def begun(self, key: RunKey) -> None:
+        if self._surely_theirs:
+            self.follow(key)
+        else:
+            self._spawn(self._follow_open())
+
+    def found(self, runs: Sequence[Found]) -> None:
         """Those too that may have begun and ended while no announcement came."""
+        if not self._surely_theirs:
+            self._spawn(self._follow_open())
+            return
+        for run in runs:
+            self._follow_found(run)
+
+    def _follow_found(self, run: Found) -> None:
         if run.is_open or run.created_at > self._joined_at:
             self.follow(run.key)
 
@@ -252,23 +272,27 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
     async def _follow_open(self) -> None:
         try:
-            found = await in_db_thread(self._runs_to_follow)
+            role, found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
             await self._give_up(fault)
             return
+        if role and not self._role:
+            self._take_seat(await process(), role)
         for run in found:
-            self.found(run)
+            self._follow_found(run)
 
-    def _runs_to_follow(self) -> list[Found]:
+    def _runs_to_follow(self) -> tuple[str, Sequence[Found]]:
+        """And the role in the session, which somebody may have made meanwhile."""
         session = session_find(actor=self.actor, ref=self.ref)
         if session is None:
-            return []
-        return runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
+            return "", ()
+        role = self._role or session_role(actor=self.actor, session=session)
+        return role, runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
 
     def follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            shown = self._following[key.run_id] = Shown(after)
+            shown = self._following[key.run_id] = Shown(after, asked)
             shown.task = self._spawn(self._forward(key, shown), asked)
             shown.task.add_done_callback(partial(self._followed, key.run_id))
 
@@ -301,6 +325,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
             async with aclosing(follow(key, after=shown.after)) as source:
                 async for event in source:
                     if event is not None:
+                        if event.seq == 1 and event.type == "RUN_STARTED" and not shown.asked:
+                            await self._after_others(shown)
                         shown.sent = event.seq
                         yield socket_json(event, run_id)
         except RunMoved as moved:
@@ -308,6 +334,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self.close(code=SERVICE_RESTART, reason=moved.code)
         except Exception as fault:
             yield self._error_frame(fault, run_id=run_id, seq=shown.sent)
+
+    async def _after_others(self, shown: Shown) -> None:
+        """A session's runs begin one after the other: what is missing of those before is on its way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IN_ORDER_SECONDS):
+                while others := [other.task for other in self._following.values() if other and other.is_before(shown)]:
+                    await asyncio.wait(others)
 
     def _revoked(self, error: ApplicationError) -> None:
         self._spawn(self._close(error))
