@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
 from core.api import parse_json, to_application_error
-from core.errors import ApplicationError, InvalidRequest, NotPermitted, RateLimited
+from core.errors import ApplicationError, InvalidRequest, NotFound, NotPermitted, RateLimited
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -31,9 +31,9 @@ from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
-from sessions_app.models import Participant
-from sessions_app.selectors.participants import session_role
-from sessions_app.selectors.sessions import session_find
+from sessions_app.models import ChatSession, Participant
+from sessions_app.selectors.places import Place, place_of
+from sessions_app.selectors.sessions import session_find, session_or_new
 from tenants.permissions import authorize, is_allowed, is_confined
 from tenants.principal import Principal
 
@@ -100,6 +100,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
+        self._place: Place | None = None  # None until somebody has made the session
         self._role = ""  # in the session, once it is known
         self._presence, self._presenting = "", None  # the list to be sent, and what sends it
         line = Line(receive, send)
@@ -113,17 +114,20 @@ class SessionConsumer(AsyncWebsocketConsumer):
         facts = request_facts(self.scope)
         set_current_request(facts.request_id, facts.ip)
         structlog.contextvars.bind_contextvars(request_id=facts.request_id)
+        self._joined_at = timezone.now()
         try:
-            self.actor = await in_db_thread(authenticate, self.scope)
+            actor = await in_db_thread(authenticate, self.scope)
+            enter_tenant(actor.tenant_id)
+            session, place = await in_db_thread(_found, actor, self.ref)
         except ApplicationError as error:
             await self._refuse(error)
             return
-        enter_tenant(self.actor.tenant_id)
+        self.actor = actor
         self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
         here = await process()
         self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
-        await self._join()
+        self._join(here, session, place)
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
@@ -132,7 +136,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self._close(error)
 
     async def _close(self, error: ApplicationError) -> None:
-        await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
+        forbidden = isinstance(error, NotPermitted | NotFound)
+        await self.close(code=FORBIDDEN if forbidden else UNAUTHENTICATED, reason=error.code)
 
     async def _end(self) -> None:
         self._joined.close()
@@ -207,26 +212,31 @@ class SessionConsumer(AsyncWebsocketConsumer):
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
         self._show(run.key, frame.seq, asked=True)
 
-    async def _join(self) -> None:
+    def _join(self, here: Process, session: ChatSession | None, place: Place | None) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
 
         Also where nobody has made the session yet. A name may come to be another person's session.
         """
-        self._joined_at = timezone.now()
-        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         self._topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
         self._surely_theirs = not is_confined(self.actor) or (session is not None and self._topic == session.id)
-        here = await process()
         self._joined.enter_context(here.audience(self._topic, self.actor.tenant_id, self.ref, self))
-        if session is None and self._surely_theirs:  # who makes a session owns it
-            owner, viewer = Participant.Role.OWNER, Participant.Role.VIEWER
-            self._take_seat(here, owner if is_allowed(self.actor, "chat.run") else viewer)
+        if place is not None:
+            self._take(place, here)
+        elif self._surely_theirs:
+            self._take_seat(here, Participant.Role.OWNER)
         self._spawn(self._follow_open())
 
+    def _take(self, place: Place, here: Process) -> None:
+        """The socket ends with the place, or with what it is now."""
+        self._place = place
+        self._joined.enter_context(here.sockets.watched(place, self._revoked))
+        if not self._role:
+            self._take_seat(here, place.role or Participant.Role.OWNER)
+
     def _take_seat(self, here: Process, role: str) -> None:
-        """The others are told of them from now on, and they of the others."""
-        self._role = role
-        self._joined.enter_context(here.presence.seated(self._topic, self.actor, role, self._show_presence))
+        """The others are told of them from now on, and they of the others. Nobody can do more than in the tenant."""
+        self._role = role if is_allowed(self.actor, "chat.run") else Participant.Role.VIEWER
+        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self._role, self._show_presence))
 
     def _show_presence(self, frame: str) -> None:
         """The newest list only: a client that takes its time is not told of each change."""
@@ -272,22 +282,22 @@ class SessionConsumer(AsyncWebsocketConsumer):
 
     async def _follow_open(self) -> None:
         try:
-            role, found = await in_db_thread(self._runs_to_follow)
+            place, found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
             await self._give_up(fault)
             return
-        if role and not self._role:
-            self._take_seat(await process(), role)
+        if self._place is None and place is not None:
+            self._take(place, await process())
         for run in found:
             self._follow_found(run)
 
-    def _runs_to_follow(self) -> tuple[str, Sequence[Found]]:
-        """And the role in the session, which somebody may have made meanwhile."""
+    def _runs_to_follow(self) -> tuple[Place | None, Sequence[Found]]:
+        """Looks for the session each time: it may be new, or made again under the client's id."""
         session = session_find(actor=self.actor, ref=self.ref)
         if session is None:
-            return "", ()
-        role = self._role or session_role(actor=self.actor, session=session)
-        return role, runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
+            return None, ()
+        place = self._place or place_of(actor=self.actor, session=session)
+        return place, runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
 
     def follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
@@ -362,3 +372,9 @@ class SessionConsumer(AsyncWebsocketConsumer):
         about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
         return orjson.dumps({"type": "error", **body, **about}).decode()
+
+
+def _found(actor: Principal, ref: str) -> tuple[ChatSession | None, Place | None]:
+    """The session and the actor's place in it, None where the actor may make it. Raises NotFound."""
+    session = session_or_new(actor=actor, ref=ref)
+    return session, place_of(actor=actor, session=session) if session else None

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from runs.models import Run, RunEvent
-from sessions_app.admin import text_of
+from sessions_app.texts import text_of
 
 MOST_SPANS = 500
 ROWS_PER_PAGE = 200
