@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from agents.selectors import agent_get
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
@@ -15,6 +16,7 @@ from runs.exceptions import events_expired, unknown_cursor
 from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
+from sessions_app.selectors.sessions import session_find
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -39,6 +41,16 @@ def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> li
     """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
     runs = run_list(actor=actor).filter(session_id=session_id)
     return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
+
+
+def open_run(*, actor: Principal, agent: str, session: str) -> Run | None:
+    """The first of an agent's runs in a session that is not finished. Raises NotFound for the agent only."""
+    asked = agent_get(actor=actor, ref=agent)
+    found = session_find(actor=actor, ref=session)
+    if found is None:
+        return None
+    runs = run_list(actor=actor, session=found).filter(finished_at=None, agent_version__agent_id=asked.id)
+    return runs.order_by("created_at", "id").first()
 
 
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:
