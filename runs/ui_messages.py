@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, field_validator, model_validator
 
 from agents.models import AgentVersion
 from core.errors import InvalidRequest
@@ -13,6 +13,7 @@ from runs.services.approvals import MAX_COMMENT, Decision
 from runs.services.turns import TurnRequest
 
 MAX_PARTS = 2000  # of one message: an answer has all its steps in one
+_HELD = {"text": ["text"], "reasoning": ["text"], "file": ["url", "mediaType"]}
 _ANSWERED = frozenset({"output-available", "output-error"})
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
@@ -22,6 +23,14 @@ class UiPart(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     type: StrictStr
+
+    @model_validator(mode="after")
+    def _holds_what_it_says(self) -> "UiPart":
+        wanted = ["toolCallId"] if self.tool is not None else _HELD.get(self.type, [])
+        for name in wanted:
+            if not isinstance(self.said.get(name), str):
+                raise ValueError(f"A part of the type {self.type} needs {name}, a string.")
+        return self
 
     @property
     def said(self) -> dict[str, Any]:
@@ -147,20 +156,20 @@ def _messages(messages: list[UiMessage]) -> list[dict[str, Any]]:
 def _content(parts: list[UiPart]) -> Any:
     found = [_part(part) for part in parts if part.type in ("text", "file")]
     if all(part["type"] == "text" for part in found):
-        return "\n".join(str(part["text"]) for part in found)
+        return "\n".join(part["text"] for part in found)
     return found
 
 
 def _part(part: UiPart) -> dict[str, Any]:
     """As OpenAI's; the model layer refuses what a model cannot take."""
     if part.type == "text":
-        return {"type": "text", "text": part.said.get("text", "")}
-    url, media = str(part.said.get("url") or ""), str(part.said.get("mediaType") or "")
+        return {"type": "text", "text": part.said["text"]}
+    url, media = part.said["url"], part.said["mediaType"]
     if media.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": url}}
     data = url.partition(";base64,")[2] if url.startswith("data:") else ""
     if not data:
-        message = f"A file of the type {media or 'unknown'} must be a data: URL; images may have another address."
+        message = f"A file of the type {media} must be a data: URL; images may have another address."
         raise InvalidRequest(message, code="unsupported_content", param="messages")
     if media in _AUDIO:
         return {"type": "input_audio", "input_audio": {"data": data, "format": _AUDIO[media]}}
@@ -178,7 +187,7 @@ def _answer(message: UiMessage, *, last: bool) -> list[dict[str, Any]]:
 
 def _said(step: list[UiPart], *, ours: bool) -> list[dict[str, Any]]:
     """What one step said and called, and what its tools answered; results of the server's tools if `ours`."""
-    text = "\n\n".join(str(part.said.get("text") or "") for part in step if part.type == "text")
+    text = "\n\n".join(part.said["text"] for part in step if part.type == "text")
     called = [part for part in step if part.tool and part.state != "input-streaming"]
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if called:
@@ -190,17 +199,13 @@ def _said(step: list[UiPart], *, ours: bool) -> list[dict[str, Any]]:
 def _call(part: UiPart) -> dict[str, Any]:
     given = part.said.get("input")
     arguments = orjson.dumps({} if given is None else given).decode()
-    return {"id": _id(part), "type": "function", "function": {"name": part.tool, "arguments": arguments}}
+    return {"id": part.said["toolCallId"], "type": "function", "function": {"name": part.tool, "arguments": arguments}}
 
 
 def _result(part: UiPart) -> dict[str, Any]:
     output = part.said.get("errorText" if part.state == "output-error" else "output")
     content = output if isinstance(output, str) else orjson.dumps(output).decode()
-    return {"role": "tool", "tool_call_id": _id(part), "content": content}
-
-
-def _id(part: UiPart) -> str:
-    return str(part.said.get("toolCallId") or "")
+    return {"role": "tool", "tool_call_id": part.said["toolCallId"], "content": content}
 
 
 def _tool(tool: UiTool) -> dict[str, Any]:

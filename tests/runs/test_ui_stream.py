@@ -1,21 +1,22 @@
 """The AI SDK's UI message stream: its grammar, what the client's messages become, and how a stream goes on."""
 
-import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
 import pytest
 
-from runs import ui_stream
-from runs.events import attempt_restarted, make_event, run_interrupted
+from core.ids import NIL
+from runs.events import Event, attempt_restarted, custom, make_event
 from runs.exceptions import RunMoved
 from runs.models import Run
 from runs.openai_chat import AnswerChanged
 from runs.ui_stream import UiStream
-from sessions_app.models import Message
+from runs.ui_stream import frames as message_frames
+from sessions_app.models import ChatSession, Message
 from tenants.models import Tenant
 from tests.conftest import Actor
-from tests.runs.test_approvals import asked, ended, safe
+from tests.runs.test_approvals import safe
 from tests.runs.test_chat_completions import chunks, frames
 from tests.toolsets.test_agents import team
 from tests.toolsets.vault import DONE, vault
@@ -150,8 +151,8 @@ async def test_a_conversation_from_elsewhere(owner: Actor, scripted: str, in_acm
         "url": "data:application/pdf;base64,JV",
     }
     own = {"type": "data-cursor", "data": {"x": 1}}
-    asked = {"id": "u2", "role": "user", "parts": [picture, sound, paper, own, {"type": "text", "text": "What is it?"}]}
-    await frames(await post(owner, rules, said("Look"), answer, said("Well?"), empty, asked))
+    last = {"id": "u2", "role": "user", "parts": [picture, sound, paper, own, {"type": "text", "text": "What is it?"}]}
+    await frames(await post(owner, rules, said("Look"), answer, said("Well?"), empty, last))
     stored = [(message.role, message.content) async for message in Message.objects.order_by("seq")]
     assert stored[:7] == [
         ("system", "Be brief."),
@@ -178,7 +179,7 @@ async def test_a_conversation_from_elsewhere(owner: Actor, scripted: str, in_acm
         ({"id": "a\nb"}, "id"),
         ({"trigger": "resume-stream"}, "trigger"),
         ({"messages": [{"id": "u1", "role": "user", "content": "old"}]}, "messages.0.parts"),
-        ({"messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": 5}]}]}, "messages.0.content"),
+        ({"messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": 5}]}]}, "messages.0.parts.0"),
         ({"messages": [{"id": "u1", "role": "user", "parts": [{"text": "x"}]}]}, "messages.0.parts.0.type"),
         ({"messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": "x", "n": 1e30}]}]}, "messages"),
         (
@@ -287,7 +288,7 @@ async def test_a_person_is_asked(owner: Actor, stranger: Actor, safe: str, appro
     outcome = "tool-output-available" if approved else "tool-output-error"
     assert kinds(found)[1:3] == [outcome, "start-step"]
     assert (text_of(found), found[-1]["type"]) == ("Done.", "finish")
-    assert DONE == (["a"] if approved else [])
+    assert len(DONE) == approved
     again = await post(owner, question, answer, messageId="a1")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "approval_decided")
 
@@ -307,3 +308,146 @@ async def test_a_question_that_was_answered_is_not_asked_again(owner: Actor, saf
     assert "tool-approval-request" not in kinds(found)
     assert kinds(found).count("tool-output-available") == 1
     await parts.aclose()
+
+
+def told_by(*events: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    told = UiStream(RUN)
+    numbered = [make_event(seq, kind, fields) for seq, (kind, fields) in enumerate(events, 1)]
+    return [chunk for event in numbered for chunk in told.chunks(event)]
+
+
+RUN = Run(id=NIL, session=ChatSession(external_id="room"), request={"client_tools": []})
+HALF = [
+    ("RUN_STARTED", {}),
+    ("TEXT_MESSAGE_START", {"messageId": "m1"}),
+    ("TEXT_MESSAGE_CONTENT", {"messageId": "m1", "delta": "half"}),
+]
+
+
+def test_what_an_agent_tells_besides_text_is_data() -> None:
+    failed = {"step": "one", "attempt": 1, "code": "timeout", "message": "Late.", "again": True}
+    found = told_by(
+        ("STEP_STARTED", {"stepName": "one"}),
+        ("TEXT_MESSAGE_START", {"messageId": "m1", "metadata": {"step": "one"}}),
+        ("TEXT_MESSAGE_END", {"messageId": "m1"}),
+        ("CUSTOM", {**custom("step_failed", failed), "metadata": {"cut": []}}),
+        ("STEP_FINISHED", {"stepName": "one", "metadata": {"ms": 5}}),
+        ("STEP_STARTED", {"stepName": "one", "metadata": {"paused": True}}),
+        ("CUSTOM", {**custom("refusal", "No,"), "metadata": {"messageId": "m2"}}),
+        ("CUSTOM", {**custom("refusal", " never."), "metadata": {"messageId": "m2"}}),
+        ("CUSTOM", {"name": "chart", "value": [1, 2]}),
+        ("CUSTOM", custom("checkpoint", "c1")),
+    )
+    step = {"type": "data-step", "id": "one"}
+    assert found == [
+        {**step, "data": {"name": "one", "state": "started"}},
+        {"type": "start-step"},
+        {"type": "text-start", "id": "m1", "providerMetadata": {"agentsite": {"step": "one"}}},
+        {"type": "text-end", "id": "m1"},
+        {
+            **step,
+            "data": {
+                "name": "one",
+                "state": "failed",
+                "attempt": 1,
+                "code": "timeout",
+                "message": "Late.",
+                "again": True,
+            },
+        },
+        {**step, "data": {"name": "one", "state": "finished", "ms": 5}},
+        {"type": "data-refusal", "id": "m2-refusal", "data": {"text": "No,"}},
+        {"type": "data-refusal", "id": "m2-refusal", "data": {"text": "No, never."}},
+        {"type": "data-chart", "data": [1, 2]},
+    ]
+
+
+def test_answers_beside_each_other_share_a_step() -> None:
+    found = told_by(
+        ("REASONING_START", {"messageId": "m1-reasoning"}),
+        ("TEXT_MESSAGE_START", {"messageId": "m2"}),
+        ("REASONING_MESSAGE_CONTENT", {"messageId": "m1-reasoning", "delta": "Hm"}),
+        ("TEXT_MESSAGE_CONTENT", {"messageId": "m2", "delta": "Yes"}),
+        ("REASONING_END", {"messageId": "m1-reasoning"}),
+        ("TEXT_MESSAGE_END", {"messageId": "m2"}),
+        ("TEXT_MESSAGE_START", {"messageId": "m3"}),
+    )
+    assert [part["type"] for part in found] == [
+        "start-step",
+        "reasoning-start",
+        "text-start",
+        "reasoning-delta",
+        "text-delta",
+        "reasoning-end",
+        "text-end",
+        "finish-step",
+        "start-step",
+        "text-start",
+    ]
+
+
+def test_a_call_that_was_cut_and_a_result_of_no_call() -> None:
+    found = told_by(
+        ("TOOL_CALL_START", {"toolCallId": "c1", "toolCallName": "look", "parentMessageId": "m1"}),
+        ("TOOL_CALL_ARGS", {"toolCallId": "c1", "delta": '{"at'}),
+        ("TOOL_CALL_END", {"toolCallId": "c1"}),
+        ("TOOL_CALL_RESULT", {"toolCallId": "c2", "content": "[1, 2", "messageId": "r2"}),
+    )
+    assert [part["type"] for part in found] == [
+        "start-step",
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-error",
+        "tool-input-available",
+        "tool-output-available",
+    ]
+    assert (found[3]["input"], found[5]["output"]) == ('{"at', "[1, 2")
+
+
+def test_a_call_of_another_agent_is_asked_about_as_one_of_its_own() -> None:
+    about = {"tool": "send", "arguments": {"to": "a"}, "agent": "mailer"}
+    asked = {"id": "i1", "message": "Approve?", "expiresAt": "2030-01-01T00:00:00Z", "metadata": about}
+    found = told_by(
+        ("RUN_FINISHED", {"outcome": {"type": "interrupt", "interrupts": [asked]}}),
+        ("RUN_STARTED", {}),
+    )
+    assert [part["type"] for part in found] == [
+        "start-step",
+        "tool-input-available",
+        "tool-approval-request",
+        "finish-step",
+        "finish",
+        "tool-output-available",
+    ]
+    assert (found[1]["toolName"], found[1]["input"], found[2]["toolCallId"]) == ("send", {"to": "a"}, "i1")
+
+
+def test_what_was_merged_meanwhile_is_told_once() -> None:
+    snapshot = {"messageId": "m1", "type": "TEXT_MESSAGE_CONTENT", "start": 2, "text": "lf an answer"}
+    assert told_by(*HALF, ("CUSTOM", custom("message_snapshot", snapshot)))[-1]["delta"] == " an answer"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_another_attempt(kept: bool) -> None:
+    """What was told cannot be taken back: the client reads the stream anew, unless all of it still counts."""
+    restarted = ("CUSTOM", attempt_restarted(2, keep=3 if kept else 2))
+    if kept:
+        assert [part["type"] for part in told_by(*HALF, restarted)] == ["start-step", "text-start", "text-delta"]
+    else:
+        with pytest.raises(AnswerChanged):
+            told_by(*HALF, restarted)
+
+
+async def test_a_server_that_stops_says_so(owner: Actor) -> None:
+    async def events() -> AsyncGenerator[Event | None, None]:
+        for seq, (kind, fields) in enumerate(HALF, 1):
+            yield make_event(seq, kind, fields)
+        yield None
+        raise RunMoved(3)
+
+    found = [frame async for frame in message_frames(UiStream(RUN), events())]
+    assert found[-5] == b": keep-alive\n\n"
+    told = [orjson.loads(frame[6:]) for frame in found[-4:-1]]
+    assert [part["type"] for part in told] == ["finish-step", "message-metadata", "error"]
+    assert told[1]["messageMetadata"]["error"]["code"] == "server_stopping"
+    assert found[-1] == b"data: [DONE]\n\n"
