@@ -1,6 +1,6 @@
 // A conversation by the AI SDK's chat. Environment: API, API_KEY, THREAD, AGENT, SCRIPT.
 // SCRIPT is a JSON array of [method, ...arguments] of the chat; `approve` answers the open question, and `tool` the call
-// of the page's own tool. Prints a list with {messages, status, error} after each.
+// of the page's own tool. Prints {told} as JSON, with {messages, status, error} after each.
 import { DefaultChatTransport, isToolUIPart, lastAssistantMessageIsCompleteWithApprovalResponses as decided } from "ai";
 import { lastAssistantMessageIsCompleteWithToolCalls as answered } from "ai";
 import { NodeChat } from "./node-chat.mjs";
@@ -36,4 +36,4 @@ for (const [name, ...given] of JSON.parse(SCRIPT)) {
   const { messages, status, error } = chat;
   told.push(structuredClone({ messages, status, error: error?.message }));
 }
-console.log(JSON.stringify(told));
+console.log(JSON.stringify({ told }));

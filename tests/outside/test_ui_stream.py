@@ -53,8 +53,8 @@ def make_agent(server: Server, slug: str, model: str, toolset: str, **policy: An
         given = {"slug": name, "name": name, "kind": toolset, "policy": policy}
         assert http.post("toolsets", json=given).status_code == 201
         agent = {"slug": slug, "name": slug, "template": "conversation", "model": model, "toolsets": [name]}
-        made = http.post("agents", json={**agent, "status": "active"})
-        assert made.status_code == 201, made.text
+        assert http.post("agents", json=agent).status_code == 201
+        assert http.patch(f"agents/{slug}/status", json={"status": "active"}).status_code == 200
     return slug
 
 
@@ -71,7 +71,7 @@ def of_ag_ui(messages: list[Message]) -> Message:
             for call in message.get("toolCalls") or []:
                 found["calls"][call["id"]] = (call["function"]["name"], json.loads(call["function"]["arguments"]))
         if message["role"] == "tool":
-            found["results"][message["toolCallId"]] = message["content"]
+            found["results"][message["toolCallId"]] = json.loads(message["content"])
     return found
 
 
@@ -115,7 +115,7 @@ def test_three_clients_rebuild_one_message(
 
 
 def talk(server: Server, node: str, session: str, agent: str, *script: Any) -> list[Message]:
-    return run_program(
+    found = run_program(
         node,
         "ui-chat.mjs",
         API=server.api,
@@ -124,6 +124,8 @@ def talk(server: Server, node: str, session: str, agent: str, *script: Any) -> l
         AGENT=agent,
         SCRIPT=json.dumps(script),
     )
+    told: list[Message] = found["told"]
+    return told
 
 
 def say(*steps: Any) -> list[Any]:

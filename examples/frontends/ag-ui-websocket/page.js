@@ -29,6 +29,7 @@ document.querySelector("form").onsubmit = async (submitted) => {
         show(event.messageId, "assistant", textMessageBuffer + event.delta),
       onToolCallStartEvent: ({ event }) => show(event.toolCallId, "tool", `${event.toolCallName} …`),
       onToolCallResultEvent: ({ event }) => show(event.toolCallId, "tool", event.content),
+      onRunErrorEvent: ({ event }) => show(message.id + "-error", "error", event.message),
     });
   } catch (error) {
     show(crypto.randomUUID(), "error", error.message);

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 
 const { API_KEY, BASE_URL = "http://127.0.0.1:8000", PORT = "5174" } = process.env;
@@ -13,8 +14,7 @@ async function forward(request, response) {
   const answer = await fetch(`${BASE_URL}/v1${request.url}`, {
     method: request.method,
     headers: { Authorization: `Bearer ${API_KEY}`, "Content-Type": "application/json" },
-    body: request.method === "POST" ? Readable.toWeb(request) : undefined,
-    duplex: "half",
+    body: request.method === "POST" ? await text(request) : undefined,
     signal: gone.signal,
   });
   response.writeHead(answer.status, { "Content-Type": answer.headers.get("Content-Type") ?? "text/plain" });
