@@ -97,8 +97,8 @@ def without_nones(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def run_started(thread_id: str, run_id: str) -> dict[str, Any]:
-    return {"threadId": thread_id, "runId": run_id}
+def run_started(thread_id: str, run_id: str, **more: Any) -> dict[str, Any]:
+    return {"threadId": thread_id, "runId": run_id, **more}
 
 
 def run_interrupted(thread_id: str, run_id: str, interrupts: list[dict[str, Any]]) -> dict[str, Any]:
