@@ -20,6 +20,8 @@ from sessions_app.selectors.sessions import session_find
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
+MOST_CALLS = 100  # of a client's tools in one answer
+
 
 def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySet[Run]:
     """`reached` is the seq of each run's last stored event; a run's own row has that once it has ended."""
@@ -43,14 +45,27 @@ def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> li
     return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
 
 
-def open_run(*, actor: Principal, agent: str, session: str) -> Run | None:
-    """The first of an agent's runs in a session that is not finished. Raises NotFound for the agent only."""
+def answering_runs(*, actor: Principal, agent: str, session: str) -> list[Run]:
+    """The runs that give the answer which a session waits for: the first of the agent's that is not finished, and those
+    before it that ended with calls of the client's tools, whose results the next one brought. Empty when none is open.
+
+    Raises NotFound for the agent only.
+    """
     asked = agent_get(actor=actor, ref=agent)
     found = session_find(actor=actor, ref=session)
     if found is None:
-        return None
-    runs = run_list(actor=actor, session=found).filter(finished_at=None, agent_version__agent_id=asked.id)
-    return runs.order_by("created_at", "id").first()
+        return []
+    runs = run_list(actor=actor, session=found).filter(agent_version__agent_id=asked.id)
+    last = runs.filter(finished_at=None).order_by("created_at", "id").first()
+    if last is None:
+        return []
+    earlier = runs.filter(finished_at__lte=last.created_at).order_by("-created_at", "-id")
+    answering = [last]
+    for run in earlier[:MOST_CALLS] if answering[0].brings_results else []:
+        answering.insert(0, run)
+        if not run.brings_results:
+            break
+    return answering
 
 
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:

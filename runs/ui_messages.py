@@ -49,7 +49,7 @@ class UiPart(BaseModel):
 
 
 class UiMessage(Lenient):
-    id: Annotated[StrictStr, Field(max_length=128)] = ""
+    id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | Literal[""] = ""
     role: Literal["system", "user", "assistant"]
     parts: Annotated[list[UiPart], Field(max_length=MAX_PARTS)]
 
@@ -94,9 +94,20 @@ class UiChat(Lenient):
         """The answer that the client has, and with which the next one goes on."""
         if self.trigger == "regenerate-message":
             return None
-        named = [message for message in self.messages if message.id and message.id == self.messageId]
-        found = (named or self.messages)[-1]
+        found = self._named or self.messages[-1]
         return found if found.role == "assistant" else None
+
+    @property
+    def asked_again(self) -> str | None:
+        """The id of the last question, when it was changed, or when its answer shall be made anew."""
+        last = next((message.id for message in reversed(self.messages) if message.role == "user"), None)
+        if self.trigger == "regenerate-message":
+            return last or None
+        return last if last and last == self.messageId else None
+
+    @property
+    def _named(self) -> UiMessage | None:
+        return next((message for message in self.messages if message.id and message.id == self.messageId), None)
 
 
 class _Said(BaseModel):
@@ -119,6 +130,7 @@ def turn_request(chat: UiChat, *, agent: str, idempotency_key: str | None) -> Tu
         session=chat.id,
         when_busy=chat.when_busy.value if chat.when_busy else None,
         idempotency_key=idempotency_key,
+        ask_again=chat.asked_again,
     )
 
 
@@ -149,7 +161,8 @@ def _messages(messages: list[UiMessage]) -> list[dict[str, Any]]:
         if message.role == "assistant":
             found += _answer(message, last=message is answers[-1])
         else:
-            found.append({"role": message.role, "content": _content(message.parts)})
+            named = {"id": message.id} if message.id else {}
+            found.append({**named, "role": message.role, "content": _content(message.parts)})
     return found
 
 

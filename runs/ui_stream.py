@@ -4,8 +4,9 @@ An answer is one UI message. Its id is the run's, unless it goes on with a messa
 model is a step of it; the tools of a step are `providerExecuted` and dynamic where the server runs them.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from runs.follow import all_events, follow
 from runs.models import Run
 from runs.openai_chat import AnswerChanged, run_gone
 from runs.process import process
+from runs.services.turns import new_messages
 from runs.transcript import step_of, still_valid
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -159,7 +161,7 @@ class UiStream:
         if (data.get("metadata") or {}).get("error"):
             yield {"type": "tool-output-error", "toolCallId": id, "errorText": data["content"]}
         else:
-            yield {"type": "tool-output-available", "toolCallId": id, "output": _value(data["content"])}
+            yield _output(id, data["content"])
 
     def _custom(self, data: Chunk) -> Iterator[Chunk]:
         name, value = data["name"], data["value"]
@@ -251,11 +253,16 @@ def _value(text: str) -> Any:
         return text
 
 
-async def frames(told: UiStream, events: AsyncGenerator[Event | None, None]) -> AsyncGenerator[bytes, None]:
+async def frames(
+    told: UiStream, events: AsyncGenerator[Event | None, None], earlier: Sequence[Run] = ()
+) -> AsyncGenerator[bytes, None]:
     """The SSE frames of a message. A failure is an `error` part, and so is a server that stops before the run."""
     yield _frame(told.start())
     with (await process()).telling():
         try:
+            for run, following in pairwise([*earlier, told.run]):
+                for chunk in await _before(run, following):
+                    yield _frame(chunk)
             async with aclosing(events):
                 async for event in events:
                     if event is None:
@@ -271,6 +278,21 @@ async def frames(told: UiStream, events: AsyncGenerator[Event | None, None]) -> 
             for chunk in told.failure(error):
                 yield _frame(chunk)
         yield sse.frame(b"[DONE]")
+
+
+async def _before(run: Run, following: Run) -> list[Chunk]:
+    """What a run said that ended with calls of the client's tools, and the results that the following one brought."""
+    told, found = UiStream(run), list[Chunk]()
+    for event in still_valid([event async for event in all_events(run.key)]):
+        if event.type != "RUN_ERROR":
+            found += told.chunks(event)
+    results = [said for said in new_messages(following.request["messages"]) if said["role"] == "tool"]
+    found += [_output(result["tool_call_id"], result["content"]) for result in results]
+    return [chunk for chunk in found if chunk["type"] not in ("finish", "tool-approval-request")]
+
+
+def _output(call_id: str, content: str) -> Chunk:
+    return {"type": "tool-output-available", "toolCallId": call_id, "output": _value(content)}
 
 
 def _frame(chunk: Chunk) -> bytes:
@@ -294,7 +316,6 @@ async def replayed(run: Run, *, idle: float) -> AsyncGenerator[Event | None, Non
 
 async def known(told: UiStream, until: int) -> None:
     """The client has what the run said up to the seq `until`."""
-    earlier: Iterable[Event] = still_valid([event async for event in all_events(told.run.key) if event.seq <= until])
-    for event in earlier:
+    for event in still_valid([event async for event in all_events(told.run.key) if event.seq <= until]):
         told.chunks(event)
     told.ended = False

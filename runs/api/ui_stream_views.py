@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -81,15 +82,17 @@ class UiStreamResumeView(AsyncApiView):
 
         One that waits for a person ends with the question.
         """
-        run = await in_db_thread(selectors.open_run, actor=self.actor, agent=ref, session=session)
-        if run is None:
+        runs = await in_db_thread(selectors.answering_runs, actor=self.actor, agent=ref, session=session)
+        if not runs:
             return HttpResponse(status=204)
-        return _answer(run, UiStream(run), replayed(run, idle=settings.HEARTBEAT_SECONDS))
+        *earlier, run = runs
+        told = UiStream(run, message_id=str(runs[0].id))
+        return _answer(run, told, replayed(run, idle=settings.HEARTBEAT_SECONDS), earlier)
 
 
 def _followed(run: Run, after: int = 0) -> Followed:
     return follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS)
 
 
-def _answer(run: Run, told: UiStream, events: Followed) -> sse.EventStreamResponse:
-    return sse.EventStreamResponse(frames(told, events), {**run_headers(run), **HEADERS})
+def _answer(run: Run, told: UiStream, events: Followed, earlier: Sequence[Run] = ()) -> sse.EventStreamResponse:
+    return sse.EventStreamResponse(frames(told, events, earlier), {**run_headers(run), **HEADERS})

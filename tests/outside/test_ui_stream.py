@@ -152,6 +152,24 @@ def test_a_conversation(server: Server, node_22: str, session: str) -> None:
     assert [message["content"] for message in stored] == ["Hello", "You said: Hello", "And?", "You said: And?"]
 
 
+def test_an_answer_anew_and_a_question_changed(uvicorn: Server, node_22: str, session: str) -> None:
+    anew, changed = talk(
+        uvicorn,
+        node_22,
+        session,
+        "scripted",
+        ["sendMessage", {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+        ["regenerate"],
+        ["sendMessage", {"text": "Bye", "messageId": "u1"}],
+    )[1:]
+    for found, text in ((anew, "You said: Hello"), (changed, "You said: Bye")):
+        assert (found["status"], [message["role"] for message in found["messages"]]) == ("ready", ["user", "assistant"])
+        assert texts(found["messages"][1]) == [text]
+    with uvicorn.client() as http:
+        messages = http.get(f"sessions/{session}/messages").json()["data"]
+    assert [message["content"] for message in messages] == ["Bye", "You said: Bye"]
+
+
 def test_the_page_answers_its_own_tool(uvicorn: Server, node_22: str, session: str) -> None:
     steps = say({"say": "Looking."}, {"tool": "weather", "args": {"city": "Bern"}}, {"say": "Sunny."})
     asked, answered = talk(uvicorn, node_22, session, "scripted", steps, ["tool", {"sky": "clear"}])

@@ -23,6 +23,7 @@ from tests.toolsets.vault import DONE, vault
 
 __all__ = ["safe", "team", "vault"]
 pytestmark = pytest.mark.django_db
+AGAIN = {"trigger": "regenerate-message"}
 WEATHER = {"name": "weather", "description": "", "parameters": {"type": "object"}}
 
 
@@ -243,6 +244,29 @@ async def test_whose_message_goes_on(owner: Actor, stranger: Actor, scripted: st
     await owner.apost(f"runs/{response['X-Run-Id']}/cancel", None)
 
 
+async def test_a_message_that_went_on_after_a_tool_is_shown_whole(owner: Actor, scripted: str) -> None:
+    steps = [{"say": "Looking"}, {"tool": "weather", "args": {}}, {"say": "Sunny"}, {"fail": "hang"}]
+    question = script(*steps)
+    first = await chunks(await post(owner, question, tools=[WEATHER]))
+    (call,) = [part for part in first if part["type"] == "tool-input-available"]
+    result = {"type": "tool-weather", "toolCallId": call["toolCallId"], "state": "output-available", "output": "clear"}
+    message = {"id": first[0]["messageId"], "role": "assistant", "parts": [{"type": "step-start"}, result]}
+    response = await post(owner, question, message, tools=[WEATHER], messageId=message["id"])
+    parts = aiter(response)
+    while b"text-delta" not in await anext(parts):
+        pass
+    again = await resume(owner)
+    await owner.apost(f"runs/{response['X-Run-Id']}/cancel", None)
+    found = await chunks(again)
+    assert (found[0]["messageId"], text_of(found)) == (message["id"], "LookingSunny")
+    assert found[0]["messageMetadata"]["run_id"] == response["X-Run-Id"]
+    assert [part for part in found if part["type"] == "tool-output-available"] == [
+        {"type": "tool-output-available", "toolCallId": call["toolCallId"], "output": "clear"}
+    ]
+    assert (kinds(found).count("start-step"), kinds(found).count("finish-step"), kinds(found)[-1]) == (2, 2, "abort")
+    await parts.aclose()
+
+
 async def test_a_repetition_finds_the_run(owner: Actor, scripted: str, in_acme: Tenant) -> None:
     body = orjson.dumps({"id": "room", "messages": [said("hello")]})
     headers = {**owner.headers, "Idempotency-Key": "k1"}
@@ -256,6 +280,67 @@ async def test_a_repetition_finds_the_run(owner: Actor, scripted: str, in_acme: 
     other = orjson.dumps({"id": "room", "messages": [said("bye")]})
     refused = await owner.ahttp.generic("POST", path, other, "application/json", headers=headers)
     assert refused.status_code == 422
+
+
+async def valid(session: str = "room") -> list[tuple[str, Any]]:
+    messages = Message.objects.filter(session__external_id=session, replaced_by=None).order_by("seq")
+    return [(message.role, message.content) async for message in messages]
+
+
+async def test_an_answer_anew(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    """The question stays as it was, also when it was never answered."""
+    await frames(await post(owner, said("one", "u1")))
+    await frames(
+        await post(owner, said("one", "u1"), {"id": "a1", "role": "assistant", "parts": []}, said("two", "u2"))
+    )
+    question = await Message.objects.aget(client_id="u2")
+    response = await post(
+        owner, said("one", "u1"), {"id": "a1", "role": "assistant", "parts": []}, said("two", "u2"), **AGAIN
+    )
+    found = await chunks(response)
+    assert (found[0]["messageId"], text_of(found)) == (response["X-Run-Id"], "You said: two")
+    assert [content for _, content in await valid()] == ["one", "You said: one", "two", "You said: two"]
+    assert (await Message.objects.aget(client_id="u2")).id == question.id
+    await frames(await post(owner, said("one", "u1"), **AGAIN))
+    assert await valid() == [("user", "one"), ("assistant", "You said: one")]
+    failed = await post(owner, script({"fail": 429}), id="other")
+    assert failed.status_code == 429
+    assert (await post(owner, script({"fail": 429}), id="other", **AGAIN)).status_code == 429
+    assert [role for role, _ in await valid("other")] == ["user"]
+
+
+async def test_a_question_that_was_never_stored_is_asked_as_a_new_one(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    body = {"id": "room", "messages": [said("one", "u1")], **AGAIN}
+    headers = {**owner.headers, "Idempotency-Key": "k1"}
+    path, data = "/v1/agents/helper/ui-stream", orjson.dumps(body)
+    answers = [await owner.ahttp.generic("POST", path, data, "application/json", headers=headers) for _ in range(2)]
+    for answer in answers:
+        await frames(answer)
+    assert answers[0]["X-Run-Id"] == answers[1]["X-Run-Id"]
+    assert await valid() == [("user", "one"), ("assistant", "You said: one")]
+
+
+async def test_a_question_that_was_changed(owner: Actor, scripted: str, in_acme: Tenant) -> None:
+    answer = {"id": "a1", "role": "assistant", "parts": [{"type": "text", "text": "You said: one"}]}
+    await frames(await post(owner, said("one", "u1")))
+    await frames(await post(owner, said("one", "u1"), answer, said("two", "u2")))
+    found = await chunks(await post(owner, said("three", "u1"), messageId="u1"))
+    assert text_of(found) == "You said: three"
+    assert await valid() == [("user", "three"), ("assistant", "You said: three")]
+    assert await Message.objects.exclude(replaced_by=None).acount() == 4
+
+
+async def test_no_answer_anew_while_another_is_given(owner: Actor, scripted: str) -> None:
+    question = script({"say": "half an"}, {"fail": "hang"})
+    response = await post(owner, question)
+    refused = await post(owner, question, **AGAIN)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "session_busy")
+    again = await post(owner, question, **AGAIN, when_busy="interrupt")
+    assert kinds(await chunks(response))[-1] == "abort"
+    await owner.apost(f"runs/{again['X-Run-Id']}/cancel", None)
+    await frames(again)
 
 
 def responded(parts: list[dict[str, Any]], **approval: Any) -> dict[str, Any]:
