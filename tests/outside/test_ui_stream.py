@@ -1,6 +1,7 @@
 """The AI SDK's own client, and AG-UI's over SSE and over the socket, rebuild the same message of one run."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,16 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of tests/js beside the agent of the example, with the packages of tests/js."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "node_modules").symlink_to(PACKAGES)
-    for program in [SOCKET_AGENT, JAVASCRIPT / "node-chat.mjs", JAVASCRIPT / "same-message.mjs"]:
+    for program in [
+        SOCKET_AGENT,
+        *(JAVASCRIPT / f"{name}.mjs" for name in ("node-chat", "same-message", "agui-socket")),
+    ]:
         shutil.copy(program, folder)
+    blocks = re.findall(
+        r"^```js\n(.*?)^```$", (CHECKOUT / "docs" / "frontends.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (documented,) = [block for block in blocks if "class SocketAgent" in block]
+    (folder / "documented-agent.js").write_text(documented)
     shutil.copy(SOCKET_AGENT.with_name("package.json"), folder)
     return folder
 
@@ -112,6 +121,14 @@ def test_three_clients_rebuild_one_message(
         assert told["text"][1:] == ["It is"]
         assert set(found["errors"]) == {"sse", "socket", "ui"}
         assert len(set(found["errors"].values())) == 1
+
+
+def test_the_documented_agent(server: Server, node_22: str, programs: Path, session: str) -> None:
+    program = str(programs / "agui-socket.mjs")
+    key = server.site.key("acme")
+    where = {"API": server.api, "SOCKETS": server.socket_url, "API_KEY": key, "THREAD": session}
+    found = run_program(node_22, program, **where, PROMPT="Hello")
+    assert [message["content"] for message in found["messages"]] == ["Hello", "You said: Hello"]
 
 
 def talk(server: Server, node: str, session: str, agent: str, *script: Any) -> list[Message]:
