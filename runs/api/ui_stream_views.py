@@ -23,7 +23,7 @@ from runs.api.views import (
     resumed_run,
     run_headers,
 )
-from runs.follow import follow
+from runs.follow import follow, opened
 from runs.models import Run
 from runs.services.approvals import Decision
 from runs.ui_messages import UiChat
@@ -53,9 +53,8 @@ class UiStreamView(AsyncApiView):
         if decided:
             return await self._resume(ref, chat.id, decided, message_id)
         key = idempotency_key(request)
-        run = await runner.begin(
-            actor=self.actor, request=ui_messages.turn_request(chat, agent=ref, idempotency_key=key)
-        )
+        asked = ui_messages.turn_request(chat, agent=ref, idempotency_key=key)
+        run = await runner.begin(actor=self.actor, request=asked)
         events = replayed(run, idle=settings.HEARTBEAT_SECONDS) if key else _followed(run)
         try:
             events = events if run.status == Run.Status.QUEUED else await begun(events)
@@ -87,7 +86,8 @@ class UiStreamResumeView(AsyncApiView):
             return HttpResponse(status=204)
         *earlier, run = runs
         told = UiStream(run, message_id=str(runs[0].id))
-        return _answer(run, told, replayed(run, idle=settings.HEARTBEAT_SECONDS), earlier)
+        _, events = await opened(replayed(run, idle=settings.HEARTBEAT_SECONDS), 1)
+        return _answer(run, told, events, earlier)
 
 
 def _followed(run: Run, after: int = 0) -> Followed:
