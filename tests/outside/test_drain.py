@@ -48,7 +48,7 @@ def test_no_request_fails_and_every_stream_is_resumed(pair: Fleet) -> None:
     assert seen.failures == []
     assert seen.answers["whole"] > LANES
     assert seen.answers["stream"] > LANES
-    assert seen.answers["page"] > LANES
+    assert seen.answers["page"] > LANES // 2
     assert seen.answers["resumed"] > 0
     assert seen.answers["page resumed"] > 0
     assert "Traceback" not in pair.logs()
