@@ -17,6 +17,7 @@ from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.steer import is_heard
 from runs.services.turns import locked_session
 from runs.starting import goes_on
+from sessions_app.selectors.participants import authorize_in
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -28,6 +29,7 @@ def run_cancel_request(*, actor: Principal, ref: str) -> Run:
     run = _locked(run_get(actor=actor, ref=ref))
     if run is None:
         raise NotFound("The run was deleted.")
+    authorize_in(actor=actor, session=run.session, permission="run.cancel")
     cancel_request(actor=actor, run=run)
     return run
 
