@@ -88,6 +88,12 @@ class Run(TenantModel):
         return self.status in FINISHED
 
     @property
+    def brings_results(self) -> bool:
+        """Was it asked by the results of the client's own tools, and nothing else?"""
+        messages = self.request["messages"]
+        return bool(messages) and messages[-1]["role"] == "tool"
+
+    @property
     def outlives_caller(self) -> bool:
         """May somebody come back for it? Otherwise it ends with its caller's connection."""
         return self.session_id is not None or bool(self.request.get("idempotency_key"))

@@ -26,7 +26,7 @@ from runs.models import IdempotencyKey, Run
 from runs.selectors import run_get
 from runs.services.guests import check_guest
 from runs.services.lease import event_append, lease_create
-from runs.services.replacing import joining
+from runs.services.replacing import joining, place_of
 from runs.services.stop import cancel_request
 from runs.services.turns import Turn, TurnRequest, turn_of
 from runs.starting import author_of, started, stored
@@ -80,8 +80,10 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
     open_runs = list(Run.objects.filter(tenant_id=actor.tenant_id, session_id=session.id, finished_at=None))
     empty = not (session.last_seq or open_runs)
+    request = replace(
+        request, replace_from=place_of(session, request), when_busy=request.when_busy or version.when_busy
+    )
     new, replaces = joining(session=session, messages=request.messages, replace_from=request.replace_from, empty=empty)
-    request = replace(request, when_busy=request.when_busy or version.when_busy)
     interrupted = _make_way(actor, request, version, open_runs)
     run = _new_run(actor, request, id=run_id, model=version.model, session=session, version=version)
     if any(not other.is_finished for other in open_runs):  # those that waited have ended for an interrupt

@@ -1,10 +1,10 @@
 """What a turn adds to its session, and what it replaces there: edit-and-resend, and an answer made anew."""
 
 from core.errors import InvalidRequest
-from runs.services.turns import Messages, new_messages
+from runs.services.turns import Messages, TurnRequest, new_messages
 from sessions_app.models import ChatSession
 from sessions_app.selectors.sessions import openai_message
-from sessions_app.services.replacing import messages_before, replaceable
+from sessions_app.services.replacing import messages_before, messages_from, replaceable
 
 _SAME = ("role", "content", "tool_call_id")
 
@@ -31,6 +31,18 @@ def joining(
         message = "What stays of the session does not end with a question: say something, or replace only its answer."
         raise InvalidRequest(message, code="no_new_message", param="replace_from")
     return new, place
+
+
+def place_of(session: ChatSession, request: TurnRequest) -> str | int | None:
+    """From where on the turn replaces what the session has. The caller holds the session's row lock."""
+    if request.ask_again is None:
+        return request.replace_from
+    rows = messages_from(session=session, ref=request.ask_again, most=2)
+    if not rows:
+        return None
+    question = next((message for message in request.messages if message.get("id") == request.ask_again), {})
+    is_same = _shape(question) == _shape(openai_message(rows[0]))
+    return rows[1].seq if is_same and len(rows) > 1 else rows[0].seq
 
 
 def _without_known(new: Messages, left: Messages) -> Messages:

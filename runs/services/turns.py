@@ -33,7 +33,8 @@ class TurnRequest:
     `preamble` goes before the history, for this turn only. `when_busy`, a value of AgentVersion.WhenBusy, says what
     shall happen while the session has another run; None leaves it to the agent. `metadata` is the caller's own, for the
     rules of routes. `idempotency_key` names this turn among its repetitions. `replace_from`, a message's seq or id, is
-    where the conversation goes on differently: that message and all after it are no longer part of it.
+    where the conversation goes on differently: that message and all after it are no longer part of it. `ask_again`, a
+    message's id, says so of a question: of its answer only, where it is what it was, and of nothing where it is new.
     """
 
     model: str
@@ -48,14 +49,17 @@ class TurnRequest:
     metadata: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     replace_from: str | int | None = None
+    ask_again: str | None = None
 
     def stored(self) -> dict[str, Any]:
         """As the run keeps it, for another attempt."""
         kept = {name: getattr(self, name) for name in _STORED}
-        return kept if self.replace_from is None else {**kept, "replace_from": self.replace_from}
+        replacing = {name: getattr(self, name) for name in _REPLACING}
+        return {**kept, **{name: ref for name, ref in replacing.items() if ref is not None}}
 
 
-_NOT_STORED = ("source", "session", "end_user", "replace_from")
+_REPLACING = ("replace_from", "ask_again")
+_NOT_STORED = ("source", "session", "end_user", *_REPLACING)
 _STORED = [kept.name for kept in fields(TurnRequest) if kept.name not in _NOT_STORED]
 
 

@@ -36,6 +36,13 @@ def messages_before(*, session: ChatSession, seq: int, most: int) -> list[Messag
     return list(reversed(rows.order_by("-seq")[:most]))
 
 
+def messages_from(*, session: ChatSession, ref: str, most: int) -> list[Message]:
+    """The message with this id, ours or its client's, and those that follow it; none where the session has no such."""
+    rows = _messages(session).filter(replaced_by=None).order_by("seq")
+    found = rows.filter(Q(client_id=ref) | Q(id=parse_uuid(ref) or NIL)).last()
+    return list(rows.filter(seq__gte=found.seq)[:most]) if found else []
+
+
 def _messages(session: ChatSession) -> QuerySet[Message]:
     return Message.objects.filter(tenant_id=session.tenant_id, session_id=session.id)
 
