@@ -23,7 +23,6 @@ import { Answer, textOf } from "./answer.js";
  * @property {(answer: Answer) => void} decided the run goes on: somebody decided about its calls
  * @property {(answer: Answer) => void} ended
  * @property {(said: Said, why: string) => void} returned it was not taken
- * @property {() => void} incomplete events tell of messages that they do not bring
  */
 
 export class Conversation {
@@ -113,18 +112,11 @@ export class Conversation {
   }
 
   #started(run, { input, metadata }) {
-    const again = run.events.length > 1;
-    if (again) return this.watcher.decided(run.answer);
+    if (run.events.length > 1) return this.watcher.decided(run.answer);
     if (metadata.replaces_from) this.#replaced(metadata.replaces_from);
     run.answer.agent = metadata.agent ?? run.answer.agent;
-    if (input) input.messages.forEach((message) => this.#heard(message, run.answer.runId, metadata.actor ?? null));
-    else this.#startedUnheard(run.answer.runId);
+    input.messages.forEach((message) => this.#heard(message, run.answer.runId, metadata.actor));
     if (!this.turns.includes(run.answer)) this.#place(run.answer);
-  }
-
-  #startedUnheard(runId) {
-    if (this.pending.length) this.#sent(this.pending[0], { runId });
-    this.watcher.incomplete();
   }
 
   /** From there on, what was said is no longer part of the conversation. */
@@ -135,14 +127,21 @@ export class Conversation {
     this.turns = [...this.turns.slice(0, first), ...kept];
   }
 
-  #heard({ id, role, content, name }, runId, actor) {
+  #heard(message, runId, actor) {
+    const { id, role, content } = message;
     if (role !== "user") return;
+    const seq = message.metadata?.seq ?? null;
     const known = this.#known(id, id);
-    if (known) return this.#sent(known, { runId });
-    const author = actor ?? (name ? { kind: "user", id: "", label: name } : null);
-    const said = this.#said({ messageId: id, text: textOf(content), author, mine: this.#isMine(author), runId });
-    this.turns.push(said);
+    if (known) return this.#sent(known, { runId, seq });
+    const said = this.#said({ messageId: id, seq, text: textOf(content), ...this.#authorship(actor, message.name), runId });
+    this.turns.splice(this.#beforePending(), 0, said);
     this.watcher.finished(said);
+  }
+
+  /** A program may speak for somebody of its own: then `name` is theirs. */
+  #authorship(author, name) {
+    const label = author?.kind === "api_key" || !author ? name || author?.label || "" : author.label;
+    return { author: { kind: "", id: "", ...author, label }, mine: this.#isMine(author) };
   }
 
   #known(messageId, clientId) {
@@ -191,13 +190,11 @@ export class Conversation {
     this.watcher.changed();
   }
 
-  #loadSaid({ id, client_id, seq, content, author, name, run_id: runId }) {
-    const who = author ?? (name ? { kind: "user", id: "", label: name } : null);
-    const unheard = (turn) => turn.kind === "said" && runId && turn.runId === runId && turn.seq === null;
-    const known = this.#known(id, client_id) ?? this.turns.find(unheard);
+  #loadSaid({ id, client_id, seq, content, author, name, user_id, run_id: runId }) {
+    const known = this.#known(id, client_id);
     if (known) return this.#sent(known, { messageId: id, seq, runId });
-    const mine = author ? this.#isMine(author) : !name;
-    this.#insert(this.#said({ messageId: id, clientId: client_id || null, seq, text: textOf(content), author: who, mine, runId }));
+    const given = { messageId: id, clientId: client_id || null, seq, text: textOf(content), runId };
+    this.#insert(this.#said({ ...given, ...this.#authorship(author, name || user_id) }));
   }
 
   #loadAnswer(message) {

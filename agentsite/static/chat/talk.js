@@ -40,7 +40,6 @@ export class Talk {
       decided: (answer) => this.#decided(answer),
       ended: () => this.#refreshSoon(),
       returned: (said, why) => host.returned(said.text, why),
-      incomplete: () => this.#refreshSoon(),
     });
     this.connection = new Connection(api, {
       frame: (frame) => this.#heard(frame),
@@ -155,7 +154,6 @@ export class Talk {
   /** One without a run is of the message that was sent first; one with a place means that the run must be asked for again. */
   #fault({ error, metadata }) {
     const { run_id, seq } = metadata ?? {};
-    if (error.code === "unknown_frame") return;
     if (seq !== undefined) this.#later(AGAIN_AFTER, () => this.connection.send({ type: "since", run_id, seq }));
     else if (!run_id && this.conversation.pending.length) this.conversation.giveBack(this.conversation.pending[0], error.message);
     else this.host.failed(Object.assign(new Error(error.message), { code: error.code }));
