@@ -112,6 +112,7 @@ export class AgentChat extends HTMLElement {
     if (who === null) return;
     const views = this.#build();
     const talk = new Talk(new Api(base, who), this.getAttribute("agent"), {
+      words: this.#words,
       changed: () => this.#changed(),
       finished: (turn) => views.announcer.finished(turn),
       asked: (tool) => views.announcer.say(fill(this.#words.needsApproval, { tool })),

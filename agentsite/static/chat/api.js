@@ -122,12 +122,13 @@ export class Api {
     return this.who.me ?? (await this.call("GET", "me")).principal;
   }
 
-  /** A page of a list and all that follow it. `each` gets a page's rows and the cursor that led to it. */
-  async pages(path, cursor, each) {
+  /** The rows of a list from a cursor on, and the cursor that led to the last of its pages. */
+  async all(path, cursor) {
+    const rows = [];
     for (;;) {
       const page = await this.call("GET", `${path}?limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-      each(page.data, cursor);
-      if (!page.has_more) return;
+      rows.push(...page.data);
+      if (!page.has_more) return { rows, cursor };
       cursor = page.next_cursor;
     }
   }

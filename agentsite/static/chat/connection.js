@@ -3,6 +3,7 @@
 const UNAUTHENTICATED = 4401;
 const FORBIDDEN = 4403;
 const RESTART = 1012;
+const TOO_BIG = 1009;
 const FIRST_WAIT = 500; // milliseconds
 const LONGEST_WAIT = 15_000;
 const PING_EVERY = 20_000;
@@ -12,6 +13,7 @@ const PATIENCE = 10_000; // without an answer to a ping for so long, the socket 
  * @typedef {object} Listener
  * @property {(frame: any) => void} frame
  * @property {() => void} ready the socket listens: whatever begins from now on is told
+ * @property {() => void} tooBig a frame was: it must not be sent again
  * @property {(state: "connecting" | "online" | "offline" | "refused", why?: string) => void} state
  */
 
@@ -108,6 +110,7 @@ export class Connection {
   /** A refusal may be a token's that has just ended or a role's that changed: the session says whether it is final. */
   async #lost(code, reason) {
     const attempt = this.#drop();
+    if (code === TOO_BIG) this.listener.tooBig();
     if (code === UNAUTHENTICATED) this.api.who.renew();
     if (code !== UNAUTHENTICATED && code !== FORBIDDEN) return this.#later(code === RESTART ? FIRST_WAIT : 0);
     if (this.#refusals++ > 0) return this.#refuse(reason);

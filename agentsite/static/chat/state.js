@@ -32,6 +32,8 @@ export class Conversation {
   me = null;
   /** @type {{kind: string, id: string, label: string, role: string, typing: boolean}[]} */
   participants = [];
+  /** How often something was replaced: messages that were asked for before are no longer all of them valid. */
+  replacements = 0;
   /** @type {Map<string, {answer: Answer, seq: number, events: any[]}>} */
   #runs = new Map();
 
@@ -121,6 +123,7 @@ export class Conversation {
 
   /** From there on, what was said is no longer part of the conversation. */
   #replaced(seq) {
+    this.replacements += 1;
     const first = this.turns.findIndex((turn) => turn.seq !== null && turn.seq >= seq);
     if (first < 0) return;
     const kept = this.turns.slice(first).filter((turn) => turn.kind === "said" && turn.status === "sending");

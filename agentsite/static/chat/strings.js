@@ -59,6 +59,7 @@ export const STRINGS = {
   offline: "The connection is lost. Trying again; your text stays here.",
   refused: "This conversation is closed to you: {why}",
   notSent: "Not sent: {why}",
+  tooBig: "it is too long. Send it in parts.",
   readOnly: "You can read this conversation, but not write in it.",
   archived: "This conversation is archived.",
   typingOne: "{name} is typing",

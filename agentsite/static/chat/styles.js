@@ -90,6 +90,7 @@ const TURNS = `
 .parts { display: grid; grid-template-columns: minmax(0, 1fr); gap: .7rem; }
 .parts:empty { display: none; }
 .actions { display: flex; flex-wrap: wrap; gap: .1rem; margin-inline-start: -.4rem; opacity: 0; transition: opacity .12s; }
+.said .actions { margin-block: -.2rem -.7rem; margin-inline-end: -.4rem; }
 .turn:last-child .actions, .turn:hover .actions, .turn:focus-within .actions, .turn:focus .actions { opacity: 1; }
 @media (hover: none) { .actions { opacity: 1; } }
 .chat:not(.can-fork) button:has(.icon-fork) { display: none; }

@@ -10,9 +10,10 @@ const AGAIN_AFTER = 1000;
 
 /**
  * @typedef {object} Host
+ * @property {Record<string, string>} words
  * @property {() => void} changed
  * @property {(turn: import("./state.js").Turn) => void} finished
- * @property {(approval: import("./answer.js").Approval, tool: string) => void} asked
+ * @property {(tool: string) => void} asked its call needs approval
  * @property {(text: string, why: string) => void} returned a text that was not taken
  * @property {(error: Error) => void} failed
  * @property {(name: string, detail: object) => void} tell an event of the element
@@ -44,6 +45,7 @@ export class Talk {
     this.connection = new Connection(api, {
       frame: (frame) => this.#heard(frame),
       ready: () => this.#ready(),
+      tooBig: () => this.conversation.pending.forEach((said) => this.conversation.giveBack(said, host.words.tooBig)),
       state: (state, why = "") => {
         Object.assign(this, { state, why });
         host.changed();
@@ -116,15 +118,17 @@ export class Talk {
 
   async #load(first) {
     const path = `sessions/${this.session.id}`;
-    await this.api.pages(`${path}/messages`, this.#tail, (messages, cursor) => {
-      this.#tail = cursor;
-      this.conversation.load(messages);
-    });
-    if (!first) return;
+    const before = this.conversation.replacements;
+    const { rows, cursor } = await this.api.all(`${path}/messages`, this.#tail);
+    if (before !== this.conversation.replacements) return this.#load(first);
+    this.#tail = cursor;
+    this.conversation.load(rows);
+    if (!first) return undefined;
     const { data } = await this.api.call("GET", `${path}/runs?limit=1`);
     if (data.length) this.conversation.ended(data[0]);
     this.isLoading = false;
     this.host.changed();
+    return undefined;
   }
 
   /** Ids, places and feedback of what the last run stored, and the title. */
@@ -214,7 +218,8 @@ export class Talk {
 
   /** @param {import("./answer.js").Answer} answer the last one */
   regenerate(answer) {
-    this.#run([], { replace_from: answer.seq }, crypto.randomUUID());
+    const isSent = this.#run([], { replace_from: answer.seq }, crypto.randomUUID());
+    if (!isSent) this.host.failed(new Error(this.host.words.offline));
   }
 
   /** @param {import("./state.js").Said} said @param {string} text in its place */
