@@ -87,10 +87,27 @@ test("stored messages complete what is known and stand in their order", () => {
   conversation.load([stored(1, "user", "a"), stored(2, "assistant", "b"), stored(3, "user", "c", { client_id: "x", run_id: "r1" })]);
   assert.deepEqual(shown(conversation), ["ada: a", "agent: b", "ada: c", "helper: d"]);
   run("r1", finished);
-  conversation.load([stored(4, "assistant", "d", { run_id: "r1", agent: "helper", feedback: { up: 1, down: 0, mine: "up" } })]);
+  conversation.load([stored(4, "assistant", "d", { run_id: "r1", agent: "helper", feedback: { up: 1, down: 0, mine: "up" } })], 3);
   const answer = conversation.turns[3];
   assert.deepEqual([answer.seq, answer.messageId, answer.feedback.mine], [4, "m4", "up"]);
   assert.equal(shown(conversation)[3], "helper: d");
+});
+
+test("what is no longer stored goes", () => {
+  const { conversation } = begin();
+  conversation.load([stored(1, "user", "a"), stored(2, "assistant", "b"), stored(3, "user", "c", { run_id: "r1" })]);
+  const said = conversation.say("mine", {});
+  conversation.load([stored(4, "user", "d", { run_id: "r2" })], 2);
+  assert.deepEqual(shown(conversation), ["ada: a", "agent: b", "ada: d", "ada: mine"]);
+  assert.deepEqual(conversation.pending, [said]);
+});
+
+test("a message that a run takes in is told at once", () => {
+  const { conversation, run } = begin();
+  const said = conversation.say("and b", {});
+  const heard = { run_id: "r2", messages: [{ id: said.clientId, role: "user", content: "and b", author: ADA }] };
+  run("r1", started([user("x", "a", 1)]), { type: "CUSTOM", name: "heard", value: heard });
+  assert.deepEqual(conversation.pending, []);
 });
 
 test("stored calls have their results", () => {

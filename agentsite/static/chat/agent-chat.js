@@ -21,6 +21,7 @@ export class AgentChat extends HTMLElement {
   /** @type {Talk | null} */
   #talk = null;
   #views = null;
+  #chat = null;
 
   constructor() {
     super();
@@ -141,8 +142,8 @@ export class AgentChat extends HTMLElement {
     const composer = new Composer(words, { send: (text) => this.#send(text), stop: act("stop"), typing: act("typing") });
     const views = { thread: new Thread(ui), composer, banner: new Banner(words), presence: new Presence(words), announcer: new Announcer(words) };
     const foot = h("div", { class: "foot" }, views.presence.typing, composer.element);
-    this.chat = h("div", { class: "chat" }, views.banner.element, views.presence.faces, views.thread.element, foot, views.announcer.element);
-    this.shadowRoot.replaceChildren(this.chat);
+    this.#chat = h("div", { class: "chat" }, views.banner.element, views.presence.faces, views.thread.element, foot, views.announcer.element);
+    this.shadowRoot.replaceChildren(this.#chat);
     this.#views = views;
     return views;
   }
@@ -182,7 +183,7 @@ export class AgentChat extends HTMLElement {
 
   #render(talk, { thread, composer, banner, presence }) {
     const { conversation, canWrite, isLoading } = talk;
-    this.chat.classList.toggle("can-fork", this.hasAttribute("fork"));
+    this.#chat.classList.toggle("can-fork", this.hasAttribute("fork"));
     thread.update(conversation, { canWrite, loading: isLoading, title: talk.session?.title ?? "" });
     composer.update({ running: talk.isRunning && canWrite, note: this.#note(talk) });
     banner.update(talk.state, talk.why);

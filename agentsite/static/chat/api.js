@@ -122,13 +122,15 @@ export class Api {
     return this.who.me ?? (await this.call("GET", "me")).principal;
   }
 
-  /** The rows of a list from a cursor on, and the cursor that led to the last of its pages. */
+  /** The rows of a list from a cursor on, the cursor that led to the last of its pages, and the row `before` that page. */
   async all(path, cursor) {
     const rows = [];
+    let before = null;
     for (;;) {
       const page = await this.call("GET", `${path}?limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
       rows.push(...page.data);
-      if (!page.has_more) return { rows, cursor };
+      if (!page.has_more) return { rows, cursor, before };
+      before = page.data.at(-1);
       cursor = page.next_cursor;
     }
   }

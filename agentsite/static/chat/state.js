@@ -97,6 +97,7 @@ export class Conversation {
     if (event.type === "CUSTOM" && event.name === "attempt_restarted") return this.#restart(run, event.value.keep);
     run.events.push(event);
     if (event.type === "RUN_STARTED") this.#started(run, event);
+    if (event.type === "CUSTOM" && event.name === "heard") this.#steered(event.value);
     run.answer.apply(event);
     if (run.answer.isOver) this.#over(run);
   }
@@ -128,6 +129,11 @@ export class Conversation {
     if (first < 0) return;
     const kept = this.turns.slice(first).filter((turn) => turn.kind === "said" && turn.status === "sending");
     this.turns = [...this.turns.slice(0, first), ...kept];
+  }
+
+  /** Messages of another run that this one takes into account. */
+  #steered({ run_id, messages }) {
+    for (const { author, ...message } of messages) this.#heard({ name: author?.user_id, ...message }, run_id, author);
   }
 
   #heard(message, runId, actor) {
@@ -184,8 +190,14 @@ export class Conversation {
     this.watcher.ended(answer);
   }
 
-  /** @param {any[]} messages stored ones, oldest first; what is known already is completed */
-  load(messages) {
+  /**
+   * What is known already is completed, and what is no longer stored goes.
+   * @param {any[]} messages all stored ones with a seq above `after`, oldest first @param {number} after
+   */
+  load(messages, after = 0) {
+    const seqs = new Set(messages.map(({ seq }) => seq));
+    const isGone = ({ seq }) => seq > after && seq <= (messages.at(-1)?.seq ?? 0) && !seqs.has(seq);
+    this.turns = this.turns.filter((turn) => !isGone(turn));
     for (const message of messages) {
       if (message.role === "user") this.#loadSaid(message);
       else if (message.role === "assistant" || message.role === "tool") this.#loadAnswer(message);

@@ -7,6 +7,7 @@ const TYPING_EVERY = 3000; // milliseconds
 const REFRESH_AFTER = 200;
 const TITLE_AFTER = 5000; // by then a model has made a title from the first answer
 const AGAIN_AFTER = 1000;
+const OPEN_AGAIN = 3000;
 
 /**
  * @typedef {object} Host
@@ -25,8 +26,9 @@ export class Talk {
   state = "idle";
   why = "";
   isLoading = false;
-  #tail = null; // cursor of the last page of messages
+  #tail = { cursor: null, after: 0 }; // the last page of messages: what leads to it, and the seq before its first
   #typed = 0;
+  #told = new Set(); // ids of interrupts
   #timers = new Set();
   #isOver = false;
   #opening = null;
@@ -37,7 +39,7 @@ export class Talk {
     Object.assign(this, { api, agent, host });
     this.conversation = new Conversation({
       changed: () => host.changed(),
-      finished: (turn) => host.finished(turn),
+      finished: (turn) => this.isLoading || host.finished(turn),
       decided: (answer) => this.#decided(answer),
       ended: () => this.#refreshSoon(),
       returned: (said, why) => host.returned(said.text, why),
@@ -73,11 +75,23 @@ export class Talk {
   async open(id) {
     this.isLoading = true;
     this.host.changed();
-    await this.#guarded(async () => {
+    try {
       this.conversation.me = await this.api.me();
       this.#take(await this.api.call("GET", `sessions/${encodeURIComponent(id)}`));
-      this.connection.open(this.session.id);
-    });
+    } catch (error) {
+      if (!this.#isOver) this.#unopened(id, error);
+      return;
+    }
+    if (!this.#isOver) this.connection.open(this.session.id);
+  }
+
+  /** Refused, or else to be tried again. */
+  #unopened(id, error) {
+    const isRefused = error.status >= 400 && error.status < 500 && error.status !== 429;
+    Object.assign(this, isRefused ? { state: "refused", why: error.message, isLoading: false } : { state: "offline" });
+    if (isRefused) this.host.failed(error);
+    else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
+    this.host.changed();
   }
 
   #take(session) {
@@ -94,7 +108,6 @@ export class Talk {
     } catch (error) {
       if (this.#isOver) return;
       this.isLoading = false;
-      if (!this.session && [401, 403, 404].includes(error.status)) Object.assign(this, { state: "refused", why: error.message });
       this.host.failed(error);
     }
   }
@@ -118,11 +131,11 @@ export class Talk {
 
   async #load(first) {
     const path = `sessions/${this.session.id}`;
-    const before = this.conversation.replacements;
-    const { rows, cursor } = await this.api.all(`${path}/messages`, this.#tail);
-    if (before !== this.conversation.replacements) return this.#load(first);
-    this.#tail = cursor;
-    this.conversation.load(rows);
+    const replacements = this.conversation.replacements;
+    const { rows, cursor, before } = await this.api.all(`${path}/messages`, this.#tail.cursor);
+    if (replacements !== this.conversation.replacements) return this.#load(first);
+    this.conversation.load(rows, this.#tail.after);
+    this.#tail = { cursor, after: before?.seq ?? this.#tail.after };
     if (!first) return undefined;
     const { data } = await this.api.call("GET", `${path}/runs?limit=1`);
     if (data.length) this.conversation.ended(data[0]);
@@ -150,9 +163,14 @@ export class Talk {
   #heard(frame) {
     if (frame.type === "error") this.#fault(frame);
     else if (frame.type !== "CUSTOM" || frame.name !== "resume") this.conversation.receive(frame);
-    if (frame.type === "RUN_FINISHED" && frame.outcome?.type === "interrupt")
-      frame.outcome.interrupts.forEach(({ metadata }) => this.host.asked(metadata.tool));
+    if (frame.type === "RUN_FINISHED" && frame.outcome?.type === "interrupt") frame.outcome.interrupts.forEach((one) => this.#asked(one));
     if (frame.type === "CUSTOM" && frame.name === "presence") this.host.tell("agent-chat-presence", frame.value);
+  }
+
+  /** Each question is told once, though it may come again. */
+  #asked({ id, metadata }) {
+    if (!this.#told.has(id)) this.host.asked(metadata.tool);
+    this.#told.add(id);
   }
 
   /** One without a run is of the message that was sent first; one with a place means that the run must be asked for again. */

@@ -35,6 +35,7 @@ export class ApprovalView {
     this.approval = approval;
     this.run = run;
     const asks = approval.status === "pending" || approval.status === "deciding";
+    if (!asks && this.form.contains(this.form.getRootNode().activeElement)) this.element.closest("article").focus();
     this.form.hidden = !asks;
     this.outcome.hidden = asks;
     if (asks) this.#ask(approval);

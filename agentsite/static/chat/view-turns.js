@@ -13,6 +13,7 @@ export class SaidView {
   /** @param {import("./view-parts.js").Ui} ui */
   constructor(ui) {
     this.ui = ui;
+    this.isEditing = false;
     const { words } = ui;
     this.author = h("div", { class: "author", dir: "auto" });
     this.text = h("div", { class: "bubble", dir: "auto" });
@@ -35,7 +36,7 @@ export class SaidView {
     setText(this.author, name);
     setText(this.text, turn.text);
     setText(this.status, turn.status === "sent" ? "" : facts.waits ? words.waiting : words.sending);
-    this.actions.hidden = turn.status !== "sent";
+    this.actions.hidden = turn.status !== "sent" || this.isEditing;
     this.edit.hidden = !(turn.mine && facts.canWrite && turn.seq !== null && !facts.busy);
     this.fork.hidden = turn.seq === null;
   }
@@ -46,7 +47,7 @@ export class SaidView {
     field.value = this.turn.text;
     const close = () => {
       form.replaceWith(this.text);
-      this.actions.hidden = false;
+      this.actions.hidden = this.isEditing = false;
       this.edit.focus();
     };
     const send = () => {
@@ -58,7 +59,7 @@ export class SaidView {
     const cancel = h("button", { type: "button", class: "plain-button", text: words.cancel, onclick: close });
     const form = h("div", { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) }, field, h("div", { class: "row" }, cancel, save));
     this.text.replaceWith(form);
-    this.actions.hidden = true;
+    this.actions.hidden = this.isEditing = true;
     field.focus();
   }
 }
