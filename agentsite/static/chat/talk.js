@@ -126,7 +126,10 @@ export class Talk {
     for (const cursor of this.conversation.cursors) this.connection.send({ type: "since", ...cursor });
     this.conversation.pending.forEach((said) => this.#transmit(said));
     const first = this.isLoading;
-    await this.#guarded(() => this.#load(first));
+    await this.#guarded(async () => {
+      if (!first) this.#take(await this.api.call("GET", `sessions/${this.session.id}`)); // with the role of now
+      await this.#load(first);
+    });
   }
 
   async #load(first) {
@@ -154,6 +157,7 @@ export class Talk {
   }
 
   async #refresh() {
+    this.host.tell("agent-chat-answer", { id: this.session.id });
     await this.#load(false);
     const retitle = async () => this.#take(await this.api.call("GET", `sessions/${this.session.id}`));
     await retitle();

@@ -79,7 +79,7 @@ export class Announcer {
 export class Presence {
   constructor(words) {
     this.words = words;
-    this.faces = h("ul", { class: "faces" });
+    this.faces = h("ul", { class: "faces", part: "faces" });
     this.typing = h("p", { class: "typing", role: "status", dir: "auto" });
     this.faces.hidden = true;
   }
