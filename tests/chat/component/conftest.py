@@ -56,9 +56,9 @@ def server(site: Site) -> Iterator[Server]:
 
 
 def make_people(server: Server) -> None:
-    """Ada and Omar, who work in acme, and an agent that asks before it writes a file."""
+    """Iris and Omar, who work in acme, and an agent that asks before it writes a file."""
     with server.client() as http:
-        for name in ("ada", "omar"):
+        for name in ("iris", "omar"):
             body = {"username": name, "role": "operator", "password": PASSWORD}
             assert http.post("members", json=body).status_code == 201
         files = {"slug": "careful", "name": "Files", "kind": "files", "policy": {"approval": "side_effects"}}
@@ -167,7 +167,7 @@ def come(chromium: Browser, server: Server) -> Iterator[Come]:  # noqa: F811
     """Somebody comes, by name and with options of the browser; in the end nothing may have gone wrong for anybody."""
     here: list[tuple[BrowserContext, Person]] = []
 
-    def coming(name: str = "ada", at: Server = server, **options: Any) -> Person:
+    def coming(name: str = "iris", at: Server = server, **options: Any) -> Person:
         context = chromium.new_context(**{"viewport": DESKTOP, **options})
         context.set_default_timeout(WAIT)
         person = Person(context, at, name)
@@ -185,7 +185,7 @@ def come(chromium: Browser, server: Server) -> Iterator[Come]:  # noqa: F811
 
 
 @pytest.fixture
-def ada(come: Come) -> Person:
+def iris(come: Come) -> Person:
     person = come()
     person.open()
     return person

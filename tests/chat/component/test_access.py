@@ -28,79 +28,79 @@ def talk(person: Person) -> None:
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_axe_finds_nothing_serious(come: Come, look: str) -> None:
-    ada = come(color_scheme=look)
-    ada.open()
-    assert ada.serious() == []
-    ada.shot(f"{look}-welcome")
-    talk(ada)
-    assert ada.serious() == []
-    ada.shot(f"{look}-talk")
+    iris = come(color_scheme=look)
+    iris.open()
+    assert iris.serious() == []
+    iris.shot(f"{look}-welcome")
+    talk(iris)
+    assert iris.serious() == []
+    iris.shot(f"{look}-talk")
     other = "dark" if look == "light" else "light"
-    ada.page.evaluate("theme => document.querySelector('agent-chat').setAttribute('theme', theme)", other)
-    assert ada.serious() == []
-    background = ada.chat.evaluate("chat => getComputedStyle(chat).backgroundColor")
+    iris.page.evaluate("theme => document.querySelector('agent-chat').setAttribute('theme', theme)", other)
+    assert iris.serious() == []
+    background = iris.chat.evaluate("chat => getComputedStyle(chat).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (other == "light")
 
 
 def test_a_phone_of_320_pixels(come: Come) -> None:
-    ada = come(viewport=PHONE, has_touch=True)
-    talk(ada)
-    ada.shot("phone-talk")
-    ada.open()
-    ada.script({"say": WIDE + LONG_WORD})
-    expect(ada.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
-    ada.shot("phone-wide")
-    log = ada.page.get_by_role("log")
+    iris = come(viewport=PHONE, has_touch=True)
+    talk(iris)
+    iris.shot("phone-talk")
+    iris.open()
+    iris.script({"say": WIDE + LONG_WORD})
+    expect(iris.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
+    iris.shot("phone-wide")
+    log = iris.page.get_by_role("log")
     assert log.evaluate("log => log.scrollWidth <= log.clientWidth")
-    assert ada.page.locator(".code pre").evaluate("code => code.scrollWidth > code.clientWidth")
-    assert ada.page.locator(".table").evaluate("table => table.scrollWidth > table.clientWidth")
-    assert ada.serious() == []
+    assert iris.page.locator(".code pre").evaluate("code => code.scrollWidth > code.clientWidth")
+    assert iris.page.locator(".table").evaluate("table => table.scrollWidth > table.clientWidth")
+    assert iris.serious() == []
 
 
 def test_from_right_to_left(come: Come) -> None:
-    ada = come()
-    ada.open(dir="rtl")
-    ada.script({"say": ARABIC}, {"tool": "current_time", "args": {}}, {"say": "```python\nx = 1\n```"})
-    answer = ada.answers.first
+    iris = come()
+    iris.open(dir="rtl")
+    iris.script({"say": ARABIC}, {"tool": "current_time", "args": {}}, {"say": "```python\nx = 1\n```"})
+    answer = iris.answers.first
     expect(answer.get_by_role("button", name="Answer again")).to_be_visible()
     heading = answer.get_by_role("heading", name="خطة")
     assert heading.evaluate("heading => getComputedStyle(heading).direction") == "rtl"
     assert answer.locator("pre").last.evaluate("code => getComputedStyle(code).direction") == "ltr"
-    middle = ada.page.viewport_size["width"] / 2
-    ada.say("مرحبا")
-    expect(ada.answers.nth(1)).to_contain_text("مرحبا")
-    box = ada.said.nth(1).bounding_box()
+    middle = iris.page.viewport_size["width"] / 2
+    iris.say("مرحبا")
+    expect(iris.answers.nth(1)).to_contain_text("مرحبا")
+    box = iris.said.nth(1).bounding_box()
     assert box is not None
     assert box["x"] < middle, "one's own messages stand at the end side, here the left"
-    ada.shot("rtl")
-    assert ada.serious() == []
+    iris.shot("rtl")
+    assert iris.serious() == []
 
 
 def test_everything_by_keyboard(come: Come) -> None:
-    ada = come()
-    ada.open(agent="clerk")
-    keyboard = ada.page.keyboard
-    ada.field.focus()
+    iris = come()
+    iris.open(agent="clerk")
+    keyboard = iris.page.keyboard
+    iris.field.focus()
     keyboard.type("one")
     keyboard.press("Shift+Enter")
     keyboard.type("two")
     keyboard.press("Enter")
-    expect(ada.said.first.locator(".bubble")).to_have_text("one\ntwo")
-    expect(ada.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
-    ada.script(FILE, {"say": "Written."})
-    expect(ada.page.get_by_role("group", name="Approve this call?")).to_be_visible()
-    reach(ada, "Approve")
+    expect(iris.said.first.locator(".bubble")).to_have_text("one\ntwo")
+    expect(iris.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
+    iris.script(FILE, {"say": "Written."})
+    expect(iris.page.get_by_role("group", name="Approve this call?")).to_be_visible()
+    reach(iris, "Approve")
     keyboard.press("Enter")
-    expect(ada.answers.nth(1)).to_contain_text("Written.")
-    reach(ada, "create_file")
+    expect(iris.answers.nth(1)).to_contain_text("Written.")
+    reach(iris, "create_file")
     keyboard.press("Enter")
-    expect(ada.answers.nth(1)).to_contain_text("has 5 bytes now")
-    ada.page.get_by_role("log").focus()
+    expect(iris.answers.nth(1)).to_contain_text("has 5 bytes now")
+    iris.page.get_by_role("log").focus()
     keyboard.press("Tab")
     for key, label in {"Home": "You", "ArrowDown": "clerk", "End": "clerk", "ArrowUp": "You"}.items():
         keyboard.press(key)
-        assert focused(ada)["label"] == label
-    assert focused(ada)["outline"] != "none"
+        assert focused(iris)["label"] == label
+    assert focused(iris)["outline"] != "none"
 
 
 def reach(person: Person, name: str) -> None:
@@ -124,48 +124,48 @@ def focused(person: Person) -> dict[str, str]:
     return found
 
 
-def test_a_screen_reader_is_told_each_message_once(ada: Person, come: Come) -> None:
-    live = ada.page.locator(".announcer")
+def test_a_screen_reader_is_told_each_message_once(iris: Person, come: Come) -> None:
+    live = iris.page.locator(".announcer")
     assert live.get_attribute("aria-live") == "polite"
-    assert ada.page.get_by_role("log").get_attribute("aria-live") == "off"
-    ada.page.evaluate("""() => {
+    assert iris.page.get_by_role("log").get_attribute("aria-live") == "off"
+    iris.page.evaluate("""() => {
         window.told = []
         const live = document.querySelector('agent-chat').shadowRoot.querySelector('.announcer')
         new MutationObserver(all => all.forEach(({addedNodes}) => addedNodes.forEach(p => told.push(p.textContent))))
             .observe(live, {childList: true, subtree: true, characterData: true})
     }""")
-    ada.script({"repeat": "word ", "times": 5, "delay_ms": 20})
-    expect(ada.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
-    ada.script({"fail": 500})
-    expect(ada.answers.nth(1)).to_contain_text("The provider failed")
+    iris.script({"repeat": "word ", "times": 5, "delay_ms": 20})
+    expect(iris.answers.first.get_by_role("button", name="Answer again")).to_be_visible()
+    iris.script({"fail": 500})
+    expect(iris.answers.nth(1)).to_contain_text("The provider failed")
     omar = come("omar")
-    omar.open(session=ada.session)
+    omar.open(session=iris.session)
     expect(omar.answers).to_have_count(2)
     assert omar.heard() == [], "what was said before somebody came is not read out"
     omar.say("good day")
-    expect(ada.answers.nth(2)).to_contain_text("You said: good day")
+    expect(iris.answers.nth(2)).to_contain_text("You said: good day")
     expect(live).to_contain_text("scripted: You said: good day")
-    told = ada.page.evaluate("told")
+    told = iris.page.evaluate("told")
     assert re.match("You: #script", told[0])
     assert told[1] == "scripted: word word word word word "
     assert re.match("You: #script", told[2])
     assert told[3:] == ["scripted: The provider failed.", "omar: good day", "scripted: You said: good day"]
 
 
-def test_an_input_method_keeps_its_enter(ada: Person) -> None:
-    ada.field.fill("にほん")
+def test_an_input_method_keeps_its_enter(iris: Person) -> None:
+    iris.field.fill("にほん")
     event = (
         "field => field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
     )
-    ada.field.evaluate(event)
-    expect(ada.field).to_have_value("にほん")
-    expect(ada.said).to_have_count(0)
+    iris.field.evaluate(event)
+    expect(iris.field).to_have_value("にほん")
+    expect(iris.said).to_have_count(0)
 
 
 def test_less_motion_and_forced_colours(come: Come) -> None:
-    ada = come(reduced_motion="reduce", forced_colors="active")
-    ada.open()
-    ada.script({"fail": "hang"})
-    expect(ada.page.get_by_role("img", name="Working")).to_be_visible()
-    assert ada.page.locator(".dots i").first.evaluate("dot => getComputedStyle(dot).animationName") == "none"
-    ada.shot("forced-colors")
+    iris = come(reduced_motion="reduce", forced_colors="active")
+    iris.open()
+    iris.script({"fail": "hang"})
+    expect(iris.page.get_by_role("img", name="Working")).to_be_visible()
+    assert iris.page.locator(".dots i").first.evaluate("dot => getComputedStyle(dot).animationName") == "none"
+    iris.shot("forced-colors")

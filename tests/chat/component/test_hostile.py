@@ -98,26 +98,26 @@ def test_there_are_two_hundred() -> None:
 
 def test_nothing_runs_and_nothing_is_loaded(come: Come) -> None:
     """As answer, call, arguments, result, author and title; while they come, and when they are loaded."""
-    ada = come()
-    with ada.server.client() as http:
+    iris = come()
+    with iris.server.client() as http:
         session = http.post("sessions", json={"agent": "scripted", "title": HOSTILE[0]}).json()["id"]
-        ada.open(session=session)
+        iris.open(session=session)
         for place in range(0, len(HOSTILE), AT_ONCE):
             some = HOSTILE[place : place + AT_ONCE]
             body = {"model": "scripted", "metadata": {"session_id": session, "user_id": author(some)}, **said(some)}
             assert http.post("chat/completions", json=body).status_code == 200
         answers = -(-len(HOSTILE) // AT_ONCE)
-        expect(ada.answers).to_have_count(answers)
-        expect(ada.answers.last.get_by_role("button", name="Copy", exact=True)).to_be_visible()
-        check(ada)
-        ada.open(session=session)
-        expect(ada.answers).to_have_count(answers)
-        check(ada)
+        expect(iris.answers).to_have_count(answers)
+        expect(iris.answers.last.get_by_role("button", name="Copy", exact=True)).to_be_visible()
+        check(iris)
+        iris.open(session=session)
+        expect(iris.answers).to_have_count(answers)
+        check(iris)
         for title in HOSTILE:
             http.patch(f"sessions/{session}", json={"title": title[:200]})
-        ada.open(session=session)
-        expect(ada.page.get_by_role("log", name=HOSTILE[-1][:200], exact=True)).to_be_visible()
-    ada.shot("hostile")
+        iris.open(session=session)
+        expect(iris.page.get_by_role("log", name=HOSTILE[-1][:200], exact=True)).to_be_visible()
+    iris.shot("hostile")
 
 
 def said(some: list[str]) -> dict[str, Any]:

@@ -33,16 +33,16 @@ def mortal(site: Site) -> Iterator[tuple[Server, Member]]:
         worker.stop()
 
 
-def test_a_reload_in_the_middle_of_an_answer_goes_on(ada: Person) -> None:
-    ada.script(SLOW)
-    expect(ada.answers.first).to_contain_text("10 11 12")
-    session = ada.session
-    ada.open(session=session)
-    expect(ada.answers.first).to_contain_text("0 1 2 3")
-    expect(ada.page.get_by_role("button", name="Stop")).to_be_visible()
-    expect(ada.answers.first.locator(".markdown")).to_have_text(WORDS)
-    expect(ada.said).to_have_count(1)
-    expect(ada.answers).to_have_count(1)
+def test_a_reload_in_the_middle_of_an_answer_goes_on(iris: Person) -> None:
+    iris.script(SLOW)
+    expect(iris.answers.first).to_contain_text("10 11 12")
+    session = iris.session
+    iris.open(session=session)
+    expect(iris.answers.first).to_contain_text("0 1 2 3")
+    expect(iris.page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(iris.answers.first.locator(".markdown")).to_have_text(WORDS)
+    expect(iris.said).to_have_count(1)
+    expect(iris.answers).to_have_count(1)
 
 
 @pytest.mark.parametrize("gracefully", [True, False])
@@ -50,53 +50,53 @@ def test_the_answer_survives_its_server(
     mortal: tuple[Server, Member], come: Come, server: Server, gracefully: bool
 ) -> None:
     second, member = mortal
-    ada = come("ada", at=second)
-    ada.open()
-    ada.script(SLOW)
-    expect(ada.answers.first).to_contain_text("10 11 12")
-    ada.field.fill("a draft")
+    iris = come("iris", at=second)
+    iris.open()
+    iris.script(SLOW)
+    expect(iris.answers.first).to_contain_text("10 11 12")
+    iris.field.fill("a draft")
     if gracefully:
         member.end()
     else:
         member.kill()
-    expect(ada.page.get_by_text("The connection is lost")).to_be_visible()
-    ada.shot("offline")
+    expect(iris.page.get_by_text("The connection is lost")).to_be_visible()
+    iris.shot("offline")
     member.until_ready()
-    expect(ada.answers.first.locator(".markdown")).to_have_text(WORDS, timeout=90_000)
-    expect(ada.page.get_by_text("The connection is lost")).to_be_hidden()
-    expect(ada.answers).to_have_count(1)
-    expect(ada.said).to_have_count(1)
-    expect(ada.field).to_have_value("a draft")
-    ada.faults.clear()  # the console says that the server was away
-    ada.say("still there?")
-    expect(ada.answers.nth(1)).to_contain_text("You said: still there?")
+    expect(iris.answers.first.locator(".markdown")).to_have_text(WORDS, timeout=90_000)
+    expect(iris.page.get_by_text("The connection is lost")).to_be_hidden()
+    expect(iris.answers).to_have_count(1)
+    expect(iris.said).to_have_count(1)
+    expect(iris.field).to_have_value("a draft")
+    iris.faults.clear()  # the console says that the server was away
+    iris.say("still there?")
+    expect(iris.answers.nth(1)).to_contain_text("You said: still there?")
 
 
 def test_what_was_said_while_the_socket_was_cut_is_sent_once(come: Come) -> None:
-    ada = come()
+    iris = come()
     sockets: list[WebSocketRoute] = []
-    ada.page.route_web_socket("**/ws/v1/**", lambda ws: sockets.append(ws) or ws.connect_to_server() and None)
-    ada.open()
-    ada.script(SLOW)
-    expect(ada.answers.first).to_contain_text("10 11 12")
+    iris.page.route_web_socket("**/ws/v1/**", lambda ws: sockets.append(ws) or ws.connect_to_server() and None)
+    iris.open()
+    iris.script(SLOW)
+    expect(iris.answers.first).to_contain_text("10 11 12")
     sockets[-1].close(code=4000)
-    ada.say("after the cut")
-    expect(ada.answers.first.locator(".markdown")).to_have_text(WORDS)
-    expect(ada.answers.nth(1)).to_contain_text("You said: after the cut")
-    expect(ada.said).to_have_count(2)
+    iris.say("after the cut")
+    expect(iris.answers.first.locator(".markdown")).to_have_text(WORDS)
+    expect(iris.answers.nth(1)).to_contain_text("You said: after the cut")
+    expect(iris.said).to_have_count(2)
     assert len(sockets) == 2
-    ada.open(session=ada.session)
-    expect(ada.said).to_have_count(2)
-    expect(ada.answers).to_have_count(2)
+    iris.open(session=iris.session)
+    expect(iris.said).to_have_count(2)
+    expect(iris.answers).to_have_count(2)
 
 
-def test_who_may_no_longer_see_it_is_told_so(ada: Person) -> None:
-    ada.say("hello")
-    expect(ada.answers.first).to_contain_text("You said")
-    with ada.server.client() as http:
-        assert http.delete(f"sessions/{ada.session}").status_code == 204
-    ada.page.goto(ada.page.url + f"&session={ada.session}")
-    expect(ada.page.get_by_text("This conversation is closed to you")).to_be_visible()
-    expect(ada.field).to_be_hidden()
-    ada.faults.clear()  # the console has the 404
-    ada.shot("refused")
+def test_who_may_no_longer_see_it_is_told_so(iris: Person) -> None:
+    iris.say("hello")
+    expect(iris.answers.first).to_contain_text("You said")
+    with iris.server.client() as http:
+        assert http.delete(f"sessions/{iris.session}").status_code == 204
+    iris.page.goto(iris.page.url + f"&session={iris.session}")
+    expect(iris.page.get_by_text("This conversation is closed to you")).to_be_visible()
+    expect(iris.field).to_be_hidden()
+    iris.faults.clear()  # the console has the 404
+    iris.shot("refused")
