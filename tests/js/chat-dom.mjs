@@ -91,7 +91,9 @@ globalThis.document = {
 export function html(node) {
   if (node.nodeType === 3) return node.data.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   if (node.nodeName === "svg") return "";
-  const shown = node.attributes.filter(({ name }) => !["class", "dir", "tabindex", "role", "aria-label"].includes(name));
+  const shown = node.attributes.filter(
+    ({ name }) => !["class", "dir", "tabindex", "role", "aria-label"].includes(name),
+  );
   const attributes = shown.map(({ name, value }) => ` ${name}="${value}"`).join("");
   return `<${node.nodeName}${attributes}>${node.childNodes.map(html).join("")}</${node.nodeName}>`;
 }

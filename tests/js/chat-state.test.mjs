@@ -20,17 +20,37 @@ function begin() {
   const seqs = {};
   const run = (run_id, ...events) =>
     events.forEach(({ metadata, ...event }) =>
-      conversation.receive({ ...event, metadata: { ...metadata, run_id, seq: (seqs[run_id] = (seqs[run_id] ?? 0) + 1) } }));
+      conversation.receive({
+        ...event,
+        metadata: { ...metadata, run_id, seq: (seqs[run_id] = (seqs[run_id] ?? 0) + 1) },
+      }),
+    );
   return { conversation, told, run };
 }
 
 const user = (id, content, seq) => ({ id, role: "user", content, metadata: { seq } });
-const started = (messages = [], { actor = ADA, ...more } = {}) => ({ type: "RUN_STARTED", input: { messages }, metadata: { actor, agent: "helper", ...more } });
+const started = (messages = [], { actor = ADA, ...more } = {}) => ({
+  type: "RUN_STARTED",
+  input: { messages },
+  metadata: { actor, agent: "helper", ...more },
+});
 const text = (messageId, delta) => ({ type: "TEXT_MESSAGE_CONTENT", messageId, delta });
 const finished = { type: "RUN_FINISHED", result: { finishReason: "stop" } };
 const restarted = (keep) => ({ type: "CUSTOM", name: "attempt_restarted", value: { attempt: 2, keep } });
-const stored = (seq, role, content, more = {}) => ({ id: `m${seq}`, seq, role, content, status: "complete", tool_calls: null, run_id: "r0", author: role === "user" ? ADA : null, agent: null, ...more });
-const shown = ({ turns }) => turns.map((turn) => `${turn.kind === "said" ? turn.author?.label : turn.agent || "agent"}: ${turn.text}`);
+const stored = (seq, role, content, more = {}) => ({
+  id: `m${seq}`,
+  seq,
+  role,
+  content,
+  status: "complete",
+  tool_calls: null,
+  run_id: "r0",
+  author: role === "user" ? ADA : null,
+  agent: null,
+  ...more,
+});
+const shown = ({ turns }) =>
+  turns.map((turn) => `${turn.kind === "said" ? turn.author?.label : turn.agent || "agent"}: ${turn.text}`);
 
 test("a message is mine at once and everybody's with its run", () => {
   const { conversation, told, run } = begin();
@@ -48,7 +68,10 @@ test("a message of somebody else comes before their answer and after what is min
   conversation.say("mine", {});
   run("r1", started([user("x", "theirs", 1)], { actor: OMAR }), text("a", "Yes"));
   assert.deepEqual(shown(conversation), ["omar: theirs", "helper: Yes", "ada: mine"]);
-  assert.deepEqual(conversation.turns.map(({ mine }) => mine), [false, undefined, true]);
+  assert.deepEqual(
+    conversation.turns.map(({ mine }) => mine),
+    [false, undefined, true],
+  );
 });
 
 test("what was seen is not added again", () => {
@@ -61,7 +84,14 @@ test("what was seen is not added again", () => {
 
 test("another attempt drops what came after what it keeps", () => {
   const { conversation, run } = begin();
-  run("r1", started([user("x", "a", 1)]), text("a", "kept"), text("a", " lost"), { type: "REASONING_START", messageId: "l" }, restarted(2));
+  run(
+    "r1",
+    started([user("x", "a", 1)]),
+    text("a", "kept"),
+    text("a", " lost"),
+    { type: "REASONING_START", messageId: "l" },
+    restarted(2),
+  );
   assert.deepEqual(shown(conversation), ["ada: a", "helper: kept"]);
   run("r1", text("a", " and new"), finished);
   assert.deepEqual(shown(conversation), ["ada: a", "helper: kept and new"]);
@@ -69,7 +99,11 @@ test("another attempt drops what came after what it keeps", () => {
 
 test("a snapshot replaces a message from a character on", () => {
   const { conversation, run } = begin();
-  run("r1", started(), text("a", "one two"), { type: "CUSTOM", name: "message_snapshot", value: { messageId: "a", type: "TEXT_MESSAGE_CONTENT", start: 4, text: "three" } });
+  run("r1", started(), text("a", "one two"), {
+    type: "CUSTOM",
+    name: "message_snapshot",
+    value: { messageId: "a", type: "TEXT_MESSAGE_CONTENT", start: 4, text: "three" },
+  });
   assert.equal(conversation.turns[0].text, "one three");
 });
 
@@ -84,10 +118,17 @@ test("what is replaced goes, what is on its way stays", () => {
 test("stored messages complete what is known and stand in their order", () => {
   const { conversation, run } = begin();
   run("r1", started([user("x", "c", 3)]), text("a", "d"));
-  conversation.load([stored(1, "user", "a"), stored(2, "assistant", "b"), stored(3, "user", "c", { client_id: "x", run_id: "r1" })]);
+  conversation.load([
+    stored(1, "user", "a"),
+    stored(2, "assistant", "b"),
+    stored(3, "user", "c", { client_id: "x", run_id: "r1" }),
+  ]);
   assert.deepEqual(shown(conversation), ["ada: a", "agent: b", "ada: c", "helper: d"]);
   run("r1", finished);
-  conversation.load([stored(4, "assistant", "d", { run_id: "r1", agent: "helper", feedback: { up: 1, down: 0, mine: "up" } })], 3);
+  conversation.load(
+    [stored(4, "assistant", "d", { run_id: "r1", agent: "helper", feedback: { up: 1, down: 0, mine: "up" } })],
+    3,
+  );
   const answer = conversation.turns[3];
   assert.deepEqual([answer.seq, answer.messageId, answer.feedback.mine], [4, "m4", "up"]);
   assert.equal(shown(conversation)[3], "helper: d");
@@ -113,7 +154,12 @@ test("a message that a run takes in is told at once", () => {
 test("stored calls have their results", () => {
   const { conversation } = begin();
   const tool_calls = [{ id: "c1", type: "function", function: { name: "clock", arguments: "{}" } }];
-  conversation.load([stored(1, "user", "a"), stored(2, "assistant", null, { tool_calls }), stored(3, "tool", "noon", { tool_call_id: "c1" }), stored(4, "assistant", "It is noon.")]);
+  conversation.load([
+    stored(1, "user", "a"),
+    stored(2, "assistant", null, { tool_calls }),
+    stored(3, "tool", "noon", { tool_call_id: "c1" }),
+    stored(4, "assistant", "It is noon."),
+  ]);
   const [call, said] = conversation.turns[1].parts;
   assert.deepEqual([call.name, call.args, call.result, said.text], ["clock", "{}", "noon", "It is noon."]);
 });
@@ -121,28 +167,75 @@ test("stored calls have their results", () => {
 test("steps hold what they say", () => {
   const { conversation, run } = begin();
   const metadata = { step: "plan" };
-  run("r1", started(), { type: "STEP_STARTED", stepName: "plan" }, { type: "TEXT_MESSAGE_START", messageId: "a", metadata }, text("a", "first"));
-  run("r1", { type: "CUSTOM", name: "step_failed", value: { step: "plan", message: "no", code: "x", again: true }, metadata: { cut: ["a"] } });
-  run("r1", { type: "TEXT_MESSAGE_START", messageId: "b", metadata }, text("b", "second"), { type: "STEP_FINISHED", stepName: "plan" }, text("c", "answer"));
+  run(
+    "r1",
+    started(),
+    { type: "STEP_STARTED", stepName: "plan" },
+    { type: "TEXT_MESSAGE_START", messageId: "a", metadata },
+    text("a", "first"),
+  );
+  run("r1", {
+    type: "CUSTOM",
+    name: "step_failed",
+    value: { step: "plan", message: "no", code: "x", again: true },
+    metadata: { cut: ["a"] },
+  });
+  run(
+    "r1",
+    { type: "TEXT_MESSAGE_START", messageId: "b", metadata },
+    text("b", "second"),
+    { type: "STEP_FINISHED", stepName: "plan" },
+    text("c", "answer"),
+  );
   const [step, answer] = conversation.turns[0].parts;
-  assert.deepEqual([step.name, step.done, step.fault, step.parts.map((part) => part.text)], ["plan", true, "no", ["second"]]);
+  assert.deepEqual(
+    [step.name, step.done, step.fault, step.parts.map((part) => part.text)],
+    ["plan", true, "no", ["second"]],
+  );
   assert.equal(answer.text, "answer");
   assert.equal(conversation.turns[0].text, "answer");
 });
 
-const interrupted = (id, toolCallId) => ({ type: "RUN_FINISHED", outcome: { type: "interrupt", interrupts: [{ id, toolCallId, message: "?", expiresAt: "2030-01-01T00:00:00Z", responseSchema: { properties: {} }, metadata: { tool: "write", role: "member", arguments: { a: 1 } } }] } });
+const interrupted = (id, toolCallId) => ({
+  type: "RUN_FINISHED",
+  outcome: {
+    type: "interrupt",
+    interrupts: [
+      {
+        id,
+        toolCallId,
+        message: "?",
+        expiresAt: "2030-01-01T00:00:00Z",
+        responseSchema: { properties: {} },
+        metadata: { tool: "write", role: "member", arguments: { a: 1 } },
+      },
+    ],
+  },
+});
 
 test("a run waits for a decision, goes on, and tells who decided", () => {
   const { conversation, told, run } = begin();
-  run("r1", started(), { type: "TOOL_CALL_START", toolCallId: "c1", toolCallName: "write" }, { type: "TOOL_CALL_ARGS", toolCallId: "c1", delta: '{"a":1}' }, interrupted("i1", "c1"));
+  run(
+    "r1",
+    started(),
+    { type: "TOOL_CALL_START", toolCallId: "c1", toolCallName: "write" },
+    { type: "TOOL_CALL_ARGS", toolCallId: "c1", delta: '{"a":1}' },
+    interrupted("i1", "c1"),
+  );
   const answer = conversation.turns[0];
   assert.equal(answer.status, "interrupted");
-  assert.deepEqual(answer.approvals.map(({ status, canEdit }) => [status, canEdit]), [["pending", false]]);
+  assert.deepEqual(
+    answer.approvals.map(({ status, canEdit }) => [status, canEdit]),
+    [["pending", false]],
+  );
   run("r1", started());
   assert.deepEqual(told.decided, ["r1"]);
   conversation.decide({ id: "i1", status: "denied", decided_by: OMAR, comment: "no", edited_arguments: null });
   run("r1", { type: "TOOL_CALL_RESULT", toolCallId: "c1", content: "denied", metadata: { error: true } }, finished);
-  assert.deepEqual([answer.approvals[0].status, answer.approvals[0].by, answer.parts[0].failed], ["denied", "omar", true]);
+  assert.deepEqual(
+    [answer.approvals[0].status, answer.approvals[0].by, answer.parts[0].failed],
+    ["denied", "omar", true],
+  );
   assert.deepEqual(told.ended, ["r1"]);
 });
 

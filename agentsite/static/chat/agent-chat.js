@@ -135,14 +135,35 @@ export class AgentChat extends HTMLElement {
 
   #build() {
     const words = this.#words;
-    const act = (name) => (...given) => this.#talk?.[name](...given);
+    const act =
+      (name) =>
+      (...given) =>
+        this.#talk?.[name](...given);
     const names = ["retry", "regenerate", "resend", "rate", "decide"];
     const actions = Object.fromEntries(names.map((name) => [name, act(name)]));
     const ui = { words, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
-    const composer = new Composer(words, { send: (text) => this.#send(text), stop: act("stop"), typing: act("typing") });
-    const views = { thread: new Thread(ui), composer, banner: new Banner(words), presence: new Presence(words), announcer: new Announcer(words) };
+    const composer = new Composer(words, {
+      send: (text) => this.#send(text),
+      stop: act("stop"),
+      typing: act("typing"),
+    });
+    const views = {
+      thread: new Thread(ui),
+      composer,
+      banner: new Banner(words),
+      presence: new Presence(words),
+      announcer: new Announcer(words),
+    };
     const foot = h("div", { class: "foot" }, views.presence.typing, composer.element);
-    this.#chat = h("div", { class: "chat" }, views.banner.element, views.presence.faces, views.thread.element, foot, views.announcer.element);
+    this.#chat = h(
+      "div",
+      { class: "chat" },
+      views.banner.element,
+      views.presence.faces,
+      views.thread.element,
+      foot,
+      views.announcer.element,
+    );
     this.shadowRoot.replaceChildren(this.#chat);
     this.#views = views;
     return views;

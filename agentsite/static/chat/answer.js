@@ -69,7 +69,10 @@ export class Answer {
 
   /** What the agent says to the reader, without what its steps say. */
   get text() {
-    return this.parts.filter(({ kind }) => kind === "text").map(({ text }) => text).join("\n\n");
+    return this.parts
+      .filter(({ kind }) => kind === "text")
+      .map(({ text }) => text)
+      .join("\n\n");
   }
 
   /** @returns {Approval[]} */
@@ -180,7 +183,10 @@ export class Answer {
   CUSTOM({ name, value, metadata }) {
     if (READ_ONLY.has(name)) return;
     if (name === "refusal") {
-      this.add({ kind: "text", key: `refusal ${metadata.messageId}`, text: "", done: true, refusal: true }, { metadata }).text += value;
+      this.add(
+        { kind: "text", key: `refusal ${metadata.messageId}`, text: "", done: true, refusal: true },
+        { metadata },
+      ).text += value;
     } else if (name === "empty_answer") {
       this.add({ kind: "notice", key: `empty ${metadata.messageId}`, code: name, text: "" }, { metadata });
     } else if (name === "step_failed") {
@@ -205,14 +211,25 @@ export class Answer {
     const part = this.byKey.get(key);
     if (!part) return;
     this.byKey.delete(key);
-    const lists = [this.parts, ...[...this.byKey.values()].flatMap((other) => (other.kind === "step" ? [other.parts] : []))];
+    const lists = [
+      this.parts,
+      ...[...this.byKey.values()].flatMap((other) => (other.kind === "step" ? [other.parts] : [])),
+    ];
     for (const list of lists) if (list.includes(part)) list.splice(list.indexOf(part), 1);
   }
 
   #ask({ id, toolCallId, message, expiresAt, responseSchema, metadata }) {
     const part = this.add(toolPart(toolCallId ?? `approval ${id}`, metadata.tool));
     const canEdit = Boolean(responseSchema.properties.editedArgs);
-    const asked = { id, message, expiresAt, canEdit, role: metadata.role, arguments: metadata.arguments, status: "pending" };
+    const asked = {
+      id,
+      message,
+      expiresAt,
+      canEdit,
+      role: metadata.role,
+      arguments: metadata.arguments,
+      status: "pending",
+    };
     if (!toolCallId) part.args = JSON.stringify(metadata.arguments);
     part.approval = part.approval?.id === id ? Object.assign(part.approval, { status: "pending" }) : asked;
   }

@@ -9,13 +9,34 @@ export class Composer {
    */
   constructor(words, actions) {
     this.actions = actions;
-    this.field = h("textarea", { rows: 1, "aria-label": words.message, placeholder: words.placeholder, dir: "auto", enterkeyhint: "send" });
-    this.sendButton = h("button", { type: "submit", class: "round primary", "aria-label": words.send, title: words.send }, icon("send"));
-    this.stopButton = h("button", { type: "button", class: "round stop", "aria-label": words.stop, title: words.stop, onclick: actions.stop }, icon("stop"));
+    this.field = h("textarea", {
+      rows: 1,
+      "aria-label": words.message,
+      placeholder: words.placeholder,
+      dir: "auto",
+      enterkeyhint: "send",
+    });
+    this.sendButton = h(
+      "button",
+      { type: "submit", class: "round primary", "aria-label": words.send, title: words.send },
+      icon("send"),
+    );
+    this.stopButton = h(
+      "button",
+      { type: "button", class: "round stop", "aria-label": words.stop, title: words.stop, onclick: actions.stop },
+      icon("stop"),
+    );
     this.fault = h("p", { class: "fault", role: "alert", dir: "auto" });
     this.note = h("p", { class: "note" });
     this.box = h("div", { class: "box" }, this.field, this.stopButton, this.sendButton);
-    this.element = h("form", { class: "composer" }, this.fault, this.note, this.box, h("p", { class: "hidden", id: "keys", text: words.keys }));
+    this.element = h(
+      "form",
+      { class: "composer" },
+      this.fault,
+      this.note,
+      this.box,
+      h("p", { class: "hidden", id: "keys", text: words.keys }),
+    );
     this.field.setAttribute("aria-describedby", "keys");
     this.element.onsubmit = (event) => this.#submit(event);
     this.field.onkeydown = (event) => this.#key(event);

@@ -55,7 +55,11 @@ export function setText(element, text) {
 /** @param {keyof typeof ICONS} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", class: `icon icon-${name}`, "aria-hidden": "true" }))
+  for (const [key, value] of Object.entries({
+    viewBox: "0 0 24 24",
+    class: `icon icon-${name}`,
+    "aria-hidden": "true",
+  }))
     svg.setAttribute(key, value);
   for (const shape of ICONS[name]) {
     const path = document.createElementNS(SVG, "path");
@@ -67,7 +71,11 @@ export function icon(name) {
 
 /** A button with an icon, and a label for those who do not see it. */
 export function iconButton(name, label, onclick, given = {}) {
-  return h("button", { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...given }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...given },
+    icon(name),
+  );
 }
 
 /** Copies, and says so on the button for a moment. */

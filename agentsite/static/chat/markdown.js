@@ -145,7 +145,11 @@ class Renderer {
     if (depth > MAX_DEPTH) return plain(token);
     switch (token.type) {
       case "heading":
-        return h(`h${Math.min(6, token.depth + 2)}`, { class: `heading-${token.depth}`, dir: "auto" }, ...this.inline(token.tokens, depth));
+        return h(
+          `h${Math.min(6, token.depth + 2)}`,
+          { class: `heading-${token.depth}`, dir: "auto" },
+          ...this.inline(token.tokens, depth),
+        );
       case "paragraph":
         return h("p", { dir: "auto" }, ...this.inline(token.tokens, depth));
       case "text":
@@ -176,11 +180,16 @@ class Renderer {
 
   list(token, depth) {
     const items = token.items.map((item) => this.item(item, depth));
-    return h(token.ordered ? "ol" : "ul", { dir: "auto", start: token.ordered && token.start !== 1 && token.start }, ...items);
+    return h(
+      token.ordered ? "ol" : "ul",
+      { dir: "auto", start: token.ordered && token.start !== 1 && token.start },
+      ...items,
+    );
   }
 
   item(item, depth) {
-    const box = item.task && h("input", { type: "checkbox", checked: item.checked, disabled: true, "aria-label": item.text });
+    const box =
+      item.task && h("input", { type: "checkbox", checked: item.checked, disabled: true, "aria-label": item.text });
     const inner = item.tokens.filter(({ type }) => type !== "checkbox");
     return h("li", { class: item.task && "task" }, box, ...this.blocks(inner, depth));
   }
@@ -189,14 +198,20 @@ class Renderer {
     const language = decoded((lang ?? "").match(/^\S*/)[0]).slice(0, 40);
     const copy = h("button", { type: "button", class: "copy-code", "aria-label": this.words.copyCode }, icon("copy"));
     copy.onclick = () => this.onCopy(copy.closest(".code").querySelector("code").textContent, copy);
-    const head = h("div", { class: "code-head" }, h("span", { class: "language", text: language || this.words.code }), copy);
+    const head = h(
+      "div",
+      { class: "code-head" },
+      h("span", { class: "language", text: language || this.words.code }),
+      copy,
+    );
     const name = language ? `${this.words.code}: ${language}` : this.words.code;
     const body = h("pre", { tabindex: 0, role: "group", "aria-label": name }, h("code", { dir: "ltr", text }));
     return h("div", { class: "code", dir: "ltr" }, head, body);
   }
 
   table({ header, rows, align }, depth) {
-    const cell = (tag) => (given, place) => h(tag, { "data-align": align[place], dir: "auto" }, ...this.inline(given.tokens, depth));
+    const cell = (tag) => (given, place) =>
+      h(tag, { "data-align": align[place], dir: "auto" }, ...this.inline(given.tokens, depth));
     const line = (tag, cells) => h("tr", {}, ...cells.map(cell(tag)));
     const body = h("tbody", {}, ...rows.map((cells) => line("td", cells)));
     const table = h("table", {}, h("thead", {}, line("th", header)), body);
@@ -224,7 +239,9 @@ class Renderer {
       case "image":
         return this.image(token);
       case "text":
-        return token.tokens ? h("span", {}, ...this.inline(token.tokens, depth)) : document.createTextNode(decoded(token.text));
+        return token.tokens
+          ? h("span", {}, ...this.inline(token.tokens, depth))
+          : document.createTextNode(decoded(token.text));
       case "escape":
         return document.createTextNode(decoded(token.text));
       default:
@@ -235,7 +252,14 @@ class Renderer {
   link({ href, raw }, children) {
     const url = safeUrl(href);
     if (url === null) return document.createTextNode(raw);
-    const mark = url.startsWith("mailto:") ? null : h("span", { class: "external" }, icon("external"), h("span", { class: "hidden", text: ` (${this.words.external})` }));
+    const mark = url.startsWith("mailto:")
+      ? null
+      : h(
+          "span",
+          { class: "external" },
+          icon("external"),
+          h("span", { class: "hidden", text: ` (${this.words.external})` }),
+        );
     return h("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow" }, ...children, mark);
   }
 

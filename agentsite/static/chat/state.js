@@ -142,7 +142,13 @@ export class Conversation {
     const seq = message.metadata?.seq ?? null;
     const known = this.#known(id, id);
     if (known) return this.#sent(known, { runId, seq });
-    const said = this.#said({ messageId: id, seq, text: textOf(content), ...this.#authorship(actor, message.name), runId });
+    const said = this.#said({
+      messageId: id,
+      seq,
+      text: textOf(content),
+      ...this.#authorship(actor, message.name),
+      runId,
+    });
     this.turns.splice(this.#beforePending(), 0, said);
     this.watcher.finished(said);
   }
@@ -154,7 +160,8 @@ export class Conversation {
   }
 
   #known(messageId, clientId) {
-    const isIt = (turn) => turn.messageId === messageId || (clientId && (turn.clientId === clientId || turn.messageId === clientId));
+    const isIt = (turn) =>
+      turn.messageId === messageId || (clientId && (turn.clientId === clientId || turn.messageId === clientId));
     return this.turns.find((turn) => turn.kind === "said" && isIt(turn));
   }
 
@@ -224,7 +231,8 @@ export class Conversation {
     answer.seq ??= message.seq;
     answer.agent = message.agent ?? answer.agent;
     answer.revision += 1;
-    if (message.role === "assistant") Object.assign(answer, { messageId: message.id, feedback: message.feedback ?? null });
+    if (message.role === "assistant")
+      Object.assign(answer, { messageId: message.id, feedback: message.feedback ?? null });
   }
 
   /** How the last run ended, which its messages do not tell. @param {any} run as REST tells it */

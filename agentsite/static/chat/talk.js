@@ -167,7 +167,8 @@ export class Talk {
   #heard(frame) {
     if (frame.type === "error") this.#fault(frame);
     else if (frame.type !== "CUSTOM" || frame.name !== "resume") this.conversation.receive(frame);
-    if (frame.type === "RUN_FINISHED" && frame.outcome?.type === "interrupt") frame.outcome.interrupts.forEach((one) => this.#asked(one));
+    if (frame.type === "RUN_FINISHED" && frame.outcome?.type === "interrupt")
+      frame.outcome.interrupts.forEach((one) => this.#asked(one));
     if (frame.type === "CUSTOM" && frame.name === "presence") this.host.tell("agent-chat-presence", frame.value);
   }
 
@@ -181,7 +182,8 @@ export class Talk {
   #fault({ error, metadata }) {
     const { run_id, seq } = metadata ?? {};
     if (seq !== undefined) this.#later(AGAIN_AFTER, () => this.connection.send({ type: "since", run_id, seq }));
-    else if (!run_id && this.conversation.pending.length) this.conversation.giveBack(this.conversation.pending[0], error.message);
+    else if (!run_id && this.conversation.pending.length)
+      this.conversation.giveBack(this.conversation.pending[0], error.message);
     else this.host.failed(Object.assign(new Error(error.message), { code: error.code }));
   }
 
@@ -215,7 +217,15 @@ export class Talk {
   }
 
   #run(messages, forwardedProps, key) {
-    const input = { threadId: this.session.id, runId: key, state: {}, tools: [], context: [], messages, forwardedProps };
+    const input = {
+      threadId: this.session.id,
+      runId: key,
+      state: {},
+      tools: [],
+      context: [],
+      messages,
+      forwardedProps,
+    };
     const agent = this.session.agent ? {} : { agent: this.agent };
     return this.connection.send({ type: "run", input, ...agent, idempotency_key: key });
   }

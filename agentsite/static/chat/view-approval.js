@@ -15,13 +15,39 @@ export class ApprovalView {
     this.message = h("p", { class: "question", dir: "auto" });
     this.rules = h("p", { class: "rules" });
     this.args = h("textarea", { class: "edit", "aria-label": words.approvalEdit, spellcheck: "false", dir: "ltr" });
-    this.comment = h("input", { type: "text", maxlength: 500, "aria-label": words.approvalComment, placeholder: words.approvalComment, dir: "auto" });
+    this.comment = h("input", {
+      type: "text",
+      maxlength: 500,
+      "aria-label": words.approvalComment,
+      placeholder: words.approvalComment,
+      dir: "auto",
+    });
     this.fault = h("p", { class: "fault", role: "alert", dir: "auto" });
-    const approve = h("button", { type: "button", class: "primary", text: words.approve, onclick: () => this.#decide(true) });
-    const deny = h("button", { type: "button", class: "plain-button", text: words.deny, onclick: () => this.#decide(false) });
+    const approve = h("button", {
+      type: "button",
+      class: "primary",
+      text: words.approve,
+      onclick: () => this.#decide(true),
+    });
+    const deny = h("button", {
+      type: "button",
+      class: "plain-button",
+      text: words.deny,
+      onclick: () => this.#decide(false),
+    });
     this.buttons = [approve, deny];
     const hint = h("p", { class: "rules", text: words.approvalEdit });
-    this.form = h("div", { class: "approval", role: "group", "aria-label": words.approvalTitle }, this.message, hint, this.args, this.comment, this.fault, h("div", { class: "row" }, approve, deny), this.rules);
+    this.form = h(
+      "div",
+      { class: "approval", role: "group", "aria-label": words.approvalTitle },
+      this.message,
+      hint,
+      this.args,
+      this.comment,
+      this.fault,
+      h("div", { class: "row" }, approve, deny),
+      this.rules,
+    );
     this.hint = hint;
     this.outcome = h("p", { class: "outcome", dir: "auto" });
     this.element = h("div", {}, this.form, this.outcome);

@@ -42,7 +42,11 @@ function fold(kind, image, ...body) {
   const name = h("span", { class: "fold-name", dir: "auto" });
   const state = h("span", { class: "fold-state" });
   const head = h("summary", {}, icon(image), name, state, icon("open"));
-  return { element: h("details", { class: `fold ${kind}` }, head, h("div", { class: "fold-body" }, ...body)), name, state };
+  return {
+    element: h("details", { class: `fold ${kind}` }, head, h("div", { class: "fold-body" }, ...body)),
+    name,
+    state,
+  };
 }
 
 class ReasoningView {
@@ -93,7 +97,12 @@ class ToolView {
   update(part, run) {
     const state = this.#state(part, run);
     setText(this.name, part.name);
-    setText(this.state, this.ui.words[{ busy: "toolRunning", failed: "toolFailed", asks: "toolWaiting", done: "toolDone", cut: "stopped" }[state]]);
+    setText(
+      this.state,
+      this.ui.words[
+        { busy: "toolRunning", failed: "toolFailed", asks: "toolWaiting", done: "toolDone", cut: "stopped" }[state]
+      ],
+    );
     setAttribute(this.details, "data-state", state);
     this.details.classList.toggle("busy", state === "busy");
     this.args.show(pretty(part.args));
@@ -145,6 +154,9 @@ export class PartsView {
     const kept = new Map(parts.map((part) => [part.key, this.#views.get(part.key) ?? new VIEWS[part.kind](this.ui)]));
     this.#views = kept;
     for (const part of parts) kept.get(part.key).update(part, run);
-    setChildren(this.element, [...kept.values()].map(({ element }) => element));
+    setChildren(
+      this.element,
+      [...kept.values()].map(({ element }) => element),
+    );
   }
 }

@@ -18,8 +18,18 @@ export class Thread {
     this.ui = ui;
     this.turns = new Turns(ui);
     this.welcome = h("p", { class: "welcome", text: words.welcome });
-    this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": words.conversation, tabindex: 0 }, this.welcome, this.turns.element);
-    this.newest = h("button", { type: "button", class: "newest", onclick: () => this.toEnd() }, icon("newest"), words.newest);
+    this.log = h(
+      "div",
+      { class: "log", role: "log", "aria-live": "off", "aria-label": words.conversation, tabindex: 0 },
+      this.welcome,
+      this.turns.element,
+    );
+    this.newest = h(
+      "button",
+      { type: "button", class: "newest", onclick: () => this.toEnd() },
+      icon("newest"),
+      words.newest,
+    );
     this.newest.hidden = true;
     this.element = h("div", { class: "thread" }, this.log, this.newest);
     this.log.onscroll = () => this.#scrolled();
@@ -68,7 +78,11 @@ export class Announcer {
   finished(turn) {
     const { words } = this;
     const isAnswer = turn.kind === "answer";
-    const author = isAnswer ? turn.agent || words.assistant : turn.mine ? words.you : turn.author?.label || words.somebody;
+    const author = isAnswer
+      ? turn.agent || words.assistant
+      : turn.mine
+        ? words.you
+        : turn.author?.label || words.somebody;
     const ending = isAnswer && { failed: turn.error?.message || words.failed, cancelled: words.stopped }[turn.status];
     const text = [turn.text, ending].filter(Boolean).join(" ");
     if (text) this.say(fill(words.announce, { author, text }));
@@ -91,7 +105,10 @@ export class Presence {
     this.faces.hidden = others.length === 0;
     this.faces.setAttribute("aria-label", fill(this.words.present, { names: names.join(", ") }));
     this.faces.title = this.faces.getAttribute("aria-label");
-    setChildren(this.faces, others.slice(0, FACES).map((other) => this.#face(other.label)));
+    setChildren(
+      this.faces,
+      others.slice(0, FACES).map((other) => this.#face(other.label)),
+    );
     if (others.length > FACES) this.faces.append(h("li", { text: `+${others.length - FACES}` }));
     const writers = others.filter(({ typing }) => typing).map(({ label }) => label);
     const word = ["", "typingOne", "typingTwo"][writers.length] ?? "typingMany";
@@ -99,7 +116,12 @@ export class Presence {
   }
 
   #face(label) {
-    return h("li", {}, h("span", { "aria-hidden": "true", text: initials(label) }), h("span", { class: "hidden", text: label }));
+    return h(
+      "li",
+      {},
+      h("span", { "aria-hidden": "true", text: initials(label) }),
+      h("span", { class: "hidden", text: label }),
+    );
   }
 }
 

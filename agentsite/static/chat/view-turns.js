@@ -5,8 +5,16 @@ import { PartsView } from "./view-parts.js";
 
 /** @param {string} label */
 export function initials(label) {
-  const words = label.trim().split(/[\s._@-]+/u).filter(Boolean);
-  return words.slice(0, 2).map((word) => [...word][0].toUpperCase()).join("") || "?";
+  const words = label
+    .trim()
+    .split(/[\s._@-]+/u)
+    .filter(Boolean);
+  return (
+    words
+      .slice(0, 2)
+      .map((word) => [...word][0].toUpperCase())
+      .join("") || "?"
+  );
 }
 
 export class SaidView {
@@ -22,7 +30,14 @@ export class SaidView {
     this.edit = iconButton("edit", words.edit, () => this.#edit());
     this.fork = iconButton("fork", words.fork, () => ui.actions.fork(this.turn));
     this.actions = h("div", { class: "actions" }, copy, this.edit, this.fork);
-    this.element = h("article", { class: "turn said", tabindex: -1 }, this.author, this.text, this.status, this.actions);
+    this.element = h(
+      "article",
+      { class: "turn said", tabindex: -1 },
+      this.author,
+      this.text,
+      this.status,
+      this.actions,
+    );
   }
 
   /** @param {import("./state.js").Said} turn @param {{canWrite: boolean, waits: boolean, busy: boolean}} facts */
@@ -57,7 +72,12 @@ export class SaidView {
     };
     const save = h("button", { type: "button", class: "primary", text: words.save, onclick: send });
     const cancel = h("button", { type: "button", class: "plain-button", text: words.cancel, onclick: close });
-    const form = h("div", { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) }, field, h("div", { class: "row" }, cancel, save));
+    const form = h(
+      "div",
+      { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) },
+      field,
+      h("div", { class: "row" }, cancel, save),
+    );
     this.text.replaceWith(form);
     this.actions.hidden = this.isEditing = true;
     field.focus();
@@ -82,7 +102,12 @@ export class AnswerView {
     this.parts = new PartsView(ui);
     this.dots = h("div", { class: "dots", role: "img", "aria-label": words.thinking }, h("i"), h("i"), h("i"));
     this.fault = h("p", { class: "fault-text", dir: "auto" });
-    const retry = h("button", { type: "button", class: "plain-button", onclick: () => actions.retry(this.turn) }, icon("retry"), words.retry);
+    const retry = h(
+      "button",
+      { type: "button", class: "plain-button", onclick: () => actions.retry(this.turn) },
+      icon("retry"),
+      words.retry,
+    );
     this.retry = retry;
     this.error = h("div", { class: "failure" }, icon("warning"), this.fault, retry);
     this.stopped = h("p", { class: "notice", text: words.stopped });
@@ -92,8 +117,22 @@ export class AnswerView {
     this.down = iconButton("down", words.bad, () => actions.rate(this.turn, "down"));
     this.fork = iconButton("fork", words.fork, () => actions.fork(this.turn));
     this.actions = h("div", { class: "actions" }, copy, this.again, this.up, this.down, this.fork);
-    const body = h("div", { class: "answer-body" }, this.author, this.parts.element, this.dots, this.stopped, this.error, this.actions);
-    this.element = h("article", { class: "turn answer", tabindex: -1 }, h("div", { class: "avatar", "aria-hidden": "true" }, icon("agent")), body);
+    const body = h(
+      "div",
+      { class: "answer-body" },
+      this.author,
+      this.parts.element,
+      this.dots,
+      this.stopped,
+      this.error,
+      this.actions,
+    );
+    this.element = h(
+      "article",
+      { class: "turn answer", tabindex: -1 },
+      h("div", { class: "avatar", "aria-hidden": "true" }, icon("agent")),
+      body,
+    );
   }
 
   /**
@@ -121,7 +160,10 @@ export class AnswerView {
     this.actions.hidden = !turn.isOver || !(turn.text || known);
     this.again.hidden = !(canWrite && isLast && !busy && turn.seq !== null);
     this.fork.hidden = !known;
-    for (const [button, rating] of [[this.up, "up"], [this.down, "down"]]) {
+    for (const [button, rating] of [
+      [this.up, "up"],
+      [this.down, "down"],
+    ]) {
       button.hidden = !(known && canWrite);
       setAttribute(button, "aria-pressed", String(turn.feedback?.mine === rating));
     }
@@ -154,7 +196,10 @@ export class Turns {
     const last = turns.at(-1);
     const facts = { canWrite, busy: open.length > 0, waits: open.length > 0 };
     for (const turn of turns) this.#show(turn, { ...facts, isLast: turn === last });
-    setChildren(this.element, [...kept.values()].map(({ element }) => element));
+    setChildren(
+      this.element,
+      [...kept.values()].map(({ element }) => element),
+    );
     this.#keepStop();
   }
 
