@@ -147,17 +147,17 @@ class Renderer {
       case "heading":
         return h(
           `h${Math.min(6, token.depth + 2)}`,
-          { class: `heading-${token.depth}`, dir: "auto" },
+          { class: `heading-${token.depth}`, dir: direction(depth) },
           ...this.inline(token.tokens, depth),
         );
       case "paragraph":
-        return h("p", { dir: "auto" }, ...this.inline(token.tokens, depth));
+        return h("p", { dir: direction(depth) }, ...this.inline(token.tokens, depth));
       case "text":
         return h("span", {}, ...(token.tokens ? this.inline(token.tokens, depth) : [decoded(token.text)]));
       case "group":
-        return h("div", {}, ...this.blocks(token.tokens, depth + 1));
+        return h("div", { class: "markdown" }, ...this.blocks(token.tokens, depth));
       case "blockquote":
-        return h("blockquote", { dir: "auto" }, ...this.blocks(token.tokens, depth + 1));
+        return h("blockquote", { dir: direction(depth) }, ...this.blocks(token.tokens, depth + 1));
       case "list":
         return this.list(token, depth + 1);
       case "code":
@@ -182,7 +182,7 @@ class Renderer {
     const items = token.items.map((item) => this.item(item, depth));
     return h(
       token.ordered ? "ol" : "ul",
-      { dir: "auto", start: token.ordered && token.start !== 1 && token.start },
+      { dir: direction(depth - 1), start: token.ordered && token.start !== 1 && token.start },
       ...items,
     );
   }
@@ -267,6 +267,11 @@ class Renderer {
     const label = this.words.image.replace("{alt}", decoded(text) || decoded(href));
     return this.link({ href, raw }, [h("span", { class: "image" }, icon("image"), label)]);
   }
+}
+
+/** Of a block: what is within another has that one's, since `auto` does not look into what has its own. */
+function direction(depth) {
+  return depth === 0 && "auto";
 }
 
 function plain(token) {

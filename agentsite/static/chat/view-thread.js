@@ -84,7 +84,7 @@ export class Announcer {
         ? words.you
         : turn.author?.label || words.somebody;
     const ending = isAnswer && { failed: turn.error?.message || words.failed, cancelled: words.stopped }[turn.status];
-    const text = [turn.text, ending].filter(Boolean).join(" ");
+    const text = [turn.text.trim(), ending].filter(Boolean).join(" ");
     if (text) this.say(fill(words.announce, { author, text }));
   }
 }
@@ -103,8 +103,8 @@ export class Presence {
     const others = participants.filter(({ kind, id }) => !(me && kind === me.kind && id === me.id));
     const names = others.map(({ label }) => label);
     this.faces.hidden = others.length === 0;
-    this.faces.setAttribute("aria-label", fill(this.words.present, { names: names.join(", ") }));
-    this.faces.title = this.faces.getAttribute("aria-label");
+    this.faces.title = fill(this.words.present, { names: names.join(", ") });
+    this.faces.setAttribute("aria-label", this.faces.title);
     setChildren(
       this.faces,
       others.slice(0, FACES).map((other) => this.#face(other.label)),

@@ -23,7 +23,8 @@ export class SaidView {
     this.ui = ui;
     this.isEditing = false;
     const { words } = ui;
-    this.author = h("div", { class: "author", dir: "auto" });
+    this.name = h("bdi");
+    this.author = h("div", { class: "author" }, this.name);
     this.text = h("div", { class: "bubble", dir: "auto" });
     this.status = h("div", { class: "status" });
     const copy = iconButton("copy", words.copy, () => copied(copy, this.turn.text, words.copied));
@@ -48,7 +49,7 @@ export class SaidView {
     this.element.classList.toggle("mine", turn.mine);
     setAttribute(this.element, "data-status", turn.status);
     setAttribute(this.element, "aria-label", name);
-    setText(this.author, name);
+    setText(this.name, name);
     setText(this.text, turn.text);
     setText(this.status, turn.status === "sent" ? "" : facts.waits ? words.waiting : words.sending);
     this.actions.hidden = turn.status !== "sent" || this.isEditing;
@@ -98,7 +99,8 @@ export class AnswerView {
   constructor(ui) {
     this.ui = ui;
     const { words, actions } = ui;
-    this.author = h("div", { class: "author", dir: "auto" });
+    this.name = h("bdi");
+    this.author = h("div", { class: "author" }, this.name);
     this.parts = new PartsView(ui);
     this.dots = h("div", { class: "dots", role: "img", "aria-label": words.thinking }, h("i"), h("i"), h("i"));
     this.fault = h("p", { class: "fault-text", dir: "auto" });
@@ -143,7 +145,7 @@ export class AnswerView {
     const { words } = this.ui;
     this.turn = turn;
     const name = turn.agent || words.assistant;
-    setText(this.author, name);
+    setText(this.name, name);
     setAttribute(this.element, "aria-label", name);
     setAttribute(this.element, "aria-busy", turn.status === "running" && "true");
     this.parts.update(turn.parts, turn);
