@@ -264,8 +264,8 @@ export class Talk {
     const path = `sessions/${this.session.id}/messages/${answer.messageId}/feedback`;
     const again = answer.feedback?.mine === rating;
     return this.#guarded(async () => {
-      const told = await (again ? this.api.call("DELETE", path) : this.api.call("PUT", path, { rating }));
-      answer.feedback = told?.feedback ?? { ...answer.feedback, mine: again ? null : rating };
+      await (again ? this.api.call("DELETE", path) : this.api.call("PUT", path, { rating }));
+      answer.feedback = { ...answer.feedback, mine: again ? null : rating };
       answer.revision += 1;
       this.host.changed();
     });

@@ -69,11 +69,11 @@ def make_people(server: Server) -> None:
 
 
 class Person:
-    """Somebody signed in. `faults` collects what the console and the browser's policy say, and requests elsewhere."""
+    """Somebody at the component. `faults` collects what the console says, and requests elsewhere."""
 
-    def __init__(self, context: BrowserContext, server: Server, name: str) -> None:
+    def __init__(self, context: BrowserContext, server: Server) -> None:
         self.page: Page = context.new_page()
-        self.server, self.name = server, name
+        self.server = server
         self.faults: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -88,9 +88,9 @@ class Person:
         if not request.url.startswith((self.server.base_url, "data:")):
             self.faults.append(f"asked {request.url}")
 
-    def sign_in(self) -> None:
+    def sign_in(self, name: str) -> None:
         self.page.goto(f"{self.server.base_url}/admin/login/")
-        self.page.fill("#id_username", self.name)
+        self.page.fill("#id_username", name)
         self.page.fill("#id_password", PASSWORD)
         self.page.click("button[type=submit]")
         self.page.wait_for_load_state()
@@ -98,9 +98,11 @@ class Person:
 
     def open(self, **attributes: str) -> None:
         """The page with the component; without a `session`, one is made with the first message."""
-        given = {"tenant": "acme", "agent": "scripted", "fork": "", **attributes}
-        self.page.goto(f"{self.server.base_url}/component?{urlencode(given)}")
+        self.arrive(**{"tenant": "acme", "agent": "scripted", "fork": "", **attributes})
         expect(self.field).to_be_visible()
+
+    def arrive(self, **attributes: str) -> None:
+        self.page.goto(f"{self.server.base_url}/component?{urlencode(attributes)}")
 
     @property
     def chat(self) -> Locator:
@@ -164,15 +166,16 @@ Come = Callable[..., Person]
 
 @pytest.fixture
 def come(chromium: Browser, server: Server) -> Iterator[Come]:  # noqa: F811
-    """Somebody comes, by name and with options of the browser; in the end nothing may have gone wrong for anybody."""
+    """Somebody comes, by name or as a stranger, with options of the browser; in the end nothing has gone wrong."""
     here: list[tuple[BrowserContext, Person]] = []
 
-    def coming(name: str = "iris", at: Server = server, **options: Any) -> Person:
+    def coming(name: str | None = "iris", at: Server = server, **options: Any) -> Person:
         context = chromium.new_context(**{"viewport": DESKTOP, **options})
         context.set_default_timeout(WAIT)
-        person = Person(context, at, name)
+        person = Person(context, at)
         here.append((context, person))
-        person.sign_in()
+        if name is not None:
+            person.sign_in(name)
         return person
 
     expect.set_options(timeout=WAIT)
