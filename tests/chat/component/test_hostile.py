@@ -73,7 +73,7 @@ ATTRIBUTES = frozenset(
         "id",
         "maxlength",
         "open",
-        "placeholder",
+        "part placeholder",
         "readonly",
         "rel",
         "role",
