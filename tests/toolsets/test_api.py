@@ -170,3 +170,15 @@ def test_a_role_and_a_scope_are_both_needed(acme: Any) -> None:
     assert writer.patch("toolsets/clock", {"name": "Watch"}).status_code == 200
     assert writer.get("toolsets/clock").status_code == 200
     assert make_actor(acme, "owner", scopes=["chat"]).get("toolsets/clock").status_code == 403
+
+
+def test_who_tries_a_tool_approves_it_and_may_have_to_be_of_a_higher_role(owner: Actor) -> None:
+    policy = {"approval": "always", "approver": "admin"}
+    assert owner.post("toolsets", {**BODY, "policy": policy}).status_code == 201
+    operator = make_actor(owner.tenant, role="operator")
+    asked = {"arguments": {}}
+    refused = operator.post("toolsets/clock/tools/current_time/invoke", asked)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role_too_low")
+    assert owner.post("toolsets/clock/tools/current_time/invoke", asked).status_code == 200
+    owner.patch("toolsets/clock", {"policy": {"approval": "always"}})
+    assert operator.post("toolsets/clock/tools/current_time/invoke", asked).status_code == 200

@@ -12,7 +12,8 @@ from core.validation import config_faults
 from sandbox import client
 from toolsets.base import Risk, ToolCallContext
 from toolsets.exceptions import ToolError
-from toolsets.kinds.code.toolset import CodeConfig, CodeToolset, RunCode
+from toolsets.kinds.code.config import CodeConfig, RunCode
+from toolsets.kinds.code.toolset import CodeToolset
 from toolsets.registry import toolset_kinds
 
 pytestmark = pytest.mark.asyncio

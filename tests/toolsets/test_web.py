@@ -17,8 +17,8 @@ from tests.toolsets.tools import Recorded
 from tests.toolsets.web_site import ARTICLE, pdf, site
 from toolsets.base import Risk
 from toolsets.kinds.web import reader
+from toolsets.kinds.web.config import WebConfig
 from toolsets.kinds.web.hosts import matches
-from toolsets.kinds.web.toolset import WebConfig
 from toolsets.registry import toolset_kinds
 from toolsets.toolbox import GrantedToolset
 

@@ -14,7 +14,7 @@ from tests.toolsets.web_site import ARTICLE, pdf, site
 from tests.toolsets.workplace import Agent, base
 from toolsets.base import ToolCallContext
 from toolsets.kinds.web import keeping
-from toolsets.kinds.web.toolset import WebConfig
+from toolsets.kinds.web.config import WebConfig
 from toolsets.registry import toolset_kinds
 from toolsets.toolbox import GrantedToolset
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
+from toolsets.kinds.code.config import RunCode
 from toolsets.workspace import Limits, Scope, Workspace, in_thread, workspace_of
 
 if TYPE_CHECKING:
     from sandbox.jobs import Job, Outcome
-    from toolsets.kinds.code.toolset import RunCode
 
 MAX_PRINTED = 20_000  # characters of an answer's output, and of its errors
 MAX_FILES_BYTES = 8 << 20
@@ -30,7 +30,7 @@ class Bench:
     scope: Scope
     limits: Limits
 
-    async def run(self, arguments: "RunCode", context: ToolCallContext) -> dict[str, Any]:
+    async def run(self, arguments: RunCode, context: ToolCallContext) -> dict[str, Any]:
         """Raises ToolError for code that fails; with what it printed."""
         from sandbox.jobs import Job, Language
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from core.fetch import Answer
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
-from toolsets.kinds.web.toolset import KEEP_SECONDS, WebConfig
+from toolsets.kinds.web.config import KEEP_SECONDS, WebConfig
 from toolsets.workspace import MB, TEMPORARY, Limits, in_thread, workspace_of
 
 logger = logging.getLogger(__name__)

@@ -20,10 +20,10 @@ from core.errors import ApplicationError
 from core.fetch import Answer, Fetcher, Limits, Request, fetcher
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
+from toolsets.kinds.web.config import EXTRACT_SECONDS, ROBOTS_SECONDS, FetchUrl, WebConfig
 from toolsets.kinds.web.hosts import matches
 from toolsets.kinds.web.keeping import kept
 from toolsets.kinds.web.robots import MAX_BYTES, PRODUCT, Robots
-from toolsets.kinds.web.toolset import EXTRACT_SECONDS, ROBOTS_SECONDS, FetchUrl, WebConfig
 
 logger = logging.getLogger(__name__)
 MEGABYTES = 768  # of one parser's memory
