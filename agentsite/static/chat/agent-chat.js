@@ -215,7 +215,7 @@ export class AgentChat extends HTMLElement {
   #note({ session, state }) {
     if (state === "refused") return this.#words.readOnly;
     if (session?.role === "viewer") return this.#words.readOnly;
-    return session && session.status !== "open" ? this.#words.archived : "";
+    return session && session.status !== "open" ? this.#words[session.status] : "";
   }
 }
 

@@ -47,7 +47,7 @@ export class Composer {
   /** @param {{running: boolean, note: string}} facts `note` says why nobody can write here */
   update({ running, note }) {
     this.stopButton.hidden = !running;
-    this.box.hidden = Boolean(note);
+    this.box.hidden = Boolean(note) && !this.field.value; // what was written stays to be copied
     this.note.hidden = !note;
     setText(this.note, note);
   }

@@ -62,6 +62,7 @@ export const STRINGS = {
   tooBig: "it is too long. Send it in parts.",
   readOnly: "You can read this conversation, but not write in it.",
   archived: "This conversation is archived.",
+  closed: "This conversation is closed.",
   typingOne: "{name} is typing",
   typingTwo: "{name} and {other} are typing",
   typingMany: "Several people are typing",

@@ -11,82 +11,20 @@ from tests.outside.site import CHECKOUT
 
 HOSTILE: list[str] = json.loads((CHECKOUT / "tests" / "js" / "chat-hostile.json").read_text())
 AT_ONCE = 16  # strings in one answer
-ELEMENTS = frozenset(
-    [
-        "a",
-        "article",
-        "blockquote",
-        "br",
-        "button",
-        "code",
-        "del",
-        "details",
-        "div",
-        "em",
-        "form",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "input",
-        "li",
-        "ol",
-        "p",
-        "path",
-        "pre",
-        "span",
-        "strong",
-        "summary",
-        "svg",
-        "table",
-        "tbody",
-        "td",
-        "textarea",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
+ELEMENTS = re.findall(
+    r"\S+",
+    """
+    a article bdi blockquote br button code del details div em form h3 h4 h5 h6 hr i input li ol p path pre span
+    strong summary svg table tbody td textarea th thead tr ul
+    """,
 )
-ATTRIBUTES = frozenset(
-    [
-        "aria-busy",
-        "aria-describedby",
-        "aria-hidden",
-        "aria-label",
-        "aria-live",
-        "aria-pressed",
-        "aria-relevant",
-        "checked",
-        "class",
-        "d",
-        "data-align",
-        "data-state",
-        "data-status",
-        "dir",
-        "disabled",
-        "enterkeyhint",
-        "hidden",
-        "href",
-        "id",
-        "maxlength",
-        "open",
-        "part placeholder",
-        "readonly",
-        "rel",
-        "role",
-        "rows",
-        "spellcheck",
-        "start",
-        "style",
-        "tabindex",
-        "target",
-        "title",
-        "type",
-        "viewBox",
-    ]
+ATTRIBUTES = re.findall(
+    r"\S+",
+    """
+    aria-busy aria-describedby aria-hidden aria-label aria-live aria-pressed aria-relevant checked class d data-
+    align data-state data-status dir disabled enterkeyhint hidden href id maxlength open part part placeholder
+    readonly rel role rows spellcheck start style tabindex target title type viewBox
+    """,
 )
 SEEN = """() => [...document.querySelector('agent-chat').shadowRoot.querySelectorAll('*')].map(element => ({
     name: element.localName, attributes: [...element.attributes].map(({name, value}) => [name, value])}))"""
