@@ -21,8 +21,8 @@ ELEMENTS = re.findall(
 ATTRIBUTES = re.findall(
     r"\S+",
     """
-    aria-busy aria-describedby aria-hidden aria-label aria-live aria-pressed aria-relevant checked class d data-
-    align data-state data-status dir disabled enterkeyhint hidden href id maxlength open part part placeholder
+    aria-busy aria-describedby aria-hidden aria-label aria-live aria-pressed aria-relevant checked class d
+    data-align data-state data-status dir disabled enterkeyhint hidden href id maxlength open part placeholder
     readonly rel role rows spellcheck start style tabindex target title type viewBox
     """,
 )
