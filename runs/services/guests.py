@@ -6,13 +6,14 @@ from django.db import connection
 from django.utils import timezone
 
 from core.errors import InvalidRequest, NotPermitted, RateLimited
-from runs.services.turns import TurnRequest
+from runs.services.turns import TurnRequest, new_messages
 from sessions_app.models import ChatSession
 from sessions_app.selectors.sessions import session_get
 from tenants.permissions import refuse_guest
 from tenants.principal import Principal
 
 _WINDOW = timedelta(minutes=1)
+_ROLES = ("user", "tool")  # what others say, and instructions, come from the tenant alone
 _SAID = """
     SELECT k.messages_per_minute, count(r.id), min(r.created_at)
     FROM guest g JOIN publishable_key k ON k.tenant_id = g.tenant_id AND k.id = g.key_id
@@ -35,6 +36,9 @@ def check_guest(actor: Principal, request: TurnRequest) -> None:
     if not _is_open_to(actor, request, session):
         message = "A guest talks with the session's own agent only; of a widget, with that which it has now."
         raise NotPermitted(message, code="agent_not_for_guests")
+    said = new_messages(request.messages) if session.last_seq else request.messages
+    if request.preamble or any(message["role"] not in _ROLES for message in said):
+        raise NotPermitted("A guest may send messages of a user, and results of tools.", code="not_for_guests")
     if actor.widget is not None:
         _check_rate(actor)
 
