@@ -141,7 +141,8 @@ export class AgentChat extends HTMLElement {
         this.#talk?.[name](...given);
     const names = ["retry", "regenerate", "resend", "rate", "decide"];
     const actions = Object.fromEntries(names.map((name) => [name, act(name)]));
-    const ui = { words, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
+    const canWrite = () => this.#talk?.canWrite ?? false;
+    const ui = { words, canWrite, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
     const composer = new Composer(words, {
       send: (text) => this.#send(text),
       stop: act("stop"),

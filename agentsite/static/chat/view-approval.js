@@ -36,6 +36,7 @@ export class ApprovalView {
       onclick: () => this.#decide(false),
     });
     this.buttons = [approve, deny];
+    this.row = h("div", { class: "row" }, approve, deny);
     const hint = h("p", { class: "rules", text: words.approvalEdit });
     this.form = h(
       "div",
@@ -45,7 +46,7 @@ export class ApprovalView {
       this.args,
       this.comment,
       this.fault,
-      h("div", { class: "row" }, approve, deny),
+      this.row,
       this.rules,
     );
     this.hint = hint;
@@ -75,6 +76,10 @@ export class ApprovalView {
     const time = new Date(approval.expiresAt).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     setText(this.rules, `${role} ${fill(words.approvalExpires, { time })}`.trim());
     setText(this.fault, approval.fault ?? "");
+    const mayDecide = this.ui.canWrite();
+    this.args.readOnly = !(approval.canEdit && mayDecide);
+    this.comment.hidden = this.row.hidden = !mayDecide;
+    this.hint.hidden = this.args.readOnly;
     const busy = approval.status === "deciding";
     for (const button of this.buttons) button.disabled = busy;
     setText(this.buttons[0], busy ? words.deciding : words.approve);
@@ -85,8 +90,6 @@ export class ApprovalView {
     setText(this.message, approval.message);
     this.args.value = JSON.stringify(approval.arguments, null, 2);
     this.args.rows = Math.min(12, this.args.value.split("\n").length);
-    this.args.readOnly = !approval.canEdit;
-    this.hint.hidden = !approval.canEdit;
   }
 
   #told(approval) {
