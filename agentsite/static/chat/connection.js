@@ -75,7 +75,7 @@ export class Connection {
   /** No ticket: whoever is refused one asks no further. */
   #failed(error) {
     const final = error.status >= 400 && error.status < 500 && error.status !== 429;
-    if (final) this.#refuse(error.message);
+    if (final) this.refuse(error.message);
     else this.#later(error.retryAfter * 1000);
   }
 
@@ -113,7 +113,7 @@ export class Connection {
     if (code === TOO_BIG) this.listener.tooBig();
     if (code === UNAUTHENTICATED) this.api.who.renew();
     if (code !== UNAUTHENTICATED && code !== FORBIDDEN) return this.#later(code === RESTART ? FIRST_WAIT : 0);
-    if (this.#refusals++ > 0) return this.#refuse(reason);
+    if (this.#refusals++ > 0) return this.refuse(reason);
     this.listener.state("offline");
     try {
       await this.api.call("GET", `sessions/${encodeURIComponent(this.#ref)}`);
@@ -123,7 +123,8 @@ export class Connection {
     }
   }
 
-  #refuse(why) {
+  /** For good: no socket is tried again. @param {string} why */
+  refuse(why) {
     this.#drop();
     this.listener.state("refused", why);
   }

@@ -112,6 +112,18 @@ export class Talk {
     }
   }
 
+  /** As `#guarded`; whoever may no longer read the session is told that it is closed to them. */
+  #reading(work) {
+    return this.#guarded(async () => {
+      try {
+        await work();
+      } catch (error) {
+        if (![401, 403, 404].includes(error.status)) throw error;
+        this.connection.refuse(error.message);
+      }
+    });
+  }
+
   #later(milliseconds, work) {
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
@@ -126,7 +138,7 @@ export class Talk {
     for (const cursor of this.conversation.cursors) this.connection.send({ type: "since", ...cursor });
     this.conversation.pending.forEach((said) => this.#transmit(said));
     const first = this.isLoading;
-    await this.#guarded(async () => {
+    await this.#reading(async () => {
       if (!first) this.#take(await this.api.call("GET", `sessions/${this.session.id}`)); // with the role of now
       await this.#load(first);
     });
@@ -152,7 +164,7 @@ export class Talk {
     if (this.#refreshing) return;
     this.#refreshing = this.#later(REFRESH_AFTER, () => {
       this.#refreshing = 0;
-      this.#guarded(() => this.#refresh());
+      this.#reading(() => this.#refresh());
     });
   }
 
@@ -161,7 +173,7 @@ export class Talk {
     await this.#load(false);
     const retitle = async () => this.#take(await this.api.call("GET", `sessions/${this.session.id}`));
     await retitle();
-    this.#later(TITLE_AFTER, () => this.#guarded(retitle));
+    this.#later(TITLE_AFTER, () => this.#reading(retitle));
   }
 
   #heard(frame) {
