@@ -119,6 +119,7 @@ export class Talk {
         await work();
       } catch (error) {
         if (![401, 403, 404].includes(error.status)) throw error;
+        this.isLoading = false;
         this.connection.refuse(error.message);
       }
     });
