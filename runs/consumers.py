@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from core.aio import in_db_thread
 from core.api import parse_json, to_application_error
-from core.errors import ApplicationError, InvalidRequest, NotPermitted, RateLimited
+from core.errors import ApplicationError, InvalidRequest, NotFound, NotPermitted, RateLimited
 from core.request_context import set_current_request
 from core.tenant import enter_tenant
 from core.validation import parse
@@ -27,13 +27,16 @@ from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
 from runs.models import Run
-from runs.process import awaited_topic, process, topic_of
+from runs.process import Process, awaited_topic, process, topic_of
 from runs.selectors import run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
-from sessions_app.selectors.sessions import session_find
+from sessions_app.models import ChatSession
+from sessions_app.selectors.places import Place, place_of
+from sessions_app.selectors.sessions import session_find, session_or_new
+from tenants.permissions import is_confined
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -89,6 +92,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._asked: set[asyncio.Task[None]] = set()  # those of them that a frame began
         self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
+        self._place: Place | None = None  # None until somebody has made the session
         line = Line(receive, send)
         try:
             await super().__call__(scope, line.receive, line.send)
@@ -100,17 +104,22 @@ class SessionConsumer(AsyncWebsocketConsumer):
         facts = request_facts(self.scope)
         set_current_request(facts.request_id, facts.ip)
         structlog.contextvars.bind_contextvars(request_id=facts.request_id)
+        self._joined_at = timezone.now()
         try:
-            self.actor = await in_db_thread(authenticate, self.scope)
+            actor = await in_db_thread(authenticate, self.scope)
+            enter_tenant(actor.tenant_id)
+            session, place = await in_db_thread(_found, actor, self.ref)
         except ApplicationError as error:
             await self._refuse(error)
             return
-        enter_tenant(self.actor.tenant_id)
+        self.actor = actor
         self._context = copy_context()
         await self.accept(subprotocol=SUBPROTOCOL)
         here = await process()
         self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
-        await self._join()
+        if place is not None:
+            self._take(place, here)
+        self._join(here, session)
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
@@ -119,7 +128,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self._close(error)
 
     async def _close(self, error: ApplicationError) -> None:
-        await self.close(code=FORBIDDEN if isinstance(error, NotPermitted) else UNAUTHENTICATED, reason=error.code)
+        forbidden = isinstance(error, NotPermitted | NotFound)
+        await self.close(code=FORBIDDEN if forbidden else UNAUTHENTICATED, reason=error.code)
 
     async def _end(self) -> None:
         self._joined.close()
@@ -190,20 +200,23 @@ class SessionConsumer(AsyncWebsocketConsumer):
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
         self._show(run.key, frame.seq, asked=True)
 
-    async def _join(self) -> None:
+    def _join(self, here: Process, session: ChatSession | None) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
 
-        Also where nobody has made the session yet.
+        Also where nobody has made the session yet. A name may come to be another person's session.
         """
-        self._joined_at = timezone.now()
-        session = await in_db_thread(session_find, actor=self.actor, ref=self.ref)
         topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
-        here = await process()
+        self._surely_theirs = not is_confined(self.actor) or (session is not None and topic == session.id)
         self._joined.enter_context(here.session(topic, self._announced))
         self._spawn(self._follow_open())
 
+    def _take(self, place: Place, here: Process) -> None:
+        """The socket ends with the place, or with what it is now."""
+        self._place = place
+        self._joined.enter_context(here.sockets.watched(place, self._revoked))
+
     def _announced(self, key: RunKey | None) -> None:
-        if key is not None:
+        if key is not None and self._surely_theirs:
             self._follow(key)
         else:
             self._spawn(self._follow_open())
@@ -214,21 +227,24 @@ class SessionConsumer(AsyncWebsocketConsumer):
         Where that fails the client misses runs that it cannot know of: it must open the socket again.
         """
         try:
-            found = await in_db_thread(self._runs_to_follow)
+            place, found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
             await self.send(text_data=self._error_frame(fault))
             await self.close(code=SERVICE_RESTART)
             return
+        if self._place is None and place is not None:
+            self._take(place, await process())
         for run in found:
             self._follow(run.key)
 
-    def _runs_to_follow(self) -> list[Run]:
+    def _runs_to_follow(self) -> tuple[Place | None, list[Run]]:
         """Looks for the session each time: it may be new, or made again under the client's id."""
         session = session_find(actor=self.actor, ref=self.ref)
         if session is None:
-            return []
+            return None, []
+        place = self._place or place_of(actor=self.actor, session=session)
         since = max(self._joined_at, timezone.now() - GAP)
-        return runs_to_follow(actor=self.actor, session_id=session.id, since=since)
+        return place, runs_to_follow(actor=self.actor, session_id=session.id, since=since)
 
     def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
@@ -294,3 +310,9 @@ class SessionConsumer(AsyncWebsocketConsumer):
         about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
         return orjson.dumps({"type": "error", **body, **about}).decode()
+
+
+def _found(actor: Principal, ref: str) -> tuple[ChatSession | None, Place | None]:
+    """The session and the actor's place in it, None where the actor may make it. Raises NotFound."""
+    session = session_or_new(actor=actor, ref=ref)
+    return session, place_of(actor=actor, session=session) if session else None

@@ -1,7 +1,7 @@
 """Reads of runs and their stored events; what belongs to another tenant, or to others alone, is missing."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -16,8 +16,15 @@ from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from sessions_app.selectors.participants import Rows, confine
-from tenants.permissions import authorize
+from tenants.permissions import authorize, is_confined
 from tenants.principal import Principal
+
+_SEEN = """
+    AND (run.session_id IN (
+            SELECT session_id FROM session_participant
+            WHERE tenant_id = %(tenant)s AND person_kind = %(seen_by_kind)s AND person_id = %(seen_by)s)
+        OR run.session_id IS NULL AND run.actor_kind = %(seen_by_kind)s AND run.actor_id = %(seen_by)s)
+"""
 
 
 def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySet[Run]:
@@ -31,11 +38,18 @@ def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySe
 
 
 def confine_runs(rows: Rows, *, actor: Principal, run: str = "") -> Rows:
-    """Of runs, or of what has a run at the path `run`, those that the actor may see: of their sessions, and their own
-    calls of bare models.
+    """Of runs, or of what has a run at the path `run`, those that the actor may see: of their sessions, and those of
+    their own that have none.
     """
-    own = {"session": None, "actor_kind": actor.kind, "actor_id": actor.id}
+    own = {"session_id": None, "actor_kind": actor.kind, "actor_id": actor.id}
     return confine(rows, actor=actor, session=f"{run}session_id", own=Q(**{run + name: own[name] for name in own}))
+
+
+def seen_sql(actor: Principal) -> tuple[str, dict[str, Any]]:
+    """What `confine_runs` does, for a statement about `run` that is given the `tenant`: a condition that begins with
+    AND, empty for who is unconfined, and what is given for it.
+    """
+    return (_SEEN, {"seen_by_kind": actor.kind, "seen_by": actor.id}) if is_confined(actor) else ("", {})
 
 
 def run_get(*, actor: Principal, ref: str) -> Run:

@@ -28,6 +28,8 @@ SPECTACULAR_SETTINGS = {
         "MemberStatus": "tenants.models.Membership.Status",
         "AgentStatus": "agents.models.Agent.Status",
         "WhenBusy": "agents.models.AgentVersion.WhenBusy",
+        "ParticipantRole": "sessions_app.models.Participant.Role",
+        "InvitationRole": "sessions_app.models.Invitation.Role",
         "SessionStatus": "sessions_app.models.ChatSession.Status",
         "MessageRole": "sessions_app.models.Message.Role",
         "MessageStatus": "sessions_app.models.Message.Status",

@@ -21,6 +21,7 @@ from runs.services.pay import tokens_used
 from runs.services.turns import Messages, locked_session, without_open_calls
 from sessions_app.models import ChatSession
 from sessions_app.services.sessions import messages_append
+from sessions_app.services.titles import title_when_answered
 from tenants.principal import Principal
 from usage.records import CallRecord
 from usage.services.spending import release, settle
@@ -198,7 +199,7 @@ def _store_messages(run: Run, session: ChatSession, outcome: Outcome) -> None:
     left_to_client = outcome.finish_reason == "tool_calls" and ended == "complete"
     messages = [*without_open_calls(messages[:-1]), *messages[-1:]] if left_to_client else without_open_calls(messages)
     version = run.agent_version  # None: the agent was deleted meanwhile
-    messages_append(
+    stored = messages_append(
         session=session,
         messages=messages,
         run_id=run.id,
@@ -206,3 +207,4 @@ def _store_messages(run: Run, session: ChatSession, outcome: Outcome) -> None:
         end_user=run.end_user,
         status=ended,
     )
+    title_when_answered(session, stored, actor=principal_of(run))

@@ -13,11 +13,18 @@ from tenants.principal import Principal
 
 
 def session_list(
-    *, actor: Principal, q: str = "", agent: str = "", end_user: str = "", status: str = ""
+    *,
+    actor: Principal,
+    q: str = "",
+    agent: str = "",
+    end_user: str = "",
+    status: str = "",
+    archived: bool = True,
 ) -> QuerySet[ChatSession]:
     """`q` is the beginning of a title or of the client's own id; the other filters match exactly.
 
     Each has the actor's role in it as `my_role`.
+    With `archived` False, those that are archived are left out where no status is asked for.
     """
     authorize(actor, "session.view")
     sessions = ChatSession.objects.filter(tenant_id=actor.tenant_id).select_related("agent")
@@ -29,7 +36,9 @@ def session_list(
         sessions = sessions.filter(agent__slug=agent)
     if end_user:
         sessions = sessions.filter(end_user=end_user)
-    return sessions.filter(status=status) if status else sessions
+    if status:
+        return sessions.filter(status=status)
+    return sessions if archived else sessions.exclude(status=ChatSession.Status.ARCHIVED)
 
 
 def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
@@ -67,12 +76,21 @@ def _may_make(actor: Principal, ref: str) -> bool:
     return not ChatSession.objects.filter(of_that_name, tenant_id=actor.tenant_id).exists()
 
 
-def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]:
-    """In the order in which they were said."""
+def message_list(*, actor: Principal, session: ChatSession, replaced: bool = False) -> QuerySet[Message]:
+    """In the order in which they were said; with those that were `replaced` only when asked for."""
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     messages = confine(messages, actor=actor)
     return messages.select_related("agent_version__agent").order_by("seq")
+
+
+def message_get(*, actor: Principal, session: ChatSession, ref: str) -> Message:
+    found = message_list(actor=actor, session=session).filter(id=parse_uuid(ref) or NIL).first()
+    if found is None:
+        raise NotFound("No message with this id in this session.", code="message_not_found")
+    return found
 
 
 def history(*, session: ChatSession, until: int | None = None) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ def _create(
         agent=agent,
         external_id=external_id,
         title=title,
+        titled_by=_titled_by(title),
         end_user=end_user,
         metadata=metadata or {},
         created_by=actor.label,
@@ -93,23 +94,31 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
     authorize_in(actor=actor, session=session, permission="chat.run")
     if session.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
+    if session.status == ChatSession.Status.ARCHIVED:
+        raise Conflict("The session is archived; PATCH its status to open.", code="session_archived")
     return session
 
 
 @transaction.atomic
 def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
-    """Change `title`, `metadata` or `status`."""
+    """Change `title`, `metadata` or `status`. No model renames what got a title here; an empty one is free again."""
     authorize(actor, "session.edit")
     session = session_get(actor=actor, ref=ref, lock=True)
     authorize_in(actor=actor, session=session, permission="session.edit")
+    titled_by = _titled_by(changes["title"]) if "title" in changes else session.titled_by
     before = {name: getattr(session, name) for name in changes}
-    if before == changes:
+    if before == changes and titled_by == session.titled_by:
         return session
     for name, value in changes.items():
         setattr(session, name, value)
-    session.save(update_fields=[*changes, "updated_at"])
+    session.titled_by = titled_by
+    session.save(update_fields=[*changes, "titled_by", "updated_at"])
     audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
     return session
+
+
+def _titled_by(title: str) -> str:
+    return ChatSession.TitledBy.PERSON if title else ChatSession.TitledBy.START
 
 
 @transaction.atomic
