@@ -167,6 +167,43 @@ class RunLease(models.Model):
         return str(self.run_id)
 
 
+class SocketServer(models.Model):
+    """A process that has sockets; it is believed to live until then."""
+
+    id = models.UUIDField(primary_key=True)
+    alive_until = models.DateTimeField()
+
+    class Meta:
+        db_table = "socket_server"
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class OpenSocket(models.Model):
+    """A person, or an API key, who has one or more sockets of a session open at the process `server`.
+
+    `topic` is the session's (`runs.process.topic_of`), also of one that nobody has made yet; `role` theirs in it.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "topic", "server", "kind", "person_id")
+    tenant_id = models.UUIDField()
+    topic = models.UUIDField()
+    server = models.UUIDField()
+    kind = models.CharField(max_length=16)
+    person_id = models.UUIDField()
+    label = models.CharField(max_length=200)
+    role = models.CharField(max_length=16)
+    typing_until = models.DateTimeField(null=True)
+    joined_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "open_socket"
+
+    def __str__(self) -> str:
+        return self.label
+
+
 class ToolApproval(TenantModel):
     """What a person is asked about one call of a tool, while its run waits; and what was decided, once.
 

@@ -59,10 +59,18 @@ def run_get(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Run]:
+class Found(NamedTuple):
+    key: RunKey
+    created_at: datetime
+    is_open: bool
+
+
+def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Found]:
     """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
     runs = run_list(actor=actor).filter(session_id=session_id)
-    return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
+    runs = runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id")
+    rows = runs.values_list("tenant_id", "id", "day", "created_at", "finished_at")
+    return [Found(RunKey(tenant_id, id, day), began, ended is None) for tenant_id, id, day, began, ended in rows]
 
 
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:

@@ -117,6 +117,7 @@ def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
         when_busy=metadata.when_busy.value if metadata and metadata.when_busy else None,
         metadata=metadata.own() if metadata else {},
         idempotency_key=key,
+        replace_from=metadata.replace_from if metadata else None,
     )
 
 
