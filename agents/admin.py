@@ -165,7 +165,8 @@ class AgentForm(SchemaServiceForm):
         values = {name: value for name, value in self.cleaned_data.items() if name not in ("status", *self.errors)}
         if self.parts and self.parts.is_valid():
             values["config"] = self.document_value()
-        for fault in check_agent(actor=self.actor, values={**values, **versioned}).errors:
+        held = self.version.toolsets if self.version else ()
+        for fault in check_agent(actor=self.actor, values={**values, **versioned}, held=held).errors:
             self.add_path_error(split_path(fault["path"]), fault["message"])
 
     def save(self) -> Agent:

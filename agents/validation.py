@@ -1,6 +1,6 @@
 """What an agent may be; every fault at once, each as `{path, code, message}`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from templates_app.validation import Fault, check_config, deprecation, fault
 from tenants.principal import Principal
 from toolsets.models import Toolset
 from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
-from toolsets.toolbox import ToolIndex, tool_index
+from toolsets.toolbox import GrantedToolset, ToolIndex, tool_index
 
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
@@ -35,6 +35,8 @@ MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
 MAX_TOOLSETS = 50
 MAX_RUNS = 10_000  # of one agent at once
 MAX_CACHE_SECONDS = 30 * 86_400
+# What keeps no agent from other changes that was granted the toolset before: it answers without its tools.
+_MAY_STAY = frozenset({"unknown_toolset", "toolset_broken", "toolset_disabled"})
 
 
 @dataclass(slots=True)
@@ -54,8 +56,11 @@ class Report:
         return not self.errors
 
 
-def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
-    """Checks the fields that are there, so that an edge which found faults of its own can add the others."""
+def check_agent(*, actor: Principal, values: Mapping[str, Any], held: Collection[str] = ()) -> Report:
+    """Checks the fields that are there, so that an edge which found faults of its own can add the others.
+
+    `held` are the toolsets that the agent is granted already: one that was switched off since is a warning.
+    """
     report = Report()
     if "slug" in values:
         report.errors += slug_faults(values["slug"], reserved=RESERVED)
@@ -67,7 +72,7 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     if "model" in values and (able := _check_model(report, actor, values["model"])):
         _check_abilities(report, able, values, template)
     if "toolsets" in values:
-        _check_toolsets(report, actor, values, template)
+        _check_toolsets(report, actor, values, template, held)
     return report
 
 
@@ -205,7 +210,11 @@ def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex
 
 
 def _check_toolsets(
-    report: Report, actor: Principal, values: Mapping[str, Any], template: AgentTemplate | None
+    report: Report,
+    actor: Principal,
+    values: Mapping[str, Any],
+    template: AgentTemplate | None,
+    held: Collection[str],
 ) -> None:
     slugs: Sequence[str] = values["toolsets"]
     if len(slugs) > MAX_TOOLSETS:
@@ -215,19 +224,18 @@ def _check_toolsets(
     usable = usable_toolsets(found.values())
     granted = []
     for index, slug in enumerate(slugs):
-        path, toolset = f"toolsets.{index}", found.get(slug)
+        path = f"toolsets.{index}"
         if slug in slugs[:index]:
             report.errors.append(fault(path, "duplicate", f"The toolset '{slug}' is listed twice."))
-        elif toolset is None:
-            report.errors.append(fault(path, "unknown_toolset", f"There is no toolset '{slug}'."))
-        elif slug not in usable:
-            message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
-            report.errors.append(fault(path, "toolset_broken", message))
-        elif refusal := _refusal(toolset, template):
-            report.errors.append(fault(path, *refusal))
+            continue
+        refusal = _refusal(slug, found.get(slug), usable, template)
+        if refusal:
+            may_stay = slug in held and refusal[0] in _MAY_STAY
+            (report.warnings if may_stay else report.errors).append(fault(path, *refusal))
         else:
+            _warn_unlearned(report, path, found[slug])
+        if slug in usable and (not refusal or may_stay):
             granted.append(usable[slug])
-            _warn_unlearned(report, path, toolset)
     report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
     offered = tool_index(granted)
     if template is not None and report.config is not None and len(granted) == len(slugs):
@@ -236,14 +244,22 @@ def _check_toolsets(
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
     if report.needs:
-        report.errors += toolset_faults(report.needs, found.values())
+        able = [toolset for toolset in found.values() if toolset.enabled or toolset.slug in held]
+        report.errors += toolset_faults(report.needs, able)
     if slugs and template is not None and "tools" not in template.capabilities:
         message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
         report.warnings.append(fault("toolsets", "tools_unused", message))
 
 
-def _refusal(toolset: Toolset, template: AgentTemplate | None) -> tuple[str, str] | None:
+def _refusal(
+    slug: str, toolset: Toolset | None, usable: Mapping[str, GrantedToolset], template: AgentTemplate | None
+) -> tuple[str, str] | None:
     """Code and message."""
+    if toolset is None:
+        return "unknown_toolset", f"There is no toolset '{slug}'."
+    if slug not in usable:
+        message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
+        return "toolset_broken", message
     if not toolset.enabled:
         return "toolset_disabled", f"The toolset '{toolset.slug}' is disabled."
     if template is not None and reserved_kind(toolset) not in {"", *template.reserved_toolsets}:

@@ -168,18 +168,21 @@ def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Too
     return {toolset.slug: toolset for toolset in found}
 
 
-def granted_toolsets(*, actor: Principal, slugs: Sequence[str], person: str = "") -> list[GrantedToolset]:
+def granted_toolsets(
+    *, actor: Principal, slugs: Sequence[str], person: str = "", agent: str = ""
+) -> list[GrantedToolset]:
     """What an agent with these grants may use now, in their order. A disabled toolset is switched off for all agents;
     one that is missing or broken is left out as well, and logged, so that the agent can still answer.
 
-    `person`: whom the run is for (toolsets/persons.py). One query more where a toolset acts for persons.
+    `person`: whom the run is for (toolsets/persons.py); `agent` is its slug, for the log. One query more where a
+    toolset acts for persons.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
     usable = usable_toolsets(found.values())
     own = _credentials(actor, found.values(), person)
     for slug in slugs:
         if slug not in usable:
-            logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
+            logger.warning("The toolset '%s' granted to the agent '%s' is missing or broken", slug, agent)
     return [_for_person(usable[slug], found[slug], own) for slug in slugs if slug in usable and found[slug].enabled]
 
 

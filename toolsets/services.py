@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from core import audit
 from core.errors import Conflict
+from core.uses import refuse_if_used
 from core.validation import invalid
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -46,7 +47,8 @@ def toolset_create(
 
 @transaction.atomic
 def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Toolset:
-    """Change some of FIELDS, and of `secrets` those that are named (None takes one away).
+    """Change some of FIELDS, and of `secrets` those that are named (None takes one away). Raises as `toolset_create`
+    does, NotFound, and Conflict for another slug while an agent is granted it.
 
     `config` and `policy` are replaced as a whole. Agents use it so from their next run.
     """
@@ -62,6 +64,8 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
     learned = toolset.learned if "policy" in changed and not moved else None  # for a policy that names tools
     _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets, "learned": learned}))
     _refuse(place_faults(toolset, after["config"], secrets))
+    if "slug" in changed:
+        refuse_if_used("toolset", actor.tenant_id, toolset.slug)
     told_before = {name: before[name] for name in changed}
     told_after = {name: after[name] for name in changed}
     for name in changed:
@@ -79,9 +83,10 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
 
 @transaction.atomic
 def toolset_delete(*, actor: Principal, ref: str) -> None:
-    """Agents that were granted it answer without its tools from their next run."""
+    """Raises NotFound, and Conflict while an agent is granted it."""
     authorize(actor, "toolset.edit")
     toolset = _locked(actor, ref)
+    refuse_if_used("toolset", actor.tenant_id, toolset.slug)
     before = {"slug": toolset.slug, "kind": toolset.kind, **{name: getattr(toolset, name) for name in FIELDS}}
     audit.record(actor=actor, action="toolset.delete", target=toolset, before=before)
     toolset.delete()

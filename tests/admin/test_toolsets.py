@@ -6,9 +6,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from agents.services import agent_create
 from core.ids import uuid7
 from core.tenant import tenant_context
+from llm.services.providers import provider_create
 from tenants.models import Tenant
+from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of
 from tests.toolsets.far import Server, far
 from tests.toolsets.vault import vault
@@ -136,3 +139,20 @@ def test_the_tools_are_refreshed_by_post_only(
 def test_who_asks_no_server_has_nothing_to_refresh(olga: Client, safe: Toolset) -> None:
     assert "Refresh tools" not in text_of(page(olga, f"toolsets/toolset/{safe.id}/change/"))
     assert post(olga, f"toolsets/toolset/{safe.id}/refresh_tools/", {"_form_submitted": "on"}).status_code == 403
+
+
+def test_a_granted_toolset_is_not_deleted(olga: Client, acme: Tenant, safe: Toolset) -> None:
+    with tenant_context(acme.id):
+        actor = system_principal(acme.id, acme.slug)
+        provider_create(actor=actor, slug="scripted", kind="scripted")
+        agent_create(
+            actor=actor,
+            slug="guard",
+            name="Guard",
+            template="conversation",
+            model="scripted/default",
+            toolsets=["safe"],
+        )
+    refused = post(olga, f"toolsets/toolset/{safe.id}/delete/", {"post": "yes"})
+    assert "is in use by the agent guard: change these first." in text_of(olga.get(refused["Location"]))
+    assert toolset(acme).slug == "safe"

@@ -172,6 +172,20 @@ def test_toolsets_that_cannot_be_used(owner: Actor, body: dict[str, Any], clock:
     assert faults(owner.post("agents", {**body, "toolsets": ["clock"]})) == {"toolsets.0": "toolset_broken"}
 
 
+def test_what_was_switched_off_since_keeps_an_agent_from_no_other_change(
+    owner: Actor, body: dict[str, Any], clock: Any
+) -> None:
+    assert owner.post("agents", {**body, "toolsets": ["clock"]}).status_code == 201
+    toolset_create(actor=owner.principal, slug="watch", name="Watch", kind="time", enabled=False)
+    for state in ({"enabled": False}, {"kind": "gone"}, {"slug": "lost"}):
+        type(clock).objects.filter(id=clock.id).update(**state)
+        assert owner.patch("agents/helper", {"name": f"After {state}"}).status_code == 200
+        added = owner.patch("agents/helper", {"toolsets": ["clock", "watch"]})
+        assert faults(added) == {"toolsets.1": "toolset_disabled"}
+    assert owner.patch("agents/helper", {"toolsets": []}).status_code == 200
+    assert faults(owner.patch("agents/helper", {"toolsets": ["clock"]})) == {"toolsets.0": "unknown_toolset"}
+
+
 def test_two_toolsets_of_one_kind_are_told_apart_by_prefix(owner: Actor, body: dict[str, Any], clock: Any) -> None:
     toolset_create(actor=owner.principal, slug="watch", name="Watch", kind="time")
     assert owner.post("agents", {**body, "toolsets": ["clock", "watch"]}).status_code == 201

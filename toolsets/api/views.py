@@ -100,12 +100,12 @@ class ToolsetView(ApiView):
         return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, changes=values)))
 
     @extend_schema(
-        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404, 409)},
         operation_id="toolsets_delete",
         tags=["toolsets"],
     )
     def delete(self, request: Request, ref: str) -> Response:
-        """Delete a toolset; agents that were granted it answer without its tools from their next run."""
+        """Delete a toolset; 409 while an agent is granted it."""
         services.toolset_delete(actor=self.actor, ref=ref)
         return Response(status=204)
 
