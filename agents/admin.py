@@ -27,7 +27,6 @@ from core.admin.parts import (
     display,
 )
 from core.admin.schema_fields import JSONValueField, TextField
-from core.admin.schema_form import split_path
 from core.errors import ApplicationError
 from llm.model_input import ModelInput
 from llm.selectors.providers import model_names
@@ -163,11 +162,10 @@ class AgentForm(SchemaServiceForm):
     def add_other_faults(self) -> None:
         versioned = {"template_version": self._pinned(self.chosen)} if self.version else {}
         values = {name: value for name, value in self.cleaned_data.items() if name not in ("status", *self.errors)}
-        if self.parts and self.parts.is_valid():
+        if self.parts:
             values["config"] = self.document_value()
         held = self.version.toolsets if self.version else ()
-        for fault in check_agent(actor=self.actor, values={**values, **versioned}, held=held).errors:
-            self.add_path_error(split_path(fault["path"]), fault["message"])
+        self.add_faults(check_agent(actor=self.actor, values={**values, **versioned}, held=held).errors)
 
     def save(self) -> Agent:
         found = dict(self.cleaned_data)

@@ -10,7 +10,7 @@ from agents.circles import asking_faults
 from agents.models import AgentVersion
 from agents.requirements import best_of, model_faults, toolset_faults
 from core.errors import NotFound
-from core.validation import parse_config, slug_faults
+from core.validation import slug_faults
 from llm.capabilities import capabilities_of, capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.models import Provider, Route
@@ -50,6 +50,7 @@ class Report:
     template_version: str | None = None
     config: dict[str, Any] | None = None
     needs: Requirements | None = None
+    named_tools: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
@@ -117,7 +118,7 @@ def _check_template(report: Report, values: Mapping[str, Any]) -> AgentTemplate 
 def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, Any]) -> None:
     found = check_config(template, config)
     report.errors += found.errors
-    report.config, report.needs = found.config, found.requirements
+    report.config, report.needs, report.named_tools = found.config, found.requirements, found.named_tools
 
 
 def _when_busy_faults(values: Mapping[str, Any], template: AgentTemplate | None) -> list[Fault]:
@@ -202,8 +203,8 @@ def _check_route(report: Report, actor: Principal, slug: str) -> Capabilities | 
     return best_of(capabilities_of(row.provider, row.model) for row in targets)
 
 
-def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex) -> None:
-    for path, name in template.named_tools(parse_config(template.Config, report.config or {})):
+def _check_named_tools(report: Report, index: ToolIndex) -> None:
+    for path, name in report.named_tools:
         if name not in index.tools:
             message = f"The agent is granted no tool '{name}'. It has {', '.join(index.tools) or 'none'}."
             report.errors.append(fault(f"config.{path}", "tool_not_granted", message))
@@ -238,8 +239,8 @@ def _check_toolsets(
             granted.append(usable[slug])
     report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
     offered = tool_index(granted)
-    if template is not None and report.config is not None and len(granted) == len(slugs):
-        _check_named_tools(report, template, offered)
+    if len(granted) == len(slugs):
+        _check_named_tools(report, offered)
     for name in offered.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))

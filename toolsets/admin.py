@@ -28,6 +28,7 @@ from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
 from toolsets.selectors import by_ref
 from toolsets.services import toolset_create, toolset_delete, toolset_update
+from toolsets.validation import toolset_faults
 
 APPROVALS = [
     ("default", "Those of tools that ask by themselves"),
@@ -137,8 +138,10 @@ class ToolsetForm(SchemaServiceForm):
         return config_schema(kind.Config) if kind else None
 
     def add_path_error(self, path: list[str], message: str) -> None:
-        owner = {"policy": "policy", "secrets": "secret"}.get(path[0]) if len(path) > 1 else None
-        super().add_path_error([f"{owner}_{path[1]}"] if owner else path, message)
+        super().add_path_error(_field_path(path), message)
+
+    def has_path_error(self, path: list[str]) -> bool:
+        return super().has_path_error(_field_path(path))
 
     def clean(self) -> dict[str, Any]:
         found = self.cleaned_data
@@ -162,6 +165,12 @@ class ToolsetForm(SchemaServiceForm):
                 found[name] = None
         return found
 
+    def add_other_faults(self) -> None:
+        found = {name: value for name, value in self.cleaned_data.items() if name in ("name", "slug", "kind")}
+        found |= {"config": self.document_value(), "policy": self._policy(), "secrets": self._secrets()}
+        found["learned"] = self.instance.learned if self.instance else None
+        self.add_faults(toolset_faults(found))
+
     def save(self) -> Toolset:
         found = {name: self.cleaned_data[name] for name in ("name", "slug", "kind", "enabled")}
         found |= {"config": self.document_value(), "policy": self._policy(), "secrets": self._secrets()}
@@ -169,6 +178,12 @@ class ToolsetForm(SchemaServiceForm):
             return toolset_create(actor=self.actor, **found)
         del found["kind"]
         return toolset_update(actor=self.actor, ref=str(self.instance.id), changes=found)
+
+
+def _field_path(path: list[str]) -> list[str]:
+    """The field of a policy or a secret has their name before its own."""
+    owner = {"policy": "policy", "secrets": "secret"}.get(path[0]) if len(path) > 1 else None
+    return [f"{owner}_{path[1]}"] if owner else path
 
 
 class ToolsetAdmin(SchemaServiceAdmin):

@@ -24,12 +24,12 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
         faults += slug_faults(values["slug"], reserved=RESERVED)
     if "name" in values and not (values["name"].strip() and len(values["name"]) <= 120):
         faults.append({"path": "name", "code": "invalid", "message": "Give a name of 1 to 120 characters."})
-    if "kind" in values:
-        faults += _kind_faults(values["kind"], values.get("config", {}))
+    kind = toolset_kinds().get(values.get("kind", ""))
+    of_kind = _kind_faults(values["kind"], values.get("config", {})) if "kind" in values else []
+    faults += of_kind
     if "policy" in values:
         faults += config_faults(Policy, values["policy"], "policy")
-    kind = toolset_kinds().get(values.get("kind", ""))
-    if kind is not None and not faults and values.get("policy"):
+    if kind is not None and not of_kind:
         faults += _only_faults(kind, values)
     if kind is not None:
         faults += secret_faults(kind, values.get("secrets") or {})
@@ -38,14 +38,18 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def _only_faults(kind: ToolsetKind, values: Mapping[str, Any]) -> list[Fault]:
     """A name that is no tool's would leave out all the others without a word."""
+    policy = values.get("policy")
+    only = policy.get("only") if isinstance(policy, Mapping) else None
+    if not (only and isinstance(only, list)):
+        return []
     names = _tool_names(kind, parse_config(kind.Config, values.get("config", {})), values.get("learned"))
     if names is None:
         return []
     message = f"The toolset has no such tool; it has: {', '.join(sorted(names))}."
     return [
         {"path": f"policy.only.{index}", "code": "unknown_tool", "message": message}
-        for index, name in enumerate(values["policy"].get("only") or ())
-        if name not in names
+        for index, name in enumerate(only)
+        if isinstance(name, str) and name not in names
     ]
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.html import escape
 
 from core.admin.diff import text_of
 from core.admin.parts import (
@@ -138,7 +139,7 @@ class JSONValueField(LeavesOut, forms.CharField):
 def field_for(part: Schema, root: Schema, *, required: bool) -> Any:
     schema, nullable = resolve(part, root)
     field = _field(schema, root, required=required and not nullable, nullable=nullable)
-    field.help_text = str(part.get("description") or schema.get("description") or "")
+    field.help_text = escape(part.get("description") or schema.get("description") or "")  # pages take it for HTML
     if nullable and schema.get("default") is not None:  # empty must be written as null, or the default would come back
         field.keeps_empty, field.empty_value = True, None
     return field

@@ -236,3 +236,22 @@ def test_the_page_to_try_names_agent_and_tenant(olga: Client, agent: Agent) -> N
     content = text_of(page(olga, f"agents/agent/{agent.id}/try/"))
     assert 'data-agent="trips" data-tenant="acme"' in content
     assert "csrfmiddlewaretoken" in content
+
+
+def test_all_faults_of_custom_code_are_shown_at_once(olga: Client, scripted: str) -> None:
+    form = {
+        **FORM,
+        "name": "",
+        "template": "custom",
+        "config-of": "custom",
+        "config-type": '"inline"',
+        "config-content": "def main(",
+        "config-entryPoint": "no name",
+        "config-language": '"python"',
+        "config-dependencies": "requests",
+        "config-timeout": "0",
+    }
+    content = text_of(post(olga, "agents/agent/add/", form))
+    for fault in ("was never closed", "String should match pattern", "greater than or equal to 1", "requests"):
+        assert fault in content, fault
+    assert content.count("Correct the marked fields of the configuration.") == 1

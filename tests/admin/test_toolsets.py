@@ -1,5 +1,6 @@
 """Secrets, policies and calls of toolsets in the pages."""
 
+import re
 from typing import Any
 
 import pytest
@@ -156,3 +157,19 @@ def test_a_granted_toolset_is_not_deleted(olga: Client, acme: Tenant, safe: Tool
     refused = post(olga, f"toolsets/toolset/{safe.id}/delete/", {"post": "yes"})
     assert "is in use by the agent guard: change these first." in text_of(olga.get(refused["Location"]))
     assert toolset(acme).slug == "safe"
+
+
+def test_all_faults_of_a_form_are_shown_at_once(olga: Client, acme: Tenant) -> None:
+    form = {"slug": "kinds", "config-host": "", "policy_only": "fly", "policy_timeout": "0", "policy_prefix": "a b"}
+    content = text_of(post(olga, "toolsets/toolset/add/", {**FORM, **form}))
+    for fault in ("a meaning of its own", "String should match", "greater than or equal to 0.1"):
+        assert fault in content
+    form["config-host"] = "a.example.com"
+    content = text_of(post(olga, "toolsets/toolset/add/", {**FORM, **form}))
+    assert "The toolset has no such tool" in content
+    assert "greater than or equal to 0.1" in content
+
+
+def test_a_toolset_for_code_is_added_as_its_form_stands(olga: Client, acme: Tenant) -> None:
+    content = text_of(page(olga, "toolsets/toolset/add/", kind="code"))
+    assert len(re.findall(r'name="config-languages"[^>]* checked', content)) == 3

@@ -343,6 +343,14 @@ async def test_a_tool_that_is_not_granted_is_told(owner: Actor, scripted: str, i
     refused = await owner.apost("agents", {**body, "config": {"steps": [step("a", "Go.", tools=["fly"])]}})
     (fault,) = orjson.loads(refused.content)["error"]["details"]
     assert (fault["path"], fault["code"]) == ("config.steps.0.tools.0", "tool_not_granted")
+    config = {"steps": [step("a", "Go.", "a", tools=["fly", 5])], "retryCount": 9}
+    refused = await owner.apost("agents", {**body, "config": config})
+    assert {fault["path"] for fault in orjson.loads(refused.content)["error"]["details"]} == {
+        "config.steps.0.tools.0",
+        "config.steps.0.tools.1",
+        "config.steps.0.depends_on.0",
+        "config.retryCount",
+    }
     await make(owner, "task", {"steps": [step("a", "Go.", tools=["current_time"])]}, toolsets=["time"])
     policy = {"only": ["add_duration"]}
     await sync_to_async(toolset_update)(actor=owner.principal, ref="time", changes={"policy": policy})
