@@ -26,6 +26,7 @@ from tenants.principal import Principal
 from toolsets.models import Toolset
 from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
 from toolsets.toolbox import GrantedToolset, ToolIndex, tool_index
+from toolsets.validation import toolset_warnings
 
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
@@ -237,6 +238,8 @@ def _check_toolsets(
             _warn_unlearned(report, path, found[slug])
         if slug in usable and (not refusal or may_stay):
             granted.append(usable[slug])
+    places = [(f"toolsets.{index}", found[slug]) for index, slug in enumerate(slugs) if slug in found]
+    report.warnings += toolset_warnings(actor, [(path, toolset.kind, toolset.config) for path, toolset in places])
     report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
     offered = tool_index(granted)
     if len(granted) == len(slugs):

@@ -20,7 +20,7 @@ from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
 from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
-from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
+from toolsets.validation import Fault, held_secrets, moved_places, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,10 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
     secrets = changes.get("secrets") or {}
     learned = None if moved_places(toolset, values["config"]) else toolset.learned
     known = learned if "policy" in changes else None
-    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
+    given: dict[str, Any] = {"kind": toolset.kind, "secrets": secrets, "learned": known}
+    if secrets or values["config"] != toolset.config:
+        given["held"] = held_secrets(toolset.secret_names, secrets)
+    faults = toolset_faults({**values, **given})
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)

@@ -15,7 +15,7 @@ from toolsets.learning import learn_anew
 from toolsets.models import Toolset
 from toolsets.secrets import set_secrets
 from toolsets.selectors import by_ref, toolset_not_found
-from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
+from toolsets.validation import Fault, held_secrets, moved_places, place_faults, toolset_faults
 
 FIELDS = ("slug", "name", "config", "policy", "enabled")  # the kind stays what it was
 
@@ -34,7 +34,7 @@ def toolset_create(
     """Raises InvalidRequest with every fault, Conflict when the slug is taken. Secrets go in and never come out."""
     authorize(actor, "toolset.edit")
     values = {"slug": slug, "name": name, "kind": kind, "config": config or {}, "policy": policy or {}}
-    _refuse(toolset_faults({**values, "secrets": secrets}))
+    _refuse(toolset_faults({**values, "secrets": secrets, "held": held_secrets((), secrets or {})}))
     toolset = Toolset(tenant_id=actor.tenant_id, enabled=enabled, **values)
     set_secrets(toolset, secrets or {})
     with transaction.atomic():
@@ -62,7 +62,10 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
         return toolset
     moved = bool(moved_places(toolset, after["config"]))
     learned = toolset.learned if "policy" in changed and not moved else None  # for a policy that names tools
-    _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets, "learned": learned}))
+    given: dict[str, Any] = {"secrets": secrets, "learned": learned}
+    if "config" in changed or secrets:
+        given["held"] = held_secrets(toolset.secret_names, secrets)
+    _refuse(toolset_faults({**after, "kind": toolset.kind, **given}))
     _refuse(place_faults(toolset, after["config"], secrets))
     if "slug" in changed:
         refuse_if_used("toolset", actor.tenant_id, toolset.slug)

@@ -1,9 +1,11 @@
 """What a toolset may be; every fault at once."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
-from core.validation import config_faults, parse_config, slug_faults
+from core.validation import Found, config_faults, parse_config, slug_faults
+from tenants.principal import Principal
 from toolsets.base import LearningKind, ToolsetKind
 from toolsets.models import Toolset
 from toolsets.policy import Policy
@@ -11,13 +13,14 @@ from toolsets.registry import toolset_kinds
 
 Fault = dict[str, Any]
 MAX_SECRET = 8192
-RESERVED = frozenset({"kinds", "compatibility"})  # paths below /v1/toolsets
+RESERVED = frozenset({"kinds", "compatibility", "validate"})  # paths below /v1/toolsets
 
 
 def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Checks the fields that are there: slug, name, kind, config, policy, and secrets where the kind is there too.
 
-    Nothing of a config is opened, fetched or run. `learned` is what is known of the tools of a kind that learns them.
+    Nothing of a config is opened, fetched or run. `learned` is what is known of the tools of a kind that learns them;
+    with `held`, the secrets that it will have, the config is checked against these and against the server.
     """
     faults: list[Fault] = []
     if "slug" in values:
@@ -33,7 +36,34 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
         faults += _only_faults(kind, values)
     if kind is not None:
         faults += secret_faults(kind, values.get("secrets") or {})
+        if "held" in values:
+            faults += _placed("config", kind.server_faults(values.get("config", {}), values["held"]))
     return faults
+
+
+def held_secrets(stored: Iterable[str], given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The secrets that a toolset will have; None for one that is stored."""
+    kept = dict.fromkeys(name for name in stored if name not in given)
+    return kept | {name: secret for name, secret in given.items() if secret is not None}
+
+
+def toolset_warnings(actor: Principal, toolsets: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[Fault]:
+    """`toolsets` are each a path, a kind and a config."""
+    by_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for path, slug, config in toolsets:
+        by_kind.setdefault(slug, []).append((path, config))
+    warnings: list[Fault] = []
+    for slug, given in by_kind.items():
+        if kind := toolset_kinds().get(slug):
+            found = kind.warnings([config for _, config in given], actor)
+            warnings += chain.from_iterable(_placed(path, each) for (path, _), each in zip(given, found, strict=True))
+    return warnings
+
+
+def _placed(path: str, found: Iterable[Found]) -> list[Fault]:
+    return [
+        {"path": ".".join(map(str, (path, *where))), "code": code, "message": message} for where, code, message in found
+    ]
 
 
 def _only_faults(kind: ToolsetKind, values: Mapping[str, Any]) -> list[Fault]:

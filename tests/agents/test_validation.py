@@ -256,3 +256,11 @@ def test_an_agent_whose_model_is_gone_can_still_be_renamed(owner: Actor, body: d
     assert owner.patch("agents/helper", {"slug": "aide"}).status_code == 200
     assert faults(owner.patch("agents/aide", {"name": "Aide"})) == {"model": "unknown_provider"}
     assert faults(owner.post("agents/aide/versions/1/restore")) == {"model": "unknown_provider"}
+
+
+def test_a_reader_whose_model_is_not_there_is_a_warning(owner: Actor, body: dict[str, Any], in_acme: Any) -> None:
+    config = {"model": "no/such"}
+    toolset_create(actor=owner.principal, slug="reader", name="Reader", kind="llm", config=config)
+    sent = {**body, "toolsets": ["reader"]}
+    assert found(owner, sent) == ({}, {"toolsets.0.model": "unknown_provider"})
+    assert owner.post("agents", sent).status_code == 201

@@ -119,7 +119,7 @@ def test_validate_tells_every_fault_and_the_tools_that_there_would_be(
         ("slug", "invalid"),
     ]
     report = owner.post("toolsets/safe/validate", {"policy": {"only": ["put"], "prefix": "safe_"}}).json()
-    assert report == {"valid": True, "errors": [], "tools": ["safe_put"]}
+    assert report == {"valid": True, "errors": [], "warnings": [], "tools": ["safe_put"]}
     assert owner.get("toolsets/safe").json() == safe
     assert viewer.post("toolsets/safe/validate", {}).status_code == 403
     assert stranger.post("toolsets/safe/validate", {}).status_code == 404

@@ -1,11 +1,11 @@
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, StringConstraints
 
-from core.validation import CheckedTogether
+from core.validation import CheckedTogether, Found
 from toolsets.base import LearningKind, Risk, Tool, ToolCallContext, ToolsetConfig
 from toolsets.exceptions import ToolError
 from toolsets.kinds.http.arguments import OperationArguments
@@ -14,6 +14,7 @@ from toolsets.kinds.http.credentials import Auth
 from toolsets.kinds.http.faults import MAX_FAULTS, Fault
 from toolsets.kinds.http.operations import HEADER, MAX_OPERATIONS, SAFE, Operation
 from toolsets.kinds.http.plan import MAX_BASE, Plan, base_faults, plan_of, source_faults
+from toolsets.places import private_places
 
 MAX_DOCUMENT = 2_000_000  # characters
 _NAMED = {"header": "header", "query": "query parameter"}  # by their authentication
@@ -124,6 +125,14 @@ class HttpToolset(LearningKind):
     Config: ClassVar[type[HttpConfig]] = HttpConfig
     secrets: ClassVar[dict[str, str]] = {"token": "Token, key, or user:password"}
     places: ClassVar[frozenset[str]] = frozenset({"document", "document_url", "base_url"})
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        yield from private_places(config, "base_url", "document_url")
+        auth = config.get("auth")
+        if auth in get_args(Auth) and auth != "none" and "token" not in secrets:
+            yield ("auth",), "secret_missing", "This authentication needs the secret 'token': give it as well."
+        if auth == "basic" and ":" not in (secrets.get("token") or ":"):
+            yield ("auth",), "invalid_secret", "For basic the secret 'token' must have the form user:password."
 
     def needs_learning(self, config: HttpConfig) -> bool:
         return bool(config.document_url)

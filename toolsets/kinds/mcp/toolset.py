@@ -12,6 +12,7 @@ from toolsets.kinds.http.toolset import UNFIT
 from toolsets.kinds.mcp.calls import Caller
 from toolsets.kinds.mcp.learning import is_ours, learned_by
 from toolsets.kinds.mcp.tools import made_of
+from toolsets.places import private_places
 
 MAX_URL = 500
 STDIO = (
@@ -103,6 +104,9 @@ class McpToolset(LearningKind):
     Config: ClassVar[type[McpConfig]] = McpConfig
     secrets: ClassVar[dict[str, str]] = {"token": "Token or key"}
     places: ClassVar[frozenset[str]] = frozenset({"url"})
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        return private_places(config, "url")
 
     def is_personal(self, config: Mapping[str, Any]) -> bool:
         return config.get("credentials") == "personal"
