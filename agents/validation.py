@@ -32,7 +32,7 @@ RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
 MAX_MODEL = 255
 MAX_INSTRUCTIONS = 100_000  # characters
-MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
+MAX_BYTES = {"config": 512 * 1024, "metadata": 65_536}  # of their JSON
 MAX_TOOLSETS = 50
 MAX_RUNS = 10_000  # of one agent at once
 MAX_CACHE_SECONDS = 30 * 86_400
@@ -91,9 +91,9 @@ def _text_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def _size_faults(values: Mapping[str, Any]) -> list[Fault]:
     return [
-        fault(name, "too_large", f"The JSON of {name} has at most {MAX_DOCUMENT} bytes.")
-        for name in ("config", "metadata")
-        if len(orjson.dumps(values.get(name, {}), default=str)) > MAX_DOCUMENT
+        fault(name, "too_large", f"The JSON of {name} has {size:,} bytes; at most {most:,} are taken.")
+        for name, most in MAX_BYTES.items()
+        if (size := len(orjson.dumps(values.get(name, {}), default=str))) > most
     ]
 
 

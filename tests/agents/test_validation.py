@@ -264,3 +264,14 @@ def test_a_reader_whose_model_is_not_there_is_a_warning(owner: Actor, body: dict
     sent = {**body, "toolsets": ["reader"]}
     assert found(owner, sent) == ({}, {"toolsets.0.model": "unknown_provider"})
     assert owner.post("agents", sent).status_code == 201
+
+
+def test_a_config_has_room_for_what_its_fields_take(owner: Actor, body: dict[str, Any]) -> None:
+    def report(texts: int) -> tuple[dict[str, str], dict[str, str]]:
+        steps = [{"name": f"s{number}", "prompt": "x" * 20_000} for number in range(texts)]
+        return found(owner, {**body, "template": "workflow", "config": {"steps": steps}})
+
+    assert report(26)[0] == {}
+    assert report(27)[0] == {"config": "too_large"}
+    code = {"type": "inline", "content": "def main(given): pass\n#".ljust(65_536, "\U0001f40d"), "entryPoint": "main"}
+    assert found(owner, {**body, "template": "custom", "config": {**code, "language": "python"}})[0] == {}

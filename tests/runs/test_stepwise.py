@@ -318,7 +318,9 @@ async def test_a_workflow_fails_as_its_model_does(owner: Actor, scripted: str, i
     steps = [{"name": "a", "prompt": script({"fail": "cut"})}, {"name": "b", "prompt": "b"}]
     await make(owner, "workflow", {"steps": steps})
     response = await chat(owner, user("go"), model="stepper")
-    assert orjson.loads(response.content)["error"]["code"] == "provider_stream_truncated"
+    error = orjson.loads(response.content)["error"]
+    assert error["code"] == "provider_stream_truncated"
+    assert error["message"].startswith("The step 'a' failed: ")
 
 
 @pytest.mark.parametrize(
