@@ -53,7 +53,7 @@ class AgentForm(SchemaServiceForm):
     last_fields = ["metadata"]
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
-    slug = forms.SlugField(
+    slug = forms.CharField(  # whose form the service says
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="What callers send as the model."
     )
     status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.DRAFT)
@@ -110,7 +110,7 @@ class AgentForm(SchemaServiceForm):
         return self.instance.version if self.instance else None
 
     def _fill_toolsets(self) -> None:
-        known = [(toolset.slug, toolset.name) for toolset in toolset_list(actor=self.actor)]
+        known = [(toolset.slug, f"{toolset.name} ({toolset.slug})") for toolset in toolset_list(actor=self.actor)]
         slugs = {slug for slug, _ in known}
         granted = self.version.toolsets if self.version else []
         gone = [(slug, f"{slug} (missing)") for slug in granted if slug not in slugs]

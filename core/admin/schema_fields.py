@@ -170,6 +170,8 @@ def _text(schema: Schema, required: bool) -> TextField:
     widget: forms.Widget
     if schema.get("format") == "password" or schema.get("writeOnly"):
         widget = UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"})
+    elif schema.get("format") == "multiline":
+        widget = UnfoldAdminTextareaWidget(attrs={"rows": 24, "spellcheck": "false", "data-code": ""})
     elif longest is None or longest > ONE_LINE:
         widget = UnfoldAdminTextareaWidget(attrs={"rows": 4})
     else:

@@ -77,7 +77,8 @@ def test_a_policy_by_its_fields(olga: Client, acme: Tenant, safe: Toolset) -> No
     expected = {"only": ["put", "look"], "prefix": "v_", "approval": "always", "calls_per_run": 5, "timeout": 2.5}
     assert toolset(acme).policy == expected
     content = text_of(page(olga, f"toolsets/toolset/{safe.id}/change/"))
-    assert 'value="put, look"' in content
+    assert ">put\nlook</textarea>" in content.replace("\r", "").replace(">\nput", ">put")
+    assert re.search(r"v_look</th>\s*<td[^>]*>read</td>", content)
     assert change(olga, safe, policy_approval="default").status_code == 302
     assert toolset(acme).policy == {}
     wrong = change(olga, safe, policy_prefix="a b", policy_calls_per_run="0")
@@ -101,12 +102,23 @@ def test_calls_are_listed_and_shown_as_text(olga: Client, stan: Client, acme: Te
             risk="write",
             status="started",
             arguments="<script>alert(1)</script>",
+            run_id=uuid7(),
         )
-    assert "put" in text_of(page(olga, "toolsets/toolcall/"))
+    listed = text_of(page(olga, "toolsets/toolcall/"))
+    assert "put" in listed
+    assert "&lt;script&gt;alert(1)" in listed
+    assert f"runs/run/{call.run_id}/change/" in listed
     content = text_of(page(olga, f"toolsets/toolcall/{call.id}/change/"))
     assert "&lt;script&gt;alert(1)" in content
     assert "<script>alert(1)" not in content
     assert "it may have been done or not" in content
+    assert "0 bytes in all." in content
+    with tenant_context(acme.id):
+        ToolCall.objects.filter(id=call.id).update(result="abc", size=1)
+    assert "1 byte in all." in text_of(page(olga, f"toolsets/toolcall/{call.id}/change/"))
+    with tenant_context(acme.id):
+        ToolCall.objects.filter(id=call.id).update(result="abc", size=5000)
+    assert "stored are the first 3 characters" in text_of(page(olga, f"toolsets/toolcall/{call.id}/change/"))
     assert page(stan, f"toolsets/toolcall/{call.id}/change/").status_code in (302, 403, 404)
 
 
@@ -118,7 +130,8 @@ def test_the_tools_are_refreshed_by_post_only(
     assert added.status_code == 302, text_of(added)
     made = toolset(acme)
     path, change = f"toolsets/toolset/{made.id}/refresh_tools/", f"toolsets/toolset/{made.id}/change/"
-    assert "Its server has not told its tools yet." in text_of(page(olga, change))
+    assert text_of(page(olga, change)).count("Its server has not told its tools yet.") == 1
+    assert "See what a migration changes" not in text_of(page(olga, change))
     assert "Refresh the tools" in text_of(page(olga, path))
     assert post(vera, path, {"_form_submitted": "on"}).status_code == 403
     assert post(stan, path, {"_form_submitted": "on"}).status_code in (302, 403, 404)
@@ -173,3 +186,14 @@ def test_all_faults_of_a_form_are_shown_at_once(olga: Client, acme: Tenant) -> N
 def test_a_toolset_for_code_is_added_as_its_form_stands(olga: Client, acme: Tenant) -> None:
     content = text_of(page(olga, "toolsets/toolset/add/", kind="code"))
     assert len(re.findall(r'name="config-languages"[^>]* checked', content)) == 3
+
+
+def test_what_a_schema_says_is_shown_as_text(olga: Client, acme: Tenant) -> None:
+    content = text_of(page(olga, "toolsets/toolset/add/", kind="agents"))
+    assert "each becomes a tool ask_&lt;slug&gt;." in content
+
+
+def test_a_wrong_slug_is_told_by_the_rule_for_slugs(olga: Client, acme: Tenant) -> None:
+    content = text_of(post(olga, "toolsets/toolset/add/", {**FORM, "slug": "no_slug"}))
+    assert "beginning with a letter or digit" in content
+    assert "underscore" not in content
