@@ -19,7 +19,10 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: 413 once a body exceeds MAX_BODY_BYTES, by its length or as it streams in."""
+    """ASGI middleware: 413 once a body exceeds MAX_BODY_BYTES, by its length or as it streams in.
+
+    Django and REST framework take a body without a length for none, so one that comes in chunks is given its length.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -31,8 +34,11 @@ class BodyLimit:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > settings.MAX_BODY_BYTES:
             return await _refuse(headers, send)
+        receive = _counted(receive)
         try:
-            await self.app(scope, _counted(receive), send)
+            if b"content-length" not in headers and b"transfer-encoding" in headers:
+                scope, receive = await _measured(scope, receive)
+            await self.app(scope, receive, send)
         except _TooLarge:
             await _refuse(headers, send)
 
@@ -49,6 +55,23 @@ def _counted(receive: Receive) -> Receive:
         return message
 
     return counted
+
+
+async def _measured(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, Any], Receive]:
+    """The request as if its length had been declared."""
+    body = b""
+    message: dict[str, Any] = {"more_body": True}
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.request":
+        message = {"type": "http.request", "body": body}
+    waiting = [message]
+
+    async def replayed() -> dict[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return {**scope, "headers": [*scope["headers"], (b"content-length", str(len(body)).encode())]}, replayed
 
 
 async def _refuse(headers: dict[bytes, bytes], send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Reads of runs and their stored events; what belongs to another tenant is missing."""
+"""Reads of runs and their stored events; what belongs to another tenant, or to others alone, is missing."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from runs.exceptions import events_expired, unknown_cursor
 from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
+from sessions_app.selectors.participants import Rows, confine
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -24,8 +25,17 @@ def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySe
     authorize(actor, "run.view")
     leases = RunLease.objects.filter(tenant_id=actor.tenant_id, run_id=OuterRef("id"))
     runs = Run.objects.filter(tenant_id=actor.tenant_id).select_related("agent_version__agent", "session")
+    runs = confine_runs(runs, actor=actor)
     runs = runs.annotate(reached=Coalesce(Subquery(leases.values("last_seq")), "last_seq"))
     return runs.filter(session_id=session.id) if session else runs
+
+
+def confine_runs(rows: Rows, *, actor: Principal, run: str = "") -> Rows:
+    """Of runs, or of what has a run at the path `run`, those that the actor may see: of their sessions, and their own
+    calls of bare models.
+    """
+    own = {"session": None, "actor_kind": actor.kind, "actor_id": actor.id}
+    return confine(rows, actor=actor, session=f"{run}session_id", own=Q(**{run + name: own[name] for name in own}))
 
 
 def run_get(*, actor: Principal, ref: str) -> Run:
@@ -47,6 +57,7 @@ def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: st
     approvals = ToolApproval.objects.filter(tenant_id=actor.tenant_id).select_related(
         "run__session", "run__agent_version"
     )
+    approvals = confine_runs(approvals, actor=actor, run="run__")
     if status:
         approvals = approvals.filter(status=status)
     if run_id:

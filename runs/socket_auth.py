@@ -6,7 +6,7 @@ from core.errors import InvalidRequest, NotAuthenticated
 from core.ids import uuid7
 from core.request_context import RequestContext
 from runs.origins import check_origin
-from tenants.authentication import authenticate_api_key, authenticate_ticket
+from tenants.authentication import at_origin, authenticate_ticket, authenticate_token
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -25,8 +25,11 @@ def authenticate(scope: dict[str, Any]) -> Principal:
     if SUBPROTOCOL not in protocols:
         raise NotAuthenticated(f"Ask for the subprotocol {SUBPROTOCOL}.", code="subprotocol_required")
     headers = _headers(scope)
-    check_origin(headers.get("origin"), headers.get("host"))
     principal = _principal(headers, protocols)
+    if principal.widget is None:
+        check_origin(headers.get("origin"), headers.get("host"))
+    else:
+        principal = at_origin(principal, headers.get("origin", ""))
     authorize(principal, "session.view")
     return principal
 
@@ -34,7 +37,7 @@ def authenticate(scope: dict[str, Any]) -> Principal:
 def _principal(headers: dict[str, str], protocols: list[str]) -> Principal:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return authenticate_api_key(token.strip())
+        return authenticate_token(token.strip())
     ticket = next((name for name in protocols if name.startswith(_TICKET)), None)
     if ticket is None:
         raise NotAuthenticated("Send an Authorization header or a ticket.")

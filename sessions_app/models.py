@@ -10,8 +10,11 @@ from tenants.models import TenantModel
 class ChatSession(TenantModel):
     """A conversation. `external_id` is the client's own name for it; `end_user` is the integrator's user.
 
-    A fork has its first messages from the session `forked_from`, up to there with the seq `forked_seq`.
+    A fork has its first messages from the session `forked_from`, up to there with the seq `forked_seq`. `my_role` is
+    that of who reads it, where a selector has looked.
     """
+
+    my_role: str = ""
 
     class Status(models.TextChoices):
         OPEN = "open", "Open"

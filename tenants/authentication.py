@@ -1,23 +1,24 @@
-"""From credentials to a Principal: API keys, signed-in browsers and socket tickets."""
+"""From credentials to a Principal: API keys, signed-in browsers, guests and socket tickets."""
 
 import hashlib
 import hmac
 import json
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.core.signing import BadSignature, TimestampSigner
 from django.db import connection
 from django.utils import timezone
 
 from core.errors import ApplicationError, NotAuthenticated, NotPermitted
 from core.tenant import tenant_context
 from tenants.models import ApiKey, Membership, Tenant
-from tenants.principal import Principal
+from tenants.principal import Principal, Widget
 
 LAST_USED_EVERY = timedelta(minutes=1)
 _CACHE_SIZE = 10_000
@@ -127,6 +128,108 @@ def _touch(record: KeyRecord) -> None:
         ApiKey.objects.filter(tenant_id=record.tenant_id, id=record.id).update(last_used_at=timezone.now())
 
 
+GUEST = "asg_"
+guest_signer = TimestampSigner(salt="guest", sep=".")
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecord:
+    id: UUID
+    tenant_id: UUID
+    tenant_slug: str
+    tenant_status: str
+    label: str
+    expires_at: datetime
+    is_revoked: bool
+    key_id: UUID | None
+    agent: str | None
+    origins: list[str]
+
+
+_guests: dict[UUID, tuple[float, GuestRecord]] = {}
+
+
+def authenticate_guest(token: str) -> Principal:
+    """The principal of `asg_<guest>.<time>.<signature>`.
+
+    Raises NotAuthenticated, in the same words whatever is wrong with it, or NotPermitted for a suspended tenant.
+    A guest is looked up once per API_KEY_CACHE_SECONDS.
+    """
+    guest_id = _guest_id(token)
+    return _guest_principal(_cached_guest(guest_id) or _guest_look_up(guest_id))
+
+
+def _guest_principal(record: GuestRecord | None) -> Principal:
+    if record is None or record.is_revoked or record.expires_at <= timezone.now():
+        raise invalid_guest()
+    if record.tenant_status != Tenant.Status.ACTIVE:
+        raise NotPermitted("This tenant is suspended.", code="tenant_suspended")
+    widget = Widget(record.agent, frozenset(record.origins)) if record.agent is not None else None
+    return Principal(record.tenant_id, record.tenant_slug, "guest", record.id, record.label, "member", widget=widget)
+
+
+def invalid_guest() -> NotAuthenticated:
+    return NotAuthenticated("The guest's credential is wrong or has ended.", code="invalid_guest")
+
+
+def _guest_id(token: str) -> UUID:
+    try:
+        return UUID(guest_signer.unsign(token.removeprefix(GUEST), max_age=settings.GUEST_TOKEN_SECONDS))
+    except (BadSignature, ValueError):
+        raise invalid_guest() from None
+
+
+def _cached_guest(guest_id: UUID) -> GuestRecord | None:
+    until, record = _guests.get(guest_id, (0.0, None))
+    return record if until > time.monotonic() else None
+
+
+def _guest_look_up(guest_id: UUID) -> GuestRecord | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM guest_lookup(%s)", [guest_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    if len(_guests) >= _CACHE_SIZE:
+        _guests.clear()
+    record = GuestRecord(*row)
+    _guests[guest_id] = (time.monotonic() + settings.API_KEY_CACHE_SECONDS, record)
+    return record
+
+
+def forget_guests() -> None:
+    """Drop this process's copies after a change; other processes follow within API_KEY_CACHE_SECONDS."""
+    _guests.clear()
+
+
+def authenticate_token(token: str) -> Principal:
+    """The principal of an Authorization header: an API key, or a guest's token."""
+    return authenticate_guest(token) if token.startswith(GUEST) else authenticate_api_key(token)
+
+
+def cached_token(token: str) -> Principal | None:
+    """`authenticate_token` without the database, for callers that must not block; None when it has to look."""
+    if not token.startswith(GUEST):
+        return cached_api_key(token)
+    record = _cached_guest(_guest_id(token))
+    return _guest_principal(record) if record is not None else None
+
+
+def at_origin(principal: Principal, origin: str) -> Principal:
+    """The principal as it asks from a page of this origin. Raises NotPermitted where its widget is not for that."""
+    widget = principal.widget
+    if widget is None:
+        return principal
+    if origin not in widget.origins:
+        raise other_origin()
+    return replace(principal, widget=replace(widget, origins=frozenset([origin])))
+
+
+def other_origin() -> NotPermitted:
+    message = "Pages of this origin may not use this widget; the origins of its publishable key are those that may."
+    return NotPermitted(message, code="origin")
+
+
 @dataclass(frozen=True, slots=True)
 class UserMembership:
     tenant_id: UUID
@@ -203,20 +306,32 @@ def ended(principals: Collection[Principal]) -> dict[Principal, ApplicationError
 
     Long-lived connections ask this every few seconds; it reads past every cache.
     """
-    asked = [[who.id for who in principals if who.kind == kind] for kind in ("api_key", "user")]
+    asked = [[who.id for who in principals if who.kind == kind] for kind in ("api_key", "user", "guest")]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM live_principals(%s::uuid[], %s::uuid[])", asked)
-        live = {(kind, tenant, id): (role, status) for kind, tenant, id, role, status in cursor.fetchall()}
+        cursor.execute("SELECT * FROM live_principals(%s::uuid[], %s::uuid[], %s::uuid[])", asked)
+        live = {row[:3]: row[3:] for row in cursor.fetchall()}
     found = ((who, _fault(who, live.get((who.kind, who.tenant_id, who.id)))) for who in principals)
     return {who: fault for who, fault in found if fault is not None}
 
 
-def _fault(principal: Principal, live: tuple[str, str] | None) -> ApplicationError | None:
-    role, tenant_status = live or (None, Tenant.Status.ACTIVE)
+def _fault(principal: Principal, live: tuple[str, str, str | None, list[str] | None] | None) -> ApplicationError | None:
+    role, tenant_status, agent, origins = live or (None, Tenant.Status.ACTIVE, None, None)
     if tenant_status != Tenant.Status.ACTIVE:
         return NotPermitted("This tenant is suspended.", code="tenant_suspended")
+    if principal.kind == "guest":
+        return _guest_fault(principal.widget, role is not None, agent, origins or [])
     if role == principal.role:
         return None
     if principal.kind == "api_key":
         return NotAuthenticated("The API key was revoked or has expired.", code="api_key_revoked")
     return NotPermitted("Your role in this tenant changed.", code="membership_changed")
+
+
+def _guest_fault(widget: Widget | None, lives: bool, agent: str | None, origins: list[str]) -> ApplicationError | None:
+    if not lives:
+        return invalid_guest()
+    if widget is not None and not widget.origins <= set(origins):
+        return NotPermitted("Pages of this origin may no longer use this widget.", code="origin")
+    if widget is not None and widget.agent != agent:
+        return NotPermitted("This widget has another agent now: begin a new conversation.", code="agent_changed")
+    return None

@@ -171,6 +171,7 @@ def _cold_caches() -> Iterator[None]:
     yield
     authentication._cache.clear()
     authentication._touched.clear()
+    authentication.forget_guests()
     for known in (budgets._active, prices._own, periods._known, selectors._connections, stored._routes):
         known.clear()
     for forget in (circuits.forget_all, health.forget_all, cache.forget_recent, capabilities._settings.clear):

@@ -45,7 +45,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("file", "line", "contract"),
     [
         ("core/errors.py", "import tenants.models", "Apps import only downwards"),
-        ("tenants/services.py", "import audit.services", "Apps import only downwards"),
+        ("tenants/services/guests.py", "import audit.services", "Apps import only downwards"),
         ("toolsets/services.py", "import llm.services.providers", "Apps import only downwards"),
         ("runs/runner.py", "import agentsite.demo", "Apps import only downwards"),
         ("agents/models.py", "import agents.services", "Inside an app"),

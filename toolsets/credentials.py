@@ -12,7 +12,7 @@ from core import audit
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.validation import invalid
 from tenants.models import Membership
-from tenants.permissions import authorize
+from tenants.permissions import authorize, refuse_guest
 from tenants.principal import Principal
 from toolsets.models import Toolset, ToolsetCredential
 from toolsets.persons import end_user_key, member_key
@@ -96,7 +96,8 @@ def _found(rows: QuerySet[ToolsetCredential]) -> ToolsetCredential:
 
 
 def _person(actor: Principal, user_id: str, *, locked: bool = False) -> _Person:
-    """Raises InvalidRequest where it is not clear whose they are."""
+    """Raises InvalidRequest where it is not clear whose they are, NotPermitted for a guest."""
+    refuse_guest(actor)
     if actor.kind != "user":
         if not END_USER.fullmatch(user_id):
             message = "An API key names the end user whose credentials these are, by 1 to 128 printable characters."

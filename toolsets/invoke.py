@@ -4,8 +4,8 @@ from typing import Any
 
 from core import audit
 from core.aio import in_db_thread
-from core.errors import NotFound
-from tenants.permissions import authorize
+from core.errors import NotFound, NotPermitted
+from tenants.permissions import RANK, authorize
 from tenants.principal import Principal
 from toolsets.base import ToolCallContext
 from toolsets.events import ToolResult
@@ -19,7 +19,8 @@ from toolsets.toolbox import Offered, Toolbox, ToolIndex
 async def tool_invoke(*, actor: Principal, ref: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """What a model would be shown. Raises NotFound, or Unavailable for a toolset whose kind no longer works.
 
-    Who asks for it approves it. A toolset that is switched off can be tried as well.
+    Who asks for it approves it: NotPermitted where the toolset's policy leaves that to a higher role. A toolset that is
+    switched off can be tried as well.
     """
     authorize(actor, "toolset.edit")
     person = person_of(actor_kind=actor.kind, actor_id=actor.id, end_user="")
@@ -43,6 +44,10 @@ def _offered(actor: Principal, ref: str, name: str, person: str) -> Offered:
     tool = next((tool for tool in granted.tools if tool.name == name), None)
     if tool is None:
         raise NotFound(f"The toolset '{toolset.slug}' has no tool '{name}'.", code="tool_not_found")
+    approver = granted.policy.approver
+    if tool.approval and RANK[actor.role] < RANK[approver]:
+        message = f"Only the role {approver} or higher may approve this tool, as its toolset's policy says."
+        raise NotPermitted(message, code="role_too_low")
     _audit(actor, toolset, name)
     return Offered(tool, granted)
 

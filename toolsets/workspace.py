@@ -34,6 +34,7 @@ Scope = Literal["session", "tenant"]
 
 MB = 1_000_000
 TEMPORARY = ".tmp"  # the folder of a workspace whose files go by themselves
+TRIALS = "trials"  # the workspace of tools that a person tries outside of any run
 LOCK_WAIT = 20.0  # seconds
 _EXPECTED = {errno.ENAMETOOLONG, errno.EINVAL, errno.ENOSPC, errno.EDQUOT}
 _PART = re.compile(r"\.[A-Za-z0-9_-]{22}\.part")  # what is being written
@@ -69,7 +70,7 @@ async def in_thread(work: Callable[Concatenate[threading.Event, P], T], *args: P
 
 
 def workspace_of(context: ToolCallContext, scope: Scope = "session", limits: Limits | None = None) -> "Workspace":
-    """The workspace of the call's session, without one of its run, without both (or if so asked) of its tenant."""
+    """The workspace of the call's session, without one of its run, without both of all trials, or its tenant's."""
     return Workspace(settings.WORKSPACE_DIR, str(context.tenant_id), _name(context, scope), limits or Limits())
 
 
@@ -78,7 +79,7 @@ def _name(context: ToolCallContext, scope: Scope) -> str:
         return f"session-{context.session_id}"
     if scope == "session" and context.run_id is not None:
         return f"run-{context.run_id}"
-    return "shared"
+    return TRIALS if scope == "session" else "shared"
 
 
 class Workspace:

@@ -63,6 +63,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Members", "group", "tenants_membership_changelist", "member.view"),
                 _item("API keys", "key", "tenants_apikey_changelist", "api_key.view"),
+                _item("Widgets", "chat", "tenants_publishablekey_changelist", "api_key.view"),
                 _item("Audit", "history", "audit_auditevent_changelist", "audit.view"),
             ],
         },
@@ -75,7 +76,11 @@ def _platform() -> dict[str, Any]:
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    members = [("Members", "tenants.membership", "member.view"), ("API keys", "tenants.apikey", "api_key.view")]
+    members = [
+        ("Members", "tenants.membership", "member.view"),
+        ("API keys", "tenants.apikey", "api_key.view"),
+        ("Widgets", "tenants.publishablekey", "api_key.view"),
+    ]
     providers = [("Providers", "llm.provider", "provider.view"), ("Models", "llm.providermodel", "provider.view")]
     personal = ("Personal credentials", "toolsets.toolsetcredential", "toolset.view")
     toolsets = [("Toolsets", "toolsets.toolset", "toolset.view"), personal]

@@ -24,9 +24,10 @@ from runs.admin import RunAdmin
 from runs.admin_approvals import ToolApprovalAdmin
 from runs.models import Run, ToolApproval
 from sessions_app.admin import ChatSessionAdmin
+from sessions_app.admin_widgets import PublishableKeyAdmin
 from sessions_app.models import ChatSession
 from tenants.admin import ApiKeyAdmin, MemberAdmin
-from tenants.models import ApiKey, Membership
+from tenants.models import ApiKey, Membership, PublishableKey
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
 from toolsets.admin_credentials import ToolsetCredentialAdmin
@@ -94,6 +95,7 @@ for model, admin_class in (
     (ChatSession, ChatSessionAdmin),
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),
+    (PublishableKey, PublishableKeyAdmin),
     (AuditEvent, AuditEventAdmin),
     (UsageRecord, UsageRecordAdmin),
     (Budget, BudgetAdmin),

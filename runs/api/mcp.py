@@ -25,6 +25,7 @@ from runs.mcp.messages import (
 from runs.mcp.methods import Answers, answers
 from runs.origins import check_host, check_origin
 from tenants.api.base import AsyncApiView, bearer_token
+from tenants.permissions import refuse_guest
 from tenants.principal import Principal
 
 
@@ -41,7 +42,9 @@ class McpView(AsyncApiView):
         check_origin(request.headers.get("Origin"), host)
         if bearer_token(request) is None:
             raise NotAuthenticated("Send `Authorization: Bearer <api key>`.")
-        return await super()._authenticate(request)
+        principal = await super()._authenticate(request)
+        refuse_guest(principal)
+        return principal
 
     async def post(self, request: Request) -> Any:
         """A JSON-RPC message, or a batch of them."""

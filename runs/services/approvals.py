@@ -18,6 +18,7 @@ from core.validation import has_large_number, storable_text
 from runs.models import FINISHED, Run, ToolApproval
 from runs.services.turns import locked_session
 from runs.stream import RunLost
+from sessions_app.selectors.participants import authorize_in
 from tenants.permissions import RANK, authorize
 from tenants.principal import Principal, system_principal
 from toolsets.exceptions import ToolError
@@ -135,6 +136,7 @@ def run_resume(*, actor: Principal, run: Run, decisions: Sequence[Decision]) -> 
     found = _run_locked(run)
     if found is None:
         raise NotFound("No run with this id.")
+    authorize_in(actor=actor, session=run.session, permission="tool.approve")
     for place, decision in enumerate(decisions):
         _decide(actor, found, decision, f"resume.{place}")
 

@@ -22,13 +22,15 @@ from llm.wire import ChatRequest
 from runs.events import make_event, run_started
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
+from runs.selectors import run_get
+from runs.services.guests import check_guest
 from runs.services.lease import event_append, lease_create
 from runs.services.stop import cancel_request
 from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
 from sessions_app.models import ChatSession
 from sessions_app.services.sessions import messages_append, session_for_turn
 from templates_app.registry import registry
-from tenants.permissions import authorize
+from tenants.permissions import authorize, is_confined
 from tenants.principal import Principal
 
 CLOSE_TO_LIMIT = 64  # more begins of one tenant than this are never under way at once
@@ -58,6 +60,8 @@ class Begun:
 def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     """Session, user messages, run row and lease. Raises what the client did wrong; then nothing was written."""
     authorize(actor, "chat.run")
+    if actor.kind == "guest":
+        check_guest(actor, request)
     run_id = uuid7()
     repeated = _repeated(actor, request, run_id) if request.idempotency_key else None
     if repeated is not None:
@@ -118,6 +122,8 @@ def _join(run: Run, messages: list[dict[str, Any]]) -> None:
 def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | None:
     """The run that the same request has begun before; None for the first, for which repetitions wait."""
     asked = [request.stored(), request.session, request.end_user, request.source]
+    if is_confined(actor):  # keys are the tenant's: nobody finds another person's run by one
+        asked.append(str(actor.id))
     body_hash = hashlib.sha256(orjson.dumps(asked)).digest()
     known = None
     while known is None:  # again when the key that was in the way has been deleted meanwhile
@@ -128,7 +134,7 @@ def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | Non
     if bytes(known.body_hash) != body_hash:
         message = "This Idempotency-Key was used for another request; use a new key for each."
         raise IdempotencyMismatch(message, param="Idempotency-Key")
-    return known.run
+    return run_get(actor=actor, ref=str(known.run_id)) if is_confined(actor) else known.run
 
 
 def _take_key(actor: Principal, request: TurnRequest, body_hash: bytes, run_id: UUID) -> bool:

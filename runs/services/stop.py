@@ -16,6 +16,7 @@ from runs.selectors import events_of, run_get
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.steer import is_heard
 from runs.services.turns import locked_session
+from sessions_app.selectors.participants import authorize_in
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -27,6 +28,7 @@ def run_cancel_request(*, actor: Principal, ref: str) -> Run:
     run = _locked(run_get(actor=actor, ref=ref))
     if run is None:
         raise NotFound("The run was deleted.")
+    authorize_in(actor=actor, session=run.session, permission="run.cancel")
     cancel_request(actor=actor, run=run)
     return run
 

@@ -6,6 +6,7 @@ const FRAME = "\0agentsite ";
 const MAX_FILES = 100, MB = 1 << 20, MAX_FILES_BYTES = 8 * MB;
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 const { stringify, parse } = JSON;
+const AsyncFunction = (async () => {}).constructor;
 const stdout = Deno.stdout, exit = Deno.exit;
 
 class JobError extends Error {
@@ -88,15 +89,29 @@ async function run() {
   const entry = job.entry_point;
   if (entry) return await (await entryPoint(entry))(job.input);
   if (job.input !== null) globalThis.input = job.input;
-  const script = asScript();
-  if (script !== null) return await (0, eval)(script + "\n//# sourceURL=" + name);
-  return await (await module(job.code)).default;
+  if (/(^|[;\s}])(import|export)\b/.test(job.code)) return await (await module(job.code)).default;
+  const script = job.language === "typescript" ? stripTypeScriptTypes(job.code) : job.code;
+  return await (0, eval)(`${awaiting(script)}\n//# sourceURL=${name}`);
 }
 
-// A script's value is that of its last expression; modules have none.
-function asScript() {
-  if (/(^|[;\s}])(import|export|await)\b/.test(job.code)) return null;
-  return job.language === "typescript" ? stripTypeScriptTypes(job.code) : job.code;
+// A script's value is that of its last expression. One that awaits at its top level becomes a function, which answers
+// its last line where that is an expression.
+function awaiting(script) {
+  if (reads(Function, script) || !/\bawait\b/.test(script)) return script;
+  const lines = script.trimEnd().split("\n");
+  const last = lines.pop().replace(/;\s*$/, "");
+  const answering = [...lines, `return (${last}\n);`].join("\n");
+  const body = [answering, script].find((code) => reads(AsyncFunction, code));
+  return body === undefined ? script : `(async () => {${body}\n})()`;
+}
+
+function reads(kind, code) {
+  try {
+    new kind(code);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function entryPoint(entry) {

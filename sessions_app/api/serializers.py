@@ -29,6 +29,7 @@ class SessionOutput(serializers.Serializer[ChatSession]):
     user_id = serializers.CharField(source="end_user")
     metadata = serializers.DictField()
     messages = serializers.IntegerField(source="last_seq", help_text="How many messages it has.")
+    role = serializers.CharField(source="my_role", help_text="Yours in it: owner, member or viewer.")
     created_by = serializers.CharField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()

@@ -1,22 +1,28 @@
-"""Reads of sessions and messages; what belongs to another tenant is missing."""
+"""Reads of sessions and messages; what belongs to another tenant, or to others alone, is missing."""
 
 from typing import Any
 
 from django.db.models import Q, QuerySet
 
 from core.errors import NotFound
-from core.ids import parse_uuid
+from core.ids import NIL, parse_uuid
 from sessions_app.models import ChatSession, Message
-from tenants.permissions import authorize
+from sessions_app.selectors.participants import NO_SESSION, confine, my_role
+from tenants.permissions import authorize, is_allowed, is_confined
 from tenants.principal import Principal
 
 
 def session_list(
     *, actor: Principal, q: str = "", agent: str = "", end_user: str = "", status: str = ""
 ) -> QuerySet[ChatSession]:
-    """`q` is the beginning of a title or of the client's own id; the other filters match exactly."""
+    """`q` is the beginning of a title or of the client's own id; the other filters match exactly.
+
+    Each has the actor's role in it as `my_role`.
+    """
     authorize(actor, "session.view")
     sessions = ChatSession.objects.filter(tenant_id=actor.tenant_id).select_related("agent")
+    sessions = confine(sessions, actor=actor, session="id")
+    sessions = sessions.annotate(my_role=my_role(actor))  # type: ignore[no-redef]  # the model declares it
     if q:
         sessions = sessions.filter(Q(title__istartswith=q) | Q(external_id__startswith=q))
     if agent:
@@ -36,17 +42,36 @@ def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSessi
     return found or sessions.filter(external_id=ref).first()
 
 
-def session_get(*, actor: Principal, ref: str) -> ChatSession:
-    session = session_find(actor=actor, ref=ref)
+def session_get(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession:
+    session = session_find(actor=actor, ref=ref, lock=lock)
     if session is None:
-        raise NotFound("No session with this id.")
+        raise NotFound(NO_SESSION)
     return session
+
+
+def session_or_new(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
+    """As `session_find`; None where the actor may make a session of this name.
+
+    Raises NotFound, for a confined actor, where it is somebody else's, and for guests, whose sessions have our ids.
+    """
+    session = session_find(actor=actor, ref=ref, lock=lock)
+    if session is None and is_confined(actor) and not _may_make(actor, ref):
+        raise NotFound(NO_SESSION)
+    return session
+
+
+def _may_make(actor: Principal, ref: str) -> bool:
+    if actor.kind == "guest" or not is_allowed(actor, "session.edit"):
+        return False
+    of_that_name = Q(external_id=ref) | Q(id=parse_uuid(ref) or NIL)
+    return not ChatSession.objects.filter(of_that_name, tenant_id=actor.tenant_id).exists()
 
 
 def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]:
     """In the order in which they were said."""
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
+    messages = confine(messages, actor=actor)
     return messages.select_related("agent_version__agent").order_by("seq")
 
 

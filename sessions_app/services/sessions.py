@@ -1,6 +1,6 @@
 """Writes to sessions and their messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,10 +11,12 @@ from django.utils import timezone
 from agents.models import Agent, AgentVersion
 from agents.selectors import agent_get
 from core import audit
-from core.errors import Conflict, NotFound
-from sessions_app.models import ChatSession, Message
-from sessions_app.selectors.sessions import session_find, session_get
-from tenants.permissions import authorize
+from core.errors import Conflict
+from sessions_app.models import ChatSession, Message, Participant
+from sessions_app.selectors.participants import authorize_in
+from sessions_app.selectors.sessions import session_get, session_or_new
+from sessions_app.services.visitors import visitor_agent
+from tenants.permissions import authorize, is_person
 from tenants.principal import Principal, system_principal
 
 _TITLE_LENGTH = 80
@@ -24,9 +26,21 @@ _TITLE_LENGTH = 80
 def session_create(*, actor: Principal, agent: str | None = None, **fields: Any) -> ChatSession:
     """A new, empty session: `external_id`, `title`, `end_user`, `metadata`.
 
-    Raises NotFound for an unknown agent, Conflict where `external_id` is in use.
+    Raises NotFound for an unknown agent, Conflict where `external_id` is in use; by somebody else's session that the
+    actor may not see, NotFound.
     """
-    return _create(actor, agent_get(actor=actor, ref=agent) if agent else None, **fields)
+    try:
+        return _create(actor, _agent_of(actor, agent, fields), **fields)
+    except Conflict:
+        session_get(actor=actor, ref=fields["external_id"])
+        raise
+
+
+def _agent_of(actor: Principal, agent: str | None, fields: Mapping[str, Any]) -> Agent | None:
+    if actor.kind == "guest":
+        told = {name: fields.get(name) or None for name in ("external_id", "end_user")}
+        return visitor_agent(actor=actor, agent=agent, **told)
+    return agent_get(actor=actor, ref=agent) if agent else None
 
 
 def _create(
@@ -38,7 +52,7 @@ def _create(
     end_user: str = "",
     metadata: dict[str, Any] | None = None,
 ) -> ChatSession:
-    """In the caller's transaction, which a Conflict leaves as it was."""
+    """In the caller's transaction, which a Conflict leaves as it was. A person who makes it is its owner."""
     authorize(actor, "session.edit")
     session = ChatSession(
         tenant_id=actor.tenant_id,
@@ -55,6 +69,10 @@ def _create(
     except IntegrityError:
         message = f"A session with the id {external_id} exists."
         raise Conflict(message, code="session_exists", param="external_id") from None
+    session.my_role = Participant.Role.OWNER.value
+    if is_person(actor):
+        who = {"person_kind": actor.kind, "person_id": actor.id, "label": actor.label}
+        Participant.objects.create(tenant_id=actor.tenant_id, session=session, role=session.my_role, **who)
     after = {"agent": agent.slug if agent else None, "external_id": external_id, "title": title}
     audit.record(actor=actor, action="session.create", target=session, after=after)
     return session
@@ -63,16 +81,16 @@ def _create(
 def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_user: str) -> ChatSession:
     """The session that a turn belongs to, locked until the caller's transaction ends; made on its first use.
 
-    One that is made here is seen by nobody before that.
+    One that is made here is seen by nobody before that. Raises NotFound for one that the actor may not see,
+    NotPermitted for one in which they may not speak.
     """
-    session = session_find(actor=actor, ref=ref, lock=True) if ref else None
+    session = session_or_new(actor=actor, ref=ref, lock=True) if ref else None
     if session is None:
         try:
             return _create(actor, agent, external_id=ref, end_user=end_user)
         except Conflict:  # another request made it meanwhile
-            session = session_find(actor=actor, ref=ref or "", lock=True)
-    if session is None:
-        raise NotFound("The session was deleted.")
+            session = session_get(actor=actor, ref=ref or "", lock=True)
+    authorize_in(actor=actor, session=session, permission="chat.run")
     if session.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
     return session
@@ -82,7 +100,8 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
 def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
     """Change `title`, `metadata` or `status`."""
     authorize(actor, "session.edit")
-    session = _locked(actor, session_get(actor=actor, ref=ref))
+    session = session_get(actor=actor, ref=ref, lock=True)
+    authorize_in(actor=actor, session=session, permission="session.edit")
     before = {name: getattr(session, name) for name in changes}
     if before == changes:
         return session
@@ -110,18 +129,11 @@ def session_close_idle(*, tenant_id: UUID, session_id: UUID, before: datetime) -
 def session_delete(*, actor: Principal, ref: str) -> None:
     """Delete a session with its messages and runs; locked, so that no turn of it begins or ends meanwhile."""
     authorize(actor, "session.edit")
-    session = _locked(actor, session_get(actor=actor, ref=ref))
+    session = session_get(actor=actor, ref=ref, lock=True)
+    authorize_in(actor=actor, session=session, permission="session.edit")
     before = {"external_id": session.external_id, "title": session.title, "messages": session.last_seq}
     audit.record(actor=actor, action="session.delete", target=session, before=before)
     session.delete()
-
-
-def _locked(actor: Principal, session: ChatSession) -> ChatSession:
-    rows = ChatSession.objects.select_for_update(of=("self",)).filter(tenant_id=actor.tenant_id)
-    locked = rows.select_related("agent").filter(id=session.id).first()
-    if locked is None:
-        raise NotFound("The session was deleted.")
-    return locked
 
 
 def messages_append(

@@ -11,12 +11,13 @@ from rest_framework.views import APIView
 from core.aio import in_db_thread
 from core.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from core.tenant import enter_tenant, tenant_context
-from tenants.authentication import authenticate_api_key, authenticate_user, cached_api_key
+from tenants.authentication import at_origin, authenticate_token, authenticate_user, cached_token, other_origin
+from tenants.models import PublishableKey
 from tenants.principal import Principal
 
 
 def bearer_token(request: HttpRequest) -> str | None:
-    """The API key of the Authorization header; None without one. Raises NotAuthenticated for another scheme."""
+    """The token of the Authorization header; None without one. Raises NotAuthenticated for another scheme."""
     header = request.headers.get("Authorization")
     if header is None:
         return None
@@ -27,10 +28,10 @@ def bearer_token(request: HttpRequest) -> str | None:
 
 
 def authenticate(request: HttpRequest) -> Principal:
-    """The principal of a request: its API key, else the signed-in browser user in the tenant that `X-Tenant` names."""
+    """The principal of a request's token, else the signed-in browser user in the tenant that `X-Tenant` names."""
     token = bearer_token(request)
     if token is not None:
-        return authenticate_api_key(token)
+        return _here(request, authenticate_token(token))
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         raise NotAuthenticated("Send `Authorization: Bearer <api key>`, or sign in.")
@@ -39,6 +40,21 @@ def authenticate(request: HttpRequest) -> Principal:
     if not slug:
         raise InvalidRequest("A signed-in user names the tenant with the X-Tenant header.", param="X-Tenant")
     return authenticate_user(user, slug)
+
+
+def _here(request: HttpRequest, principal: Principal) -> Principal:
+    return at_origin(principal, origin_of(request)) if principal.widget else principal
+
+
+def origin_of(request: HttpRequest) -> str:
+    """The origin of the page that asks; browsers leave it out only where a page reads from its own server."""
+    return request.headers.get("Origin") or f"{request.scheme}://{request.get_host()}"
+
+
+def refuse_other_origin(request: HttpRequest, key: PublishableKey | None) -> None:
+    """Raises NotPermitted where a widget's key does not list the page that asks."""
+    if key is not None and origin_of(request) not in key.origins:
+        raise other_origin()
 
 
 class _Csrf(CsrfViewMiddleware):
@@ -59,21 +75,28 @@ def refuse_nul(request: HttpRequest) -> None:
         raise InvalidRequest("The address contains a NUL character.", code="invalid_character")
 
 
-class ApiView(APIView):
-    """A sync endpoint. `self.actor` is the Principal; the database sees its tenant only."""
-
-    actor: Principal
+class PublicView(APIView):
+    """A sync endpoint for anybody; it enters no tenant."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         with tenant_context(None):
             return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
-        """Done by `initial`, which must not let DRF replace the signed-in user by nobody."""
+        """Done by `ApiView.initial`, which must not let DRF replace the signed-in user by nobody."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         refuse_nul(request._request)
+
+
+class ApiView(PublicView):
+    """A sync endpoint. `self.actor` is the Principal; the database sees its tenant only."""
+
+    actor: Principal
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
         self.actor = authenticate(request._request)
         enter_tenant(self.actor.tenant_id)
 
@@ -110,7 +133,7 @@ class AsyncApiView(ApiView):
 
     async def _authenticate(self, request: HttpRequest) -> Principal:
         token = bearer_token(request)
-        known = cached_api_key(token) if token is not None else None
+        known = cached_token(token) if token is not None else None
         if known is not None:
-            return known
+            return _here(request, known)
         return await in_db_thread(authenticate, request)

@@ -14,7 +14,7 @@ class TenantOutput(serializers.Serializer[Any]):
 
 
 class PrincipalOutput(serializers.Serializer[Any]):
-    kind = serializers.ChoiceField(["user", "api_key"])
+    kind = serializers.ChoiceField(["user", "api_key", "guest"])
     id = serializers.UUIDField()
     label = serializers.CharField()  # type: ignore[assignment]
 
@@ -78,4 +78,13 @@ class MemberOutput(serializers.Serializer[Membership]):
 
 class TicketOutput(serializers.Serializer[Any]):
     ticket = serializers.CharField()
+    expires_in = serializers.IntegerField(help_text="Seconds.")
+
+
+class GuestSecretInput(StrictSerializer):
+    secret = Text(max_length=200, help_text="`asv_…`")
+
+
+class GuestTokenOutput(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="For `Authorization: Bearer`.")
     expires_in = serializers.IntegerField(help_text="Seconds.")

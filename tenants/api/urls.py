@@ -10,4 +10,5 @@ urlpatterns = [
     path("members", views.MembersView.as_view()),
     path("members/<str:ref>", views.MemberView.as_view()),
     path("ws-tickets", views.TicketView.as_view()),
+    path("guest-tokens", views.GuestTokenView.as_view()),
 ]

@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -8,8 +9,9 @@ from core.api import paginate, validated
 from core.api_schema import LIST_PARAMETERS, body_errors, errors_of, list_of
 from tenants import selectors, services
 from tenants.api import serializers as io
-from tenants.api.base import ApiView
+from tenants.api.base import ApiView, PublicView, refuse_other_origin
 from tenants.models import ApiKey, Membership
+from tenants.services import guests
 
 
 def member_json(member: Membership) -> Any:
@@ -149,3 +151,18 @@ class TicketView(ApiView):
         """A one-use ticket for a browser socket: `Sec-WebSocket-Protocol: agui.v1, ticket.<ticket>`."""
         ticket, lifetime = services.ticket_create(actor=self.actor)
         return Response({"ticket": ticket, "expires_in": lifetime}, status=201)
+
+
+class GuestTokenView(PublicView):
+    @extend_schema(
+        request=io.GuestSecretInput,
+        responses={200: io.GuestTokenOutput, **body_errors()},
+        auth=[],
+        operation_id="guest_tokens_create",
+        tags=["chat"],
+    )
+    def post(self, request: Request) -> Response:
+        """A short-lived token for the secret that a guest's browser keeps."""
+        guest = guests.guest_by_secret(validated(io.GuestSecretInput, request.data)["secret"])
+        refuse_other_origin(request._request, guest.key)
+        return Response({"token": guests.guest_token(guest), "expires_in": settings.GUEST_TOKEN_SECONDS})

@@ -30,6 +30,8 @@ PAGES = [
     "tenants/membership/add/",
     "tenants/apikey/",
     "tenants/apikey/add/",
+    "tenants/publishablekey/",
+    "tenants/publishablekey/add/",
     "audit/auditevent/",
     "usage-report/",
     "usage/usagerecord/",

@@ -100,3 +100,18 @@ async def test_an_oversized_body_is_refused_while_it_arrives(settings: Any, decl
     assert start["status"] == 413
     assert b"request_too_large" in (await client.receive_output(timeout=2))["body"]
     assert sum(read) == (0 if declared else 60)
+
+
+async def test_a_body_in_chunks_gets_its_length() -> None:
+    got: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        got.append((dict(scope["headers"]).get(b"content-length"), await receive(), await receive()))
+
+    headers = [(b"transfer-encoding", b"chunked")]
+    client = ApplicationCommunicator(BodyLimit(app), {"type": "http", "headers": headers})
+    for part, more in ((b'{"a":', True), (b" 1}", False)):
+        await client.send_input({"type": "http.request", "body": part, "more_body": more})
+    await client.send_input({"type": "http.disconnect"})
+    await client.wait(timeout=2)
+    assert got == [(b"8", {"type": "http.request", "body": b'{"a": 1}'}, {"type": "http.disconnect"})]

@@ -20,8 +20,8 @@ from core.tenant import current_tenant, tenant_context
 from runs.models import Run
 from runs.services.lease import lease_create
 from runs.tasks import expire
-from tenants.models import SocketTicket, Tenant
-from tenants.tasks import purge_tickets
+from tenants.models import Guest, SocketTicket, Tenant
+from tenants.tasks import purge_guests, purge_tickets
 
 ALL = ["default", "owner", "ops"]
 committed = pytest.mark.django_db(transaction=True, databases=ALL)
@@ -265,14 +265,16 @@ def test_the_platforms_own_jobs_reach_every_tenant() -> None:
             for age in (timedelta(days=1), -timedelta(days=1)):
                 hash_ = slug.encode() + str(age).encode()
                 SocketTicket.objects.create(tenant=made, secret_hash=hash_[:32], principal={}, expires_at=now - age)
+                Guest.objects.create(tenant=made, label="Ann", secret_hash=hash_[:32], expires_at=now - age)
                 who = {"source": "api", "actor_kind": "x", "actor_label": "x"}
                 run = Run.objects.create(tenant=made, model="m", status="queued", **who)
                 Run.objects.filter(id=run.id).update(created_at=now - max(age, timedelta(0)))
                 lease_create(run, None)
     purge_tickets()
+    purge_guests()
     expire()
     for made in Tenant.objects.using("ops"):
         with tenant_context(made.id):
-            assert SocketTicket.objects.count() == 1
+            assert SocketTicket.objects.count() == Guest.objects.count() == 1
             assert sorted(Run.objects.values_list("status", flat=True)) == ["expired", "queued"]
             assert AuditEvent.objects.get(action="run.finish").after["error_code"] == "queue_timeout"

@@ -145,6 +145,14 @@ UNKNOWN = [
 ]
 
 
+@pytest.mark.parametrize("path", ["sessions", "chat/completions"])
+def test_a_body_in_chunks_is_read(http: httpx.Client, path: str) -> None:
+    """As streaming clients and proxies send it: without a Content-Length."""
+    body = json.dumps({**CHAT, "model": "nobody", "agent": "nobody"} if path != "sessions" else {"agent": "nobody"})
+    parts = (body[start : start + 9].encode() for start in range(0, len(body), 9))
+    assert "'nobody'" in refused(http.post(path, content=parts, headers=JSON), 404)["message"]
+
+
 def test_unknown_fields_are_named(http: httpx.Client) -> None:
     for method, path, body in UNKNOWN:
         error = refused(http.request(method, path, json={**body, "nosuch": 1}), 400)

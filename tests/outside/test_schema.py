@@ -21,7 +21,7 @@ HOOKS = "tests.outside.schemathesis_hooks"
 
 def made(http: httpx.Client) -> dict[str, list[Any]]:
     """The objects that requests may name, by their ids since slugs get changed."""
-    agents, providers, toolsets, sessions, keys, budgets, prices = [], [], [], [], [], [], []
+    agents, providers, toolsets, sessions, keys, budgets, prices, widgets = [], [], [], [], [], [], [], []
     for number in range(2):
         slug = f"fuzz-{number}"
         agent = {"slug": slug, "name": slug, "template": "simple", "model": "scripted/default"}
@@ -30,6 +30,8 @@ def made(http: httpx.Client) -> dict[str, list[Any]]:
         toolsets.append(create(http, "toolsets", {"slug": slug, "name": slug, "kind": "time"}))
         sessions.append(create(http, "sessions", {"external_id": slug}))
         keys.append(create(http, "api-keys", {"name": slug, "role": "viewer"}))
+        widget = {"name": slug, "agent": "scripted", "origins": ["https://shop.example"]}
+        widgets.append(create(http, "publishable-keys", widget))
         budgets.append(create(http, "budgets", {"slug": slug, "scope": "tenant", "amount": 1000}))
         prices.append(create(http, "prices", {"model": slug, "input": 1, "output": 2}))
     answer = http.post("chat/completions", json={"model": "scripted", "messages": [{"role": "user", "content": "hi"}]})
@@ -48,6 +50,8 @@ def made(http: httpx.Client) -> dict[str, list[Any]]:
         "spare_sessions": sessions[1:],
         "runs": [answer.headers["X-Run-Id"]],
         "keys": keys,
+        "publishable_keys": widgets[:1],
+        "spare_publishable_keys": widgets[1:],
         "budgets": budgets[:1],
         "spare_budgets": budgets[1:],
         "prices": prices[:1],

@@ -92,7 +92,7 @@ from agentsite import call
 
 def main(given):
     call("say", text="Let me ask. ")
-    call("model", messages=given["messages"])
+    call("model", messages=given["messages"], answer=True)
     call("say", text="Done.")
     return "Bye."
 """

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from core.errors import ProviderFailed
+from core.errors import ApplicationError, ProviderFailed
 from core.validation import config_faults
 from templates_app.kinds.conversation.history import window
 from templates_app.registry import registry
@@ -86,9 +86,21 @@ async def test_at_the_step_limit_the_model_must_answer_without_tools() -> None:
 
 async def test_a_model_that_insists_on_tools_at_the_limit_is_cut_off_with_every_call_answered() -> None:
     toolbox = PlayedToolbox("look")
-    model = PlayedModel(ask("look"), ask("look"))
+    insists = ask("look")
+    insists.message["content"] = "I would look again."
+    model = PlayedModel(ask("look"), insists)
     found = await answer(conversation, context(conversation, model, tools=toolbox, config={"max_steps": 2}))
-    assert (found.finish_reason, "tool_calls" in found.message) == ("length", False)
+    assert (found.finish_reason, found.message["content"]) == ("length", "I would look again.")
+    assert "tool_calls" not in found.message
+    assert len(toolbox.calls) == 2
+
+
+async def test_one_that_says_nothing_at_the_limit_fails_and_tells_what_raises_it() -> None:
+    toolbox = PlayedToolbox("look")
+    model = PlayedModel(ask("look"), ask("look"))
+    with pytest.raises(ApplicationError, match="max_steps") as failed:
+        await answer(conversation, context(conversation, model, tools=toolbox, config={"max_steps": 2}))
+    assert failed.value.code == "too_many_steps"
     assert len(toolbox.calls) == 2
 
 

@@ -240,3 +240,15 @@ def test_a_stored_secret_counts_and_other_changes_ask_for_none(owner: Actor) -> 
         Toolset.objects.update(secrets=None, secret_names=[])
     assert owner.patch("toolsets/pets", {"name": "Animals", "enabled": False}).status_code == 200
     assert owner.patch("toolsets/pets", config | {"config": {**HTTP, "auth": "bearer"}}).status_code == 400
+
+
+def test_who_tries_a_tool_approves_it_and_may_have_to_be_of_a_higher_role(owner: Actor) -> None:
+    policy = {"approval": "always", "approver": "admin"}
+    assert owner.post("toolsets", {**BODY, "policy": policy}).status_code == 201
+    operator = make_actor(owner.tenant, role="operator")
+    asked = {"arguments": {}}
+    refused = operator.post("toolsets/clock/tools/current_time/invoke", asked)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role_too_low")
+    assert owner.post("toolsets/clock/tools/current_time/invoke", asked).status_code == 200
+    owner.patch("toolsets/clock", {"policy": {"approval": "always"}})
+    assert operator.post("toolsets/clock/tools/current_time/invoke", asked).status_code == 200

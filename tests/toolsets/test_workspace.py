@@ -42,7 +42,7 @@ def workspace(base: Path) -> Workspace:
 
 def root_of(base: Path) -> Path:
     (tenant,) = base.iterdir()
-    return tenant / "shared"
+    return tenant / "trials"
 
 
 def test_it_is_made_on_first_use_for_its_owner_only(base: Path, workspace: Workspace) -> None:
@@ -54,7 +54,7 @@ def test_it_is_made_on_first_use_for_its_owner_only(base: Path, workspace: Works
     assert not base.exists()
     put(workspace, "a/b", b"x")
     modes = {path.name: path.stat().st_mode & 0o777 for path in [base, *base.rglob("*")]}
-    assert modes.pop("b") == modes.pop("shared.lock") == 0o600
+    assert modes.pop("b") == modes.pop("trials.lock") == 0o600
     assert set(modes.values()) == {0o700}
 
 
@@ -63,7 +63,8 @@ def test_whose_it_is(base: Path) -> None:
     spaces = {
         "session": workspace_of(ToolCallContext(tenant, run, session)),
         "run": workspace_of(ToolCallContext(tenant, run)),
-        "tenant": workspace_of(ToolCallContext(tenant)),
+        "trials": workspace_of(ToolCallContext(tenant)),
+        "tenant": workspace_of(ToolCallContext(tenant), "tenant"),
         "other session": workspace_of(ToolCallContext(tenant, run, uuid7())),
         "other run": workspace_of(ToolCallContext(tenant, uuid7())),
         "other tenant": workspace_of(ToolCallContext(uuid7())),

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from core.errors import ApplicationError
 from templates_app.base import AgentTemplate, TemplateConfig
 from templates_app.chat import client_answer, model_params, tool_calls, tool_name, with_instructions
 from templates_app.context import AgentContext, Message, Reply
@@ -71,17 +72,22 @@ def _clients(context: AgentContext, reply: Reply) -> list[dict[str, Any]]:
 
 
 def _answer(context: AgentContext, reply: Reply, *, last: bool) -> Answer | None:
-    """None while the model has to see the results of server tools; a call of a client's tool ends the run."""
+    """None while the model has to see the results of server tools; a call of a client's tool ends the run.
+
+    Raises ApplicationError for a model that insists on tools, and says nothing, although its steps are used up.
+    """
     calls = tool_calls(reply)
     if not calls:
         return Answer(reply.message, reply.finish_reason)
     theirs = _clients(context, reply)
     if theirs:
         return client_answer(reply.message, theirs)
-    if last:  # the model insists on tools although its steps are used up
-        message = {key: value for key, value in reply.message.items() if key != "tool_calls"}
-        return Answer({**message, "content": message.get("content") or ""}, "length")
-    return None
+    if not last:
+        return None
+    if not reply.message.get("content"):
+        message = "The model still called tools at its last step; the agent's max_steps raises this limit."
+        raise ApplicationError(message, code="too_many_steps")
+    return Answer({key: value for key, value in reply.message.items() if key != "tool_calls"}, "length")
 
 
 async def _results(context: AgentContext, reply: Reply) -> list[Message]:

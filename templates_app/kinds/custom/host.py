@@ -12,6 +12,7 @@ from core.errors import ApplicationError
 from sandbox.jobs import HostError
 from templates_app.chat import tool_calls, tool_name, with_instructions
 from templates_app.context import AgentContext, Message, Speech
+from templates_app.current_step import in_step
 from templates_app.events import RESERVED, Custom
 
 # What the code may say of a call of the model, beside its messages and tools.
@@ -29,6 +30,7 @@ PARAMS = frozenset(
     ]
 )
 MAX_NAME = 100  # characters, of an event's
+STEP = "model"  # to which belongs what the model says that is no part of the answer
 
 
 class Host:
@@ -78,14 +80,19 @@ class Host:
             raise HostError("The run has ended.") from None
 
     async def _model(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The model's answer; its tokens are told to those who follow the run while it speaks."""
+        """The answer of the model. Followers of the run are told its tokens; `answer`: as those of the run's answer."""
         given = dict(params)
+        answers = given.pop("answer", False)
+        if not isinstance(answers, bool):
+            raise HostError("'answer' is true or false.")
         messages = _messages(given.pop("messages", None)) or self._conversation()
         tools = self._offered(given.pop("tools", None))
         if unknown := sorted(given.keys() - PARAMS):
-            raise HostError(f"'model' takes no {unknown[0]}; it takes messages, tools, {', '.join(sorted(PARAMS))}.")
+            known = ", ".join(["messages", "tools", "answer", *sorted(PARAMS)])
+            raise HostError(f"'model' takes no {unknown[0]}; it takes {known}.")
         await self.be_silent()
-        reply = await self._run.model.reply(messages, tools=tools or None, **given)
+        with in_step("" if answers else STEP):
+            reply = await self._run.model.reply(messages, tools=tools or None, **given)
         self._asked.update((call["id"], call) for call in tool_calls(reply))
         return {"message": reply.message, "finish_reason": reply.finish_reason, "usage": reply.usage}
 

@@ -28,8 +28,8 @@ class RunCode(ToolArguments):
     language: Language
     code: str = Field(
         max_length=1_000_000,
-        description="A script. Print, or end with an expression, to show a result; new files in the current folder are "
-        "kept in the workspace. There is no network, and no package beside the standard library.",
+        description="A script. Print, or end with an expression on a line of its own, to show a result; new files in "
+        "the current folder stay in the workspace. There is no network, and no package beside the standard library.",
     )
     files: list[Annotated[str, Field(examples=["data/sales.csv"])]] = Field(
         default_factory=list, max_length=50, description="Of the workspace, to read under the same name."
