@@ -41,10 +41,11 @@ def toolset_faults(values: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-def held_secrets(stored: Iterable[str], given: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The secrets that a toolset will have; None for one that is stored."""
-    kept = dict.fromkeys(name for name in stored if name not in given)
-    return kept | {name: secret for name, secret in given.items() if secret is not None}
+def held_secrets(stored: Iterable[str], given: Mapping[str, Any]) -> dict[str, str | None]:
+    """The secrets that a toolset will have; None for one that is stored, or is no text."""
+    kept: dict[str, str | None] = dict.fromkeys(name for name in stored if name not in given)
+    texts = {name: secret if isinstance(secret, str) else None for name, secret in given.items() if secret is not None}
+    return kept | texts
 
 
 def toolset_warnings(actor: Principal, toolsets: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[Fault]:

@@ -11,6 +11,7 @@ from agents.services import agent_create
 from core.ids import uuid7
 from core.tenant import tenant_context
 from llm.services.providers import provider_create
+from runs.models import Run
 from tenants.models import Tenant
 from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of
@@ -93,6 +94,7 @@ def test_the_fields_of_a_kind_are_its_own(olga: Client) -> None:
 
 def test_calls_are_listed_and_shown_as_text(olga: Client, stan: Client, acme: Tenant) -> None:
     with tenant_context(acme.id):
+        run = Run.objects.create(tenant=acme, model="m", source="api", actor_kind="x", actor_label="x")
         call = ToolCall.objects.create(
             tenant=acme,
             created_at=timezone.now(),
@@ -102,7 +104,7 @@ def test_calls_are_listed_and_shown_as_text(olga: Client, stan: Client, acme: Te
             risk="write",
             status="started",
             arguments="<script>alert(1)</script>",
-            run_id=uuid7(),
+            run_id=run.id,
         )
     listed = text_of(page(olga, "toolsets/toolcall/"))
     assert "put" in listed

@@ -199,6 +199,7 @@ SHOP = {"host": "db.example.com", "database": "shop", "user": "reader"}
         ("http", {**HTTP, "auth": "bearer"}, {}, {("config.auth", "secret_missing")}),
         ("http", {**HTTP, "auth": "basic"}, {"token": "ann"}, {("config.auth", "invalid_secret")}),
         ("http", {**HTTP, "auth": "basic"}, {"token": "ann:pw"}, set()),
+        ("http", {**HTTP, "auth": "basic"}, {"token": 5}, {("secrets.token", "invalid")}),
         ("http", {**HTTP, "base_url": "http://10.0.0.1/v1"}, {}, {("config.base_url", "address_refused")}),
         ("http", {"document_url": "http://[::1]/a"}, {}, {("config.document_url", "address_refused")}),
         ("mcp", {"url": "http://127.0.0.1:9/mcp"}, {}, {("config.url", "address_refused")}),
@@ -217,7 +218,7 @@ SHOP = {"host": "db.example.com", "database": "shop", "user": "reader"}
     ],
 )
 def test_what_no_call_could_use_is_a_fault(
-    owner: Actor, kind: str, config: dict[str, Any], secrets: dict[str, str], found: set[Any], settings: Any
+    owner: Actor, kind: str, config: dict[str, Any], secrets: dict[str, Any], found: set[Any], settings: Any
 ) -> None:
     settings.ALLOW_PRIVATE_TOOLS = False
     body = {"slug": "far", "name": "Far", "kind": kind, "config": config, "secrets": secrets}
