@@ -9,7 +9,7 @@ PRODUCTION := AGENTSITE_ENV=production ALLOWED_HOSTS=agents.example.com \
 	SECRET_KEY=$(RANDOM_KEY) MASTER_KEY=$(RANDOM_KEY) EMAIL_URL=smtp://mail.example.com
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-toolsets bench-sandbox lock environment
+.PHONY: help run test lint fmt bench bench-stream bench-sockets bench-toolsets bench-sandbox bench-search lock environment
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench-toolsets: environment ## measure what toolsets add to the making of agents
 
 bench-sandbox: environment ## measure the sandbox warm and cold, and a tenant beside attacks; two minutes
 	$(BIN)/python -m bench.sandbox
+
+bench-search: environment ## measure searches over 100,000 messages of a tenant, and what they add to writing; two minutes
+	$(BIN)/python -m bench.search
 
 lock: environment ## resolve requirements/*.in into the locked files; newer versions: make lock ARGS=--upgrade
 	cd requirements && ../$(BIN)/$(COMPILE) $(UNUSED) base.in embedded.in -o ../requirements.txt

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 import psycopg
@@ -23,6 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core import errors
+from core.ids import parse_uuid
 from core.request_context import current_request
 from core.validation import has_large_number, invalid
 
@@ -334,10 +336,24 @@ def paginate_items(request: Any, items: Iterable[T], serialize: Serialize, *, ke
 def _page(rows: list[T], limit: int, serialize: Callable[[T], Any], place: Callable[[T], Any]) -> Response:
     """`rows` are `limit` and one more when there is more; `place` is where the next page begins after a row."""
     more, rows = len(rows) > limit, rows[:limit]
-    following = encode_cursor(place(rows[-1])) if more else None
-    return Response(
-        {"object": "list", "data": [serialize(row) for row in rows], "has_more": more, "next_cursor": following}
-    )
+    return envelope([serialize(row) for row in rows], place(rows[-1]) if more else None)
+
+
+def id_cursor(request: Any) -> UUID | None:
+    """The id at which the page begins, None for the first page: for a list that pages by itself."""
+    cursor = request.GET.get("cursor")
+    if not cursor:
+        return None
+    id = parse_uuid(_decode_text(cursor))
+    if id is None:
+        raise _bad_cursor()
+    return id
+
+
+def envelope(rows: list[Any], following: Any) -> Response:
+    """The list envelope of a list that pages by itself; `following` is None on the last page."""
+    cursor = None if following is None else encode_cursor(following)
+    return Response({"object": "list", "data": rows, "has_more": cursor is not None, "next_cursor": cursor})
 
 
 def encode_cursor(value: Any) -> str:

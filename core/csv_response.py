@@ -3,34 +3,25 @@
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from django.http import StreamingHttpResponse
-
-from core.aio import in_db_thread
+from core.download import Download
 
 ROWS_A_PIECE = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
 
 
-class CsvResponse(StreamingHttpResponse):
+class CsvResponse(Download):
     """`rows` may read the database while they are sent.
 
     Text that a spreadsheet would calculate gets a `'` first; a negative number stays one.
     """
 
     def __init__(self, filename: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        self._pieces = _pieces(chain([header], rows))
-        super().__init__(self._pieces, content_type="text/csv; charset=utf-8")
-        self.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
-        self.headers["Cache-Control"] = "no-store"
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await in_db_thread(next, self._pieces, b""):
-            yield piece
+        super().__init__(filename, "text/csv; charset=utf-8", _pieces(chain([header], rows)))
 
 
 def _pieces(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:

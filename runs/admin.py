@@ -18,7 +18,7 @@ from core.admin.parts import (
 )
 from runs import runner
 from runs.models import Run, RunEvent
-from runs.selectors import approval_list, run_get
+from runs.selectors import approval_list, confine_runs, run_get
 from runs.timeline import MOST_SPANS, ROWS_PER_PAGE, rows, spans
 from tenants.admin_base import EventAdmin, actor_of, may, run_dialog
 from toolsets.admin_calls import run_tool_calls
@@ -73,6 +73,9 @@ class RunAdmin(EventAdmin):
     search_ids = ("id", "session_id")
     search_help_text = "A run's or session's full id, or a user"
     actions_detail = ("cancel",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return confine_runs(super().get_queryset(request), actor=actor_of(request))
 
     @display(description="Status", label=STATUS_LABELS)
     def status_label(self, run: Run) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from core.admin.parts import (
 from core.errors import ApplicationError
 from runs import runner
 from runs.models import ToolApproval
+from runs.selectors import confine_runs
 from runs.services.approvals import MAX_ARGUMENTS, MAX_COMMENT, Decision
 from tenants.admin_base import EventAdmin, actor_of, may
 from tenants.permissions import RANK
@@ -84,7 +85,8 @@ class ToolApprovalAdmin(EventAdmin):
     search_help_text = "A tool's name, an approval's or run's full id"
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).select_related("run")
+        rows = super().get_queryset(request).select_related("run")
+        return confine_runs(rows, actor=actor_of(request), run="run__")
 
     @display(description="Tool", header=True)
     def called(self, approval: ToolApproval) -> list[str]:

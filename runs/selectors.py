@@ -1,13 +1,14 @@
 """Reads of runs and their stored events; what belongs to another tenant, or to others alone, is missing."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from agents.selectors import agent_get
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
@@ -16,8 +17,17 @@ from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from sessions_app.selectors.participants import Rows, confine
-from tenants.permissions import authorize
+from sessions_app.selectors.sessions import session_find
+from tenants.permissions import authorize, is_confined
 from tenants.principal import Principal
+
+MOST_CALLS = 100  # of a client's tools in one answer
+_SEEN = """
+    AND (run.session_id IN (
+            SELECT session_id FROM session_participant
+            WHERE tenant_id = %(tenant)s AND person_kind = %(seen_by_kind)s AND person_id = %(seen_by)s)
+        OR run.session_id IS NULL AND run.actor_kind = %(seen_by_kind)s AND run.actor_id = %(seen_by)s)
+"""
 
 
 def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySet[Run]:
@@ -31,11 +41,18 @@ def run_list(*, actor: Principal, session: ChatSession | None = None) -> QuerySe
 
 
 def confine_runs(rows: Rows, *, actor: Principal, run: str = "") -> Rows:
-    """Of runs, or of what has a run at the path `run`, those that the actor may see: of their sessions, and their own
-    calls of bare models.
+    """Of runs, or of what has a run at the path `run`, those that the actor may see: of their sessions, and those of
+    their own that have none.
     """
-    own = {"session": None, "actor_kind": actor.kind, "actor_id": actor.id}
+    own = {"session_id": None, "actor_kind": actor.kind, "actor_id": actor.id}
     return confine(rows, actor=actor, session=f"{run}session_id", own=Q(**{run + name: own[name] for name in own}))
+
+
+def seen_sql(actor: Principal) -> tuple[str, dict[str, Any]]:
+    """What `confine_runs` does, for a statement about `run` that is given the `tenant`: a condition that begins with
+    AND, empty for who is unconfined, and what is given for it.
+    """
+    return (_SEEN, {"seen_by_kind": actor.kind, "seen_by": actor.id}) if is_confined(actor) else ("", {})
 
 
 def run_get(*, actor: Principal, ref: str) -> Run:
@@ -45,10 +62,41 @@ def run_get(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Run]:
+class Found(NamedTuple):
+    key: RunKey
+    created_at: datetime
+    is_open: bool
+
+
+def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Found]:
     """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
     runs = run_list(actor=actor).filter(session_id=session_id)
-    return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
+    runs = runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id")
+    rows = runs.values_list("tenant_id", "id", "day", "created_at", "finished_at")
+    return [Found(RunKey(tenant_id, id, day), began, ended is None) for tenant_id, id, day, began, ended in rows]
+
+
+def answering_runs(*, actor: Principal, agent: str, session: str) -> list[Run]:
+    """The runs that give the answer which a session waits for: the first of the agent's that is not finished, and those
+    before it that ended with calls of the client's tools, whose results the next one brought. Empty when none is open.
+
+    Raises NotFound for the agent only.
+    """
+    asked = agent_get(actor=actor, ref=agent)
+    found = session_find(actor=actor, ref=session)
+    if found is None:
+        return []
+    runs = run_list(actor=actor, session=found).filter(agent_version__agent_id=asked.id)
+    last = runs.filter(finished_at=None).order_by("created_at", "id").first()
+    if last is None:
+        return []
+    earlier = runs.filter(finished_at__lte=last.created_at).order_by("-created_at", "-id")
+    answering = [last]
+    for run in earlier[:MOST_CALLS] if answering[0].brings_results else []:
+        answering.insert(0, run)
+        if not run.brings_results:
+            break
+    return answering
 
 
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:

@@ -11,6 +11,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from agents.models import Agent
+from runs.selectors import seen_sql
 from templates_app.exceptions import TemplateNotFound
 from templates_app.registry import registry
 from templates_app.versions import precedence
@@ -18,7 +19,8 @@ from tenants.permissions import authorize
 from tenants.principal import Principal
 
 MAX_DAYS = 92
-# Reads the index run_statistics alone. Of runs that ended; those of a deleted agent name no version any more.
+# Reads the index run_statistics alone, where nobody is confined.
+# Of runs that ended; those of a deleted agent name no version any more.
 _RUNS = """
     SELECT version.template, version.template_version, count(*),
         count(*) FILTER (WHERE run.status IN ('failed', 'expired')),
@@ -28,7 +30,7 @@ _RUNS = """
     FROM run
     JOIN agent_version AS version ON version.tenant_id = run.tenant_id AND version.id = run.agent_version_id
     WHERE run.tenant_id = %(tenant)s AND run.created_at >= %(since)s AND run.finished_at IS NOT NULL
-        AND (%(template)s::text IS NULL OR version.template = %(template)s)
+        AND (%(template)s::text IS NULL OR version.template = %(template)s) {seen}
     GROUP BY GROUPING SETS ((version.template, version.template_version), (version.template))
 """
 
@@ -59,10 +61,13 @@ class TemplateFigures:
 
 
 def template_statistics(*, actor: Principal, slug: str, days: int) -> TemplateFigures:
-    """Of the last days, by two queries. Raises TemplateNotFound for a slug that neither server nor tenant knows."""
+    """Of the last days and the runs that the actor may see, by two queries.
+
+    Raises TemplateNotFound for a slug that neither server nor tenant knows.
+    """
     authorize(actor, "template.view")
     authorize(actor, "run.view")
-    found = _figures(actor.tenant_id, days, slug)
+    found = _figures(actor, days, slug)
     if slug not in found and all(health.slug != slug for health in registry.health()):
         raise TemplateNotFound(f"No template with the slug '{slug}'.")
     return found.get(slug, TemplateFigures())
@@ -72,15 +77,15 @@ def all_template_statistics(*, actor: Principal, days: int) -> dict[str, Templat
     """By slug, of those that have agents or runs; by two queries."""
     authorize(actor, "template.view")
     authorize(actor, "run.view")
-    return _figures(actor.tenant_id, days, None)
+    return _figures(actor, days, None)
 
 
-def _figures(tenant_id: UUID, days: int, slug: str | None) -> dict[str, TemplateFigures]:
+def _figures(actor: Principal, days: int, slug: str | None) -> dict[str, TemplateFigures]:
     found: dict[str, TemplateFigures] = {}
-    for template, version, agents in _agents(tenant_id, slug):
+    for template, version, agents in _agents(actor.tenant_id, slug):
         _of(found, template, version).agents = agents
         found[template].total.agents += agents
-    for template, version, runs, failed, times in _runs(tenant_id, days, slug):
+    for template, version, runs, failed, times in _runs(actor, days, slug):
         figures = _of(found, template, version)
         figures.runs, figures.failed = runs, failed
         figures.p50, figures.p95 = times or (None, None)
@@ -100,8 +105,9 @@ def _agents(tenant_id: UUID, slug: str | None) -> Iterable[tuple[str, str, int]]
     return agents.values_list("version__template", "version__template_version").annotate(count=Count("id"))
 
 
-def _runs(tenant_id: UUID, days: int, slug: str | None) -> list[Any]:
-    given: dict[str, Any] = {"tenant": tenant_id, "since": timezone.now() - timedelta(days=days), "template": slug}
+def _runs(actor: Principal, days: int, slug: str | None) -> list[Any]:
+    seen, given = seen_sql(actor)
+    given |= {"tenant": actor.tenant_id, "since": timezone.now() - timedelta(days=days), "template": slug}
     with connection.cursor() as cursor:
-        cursor.execute(_RUNS, given)
+        cursor.execute(_RUNS.format(seen=seen), given)
         return list(cursor.fetchall())

@@ -19,7 +19,7 @@ from core.admin.parts import AdminErrorList, AdminForm, ModelAdmin, ShowFacets
 from core.admin.schema_form import split_path
 from core.errors import ApplicationError
 from core.ids import parse_uuid
-from tenants.permissions import is_allowed
+from tenants.permissions import is_allowed, is_confined
 from tenants.principal import Principal
 
 
@@ -34,6 +34,11 @@ def actor_of(request: HttpRequest) -> Principal:
 def may(request: HttpRequest, permission: str) -> bool:
     principal = getattr(request, "principal", None)
     return principal is not None and request.user.is_active and is_allowed(principal, permission)
+
+
+def seen_by(actor: Principal, key: str) -> str:
+    """The key under which a page's figures of sessions and runs are kept: all who see the same share one."""
+    return f"{key}:{actor.id}" if is_confined(actor) else key
 
 
 class TenantAdmin(ModelAdmin):

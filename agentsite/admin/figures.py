@@ -1,4 +1,7 @@
-"""The overview's figures, added up by the database; each is one statement, and none reads a run's text."""
+"""The overview's figures, added up by the database; each is one statement, and none reads a run's text.
+
+They are of the runs that the actor may see.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +16,9 @@ from django.utils import timezone
 from agents.models import Agent
 from llm.models import Provider
 from runs.models import Run
+from runs.selectors import confine_runs, seen_sql
 from tenants.models import ApiKey
+from tenants.principal import Principal
 
 HOURS = 24
 SHOWN = 8
@@ -23,23 +28,23 @@ WITH spent AS (
     SELECT coalesce(sum(cost), 0) AS cost, count(*) - count(cost) AS unknown
     FROM usage_record WHERE tenant_id = %(tenant)s AND created_at >= %(since)s
 )
-SELECT (SELECT count(*) FROM run WHERE tenant_id = %(tenant)s AND status IN ('queued', 'running', 'waiting')),
+SELECT (SELECT count(*) FROM run WHERE tenant_id = %(tenant)s AND status IN ('queued', 'running', 'waiting') {seen}),
        count(*), count(*) FILTER (WHERE status IN ('failed', 'expired')),
        percentile_disc(0.5) WITHIN GROUP (ORDER BY first_token_ms),
        coalesce(sum(prompt_tokens + completion_tokens), 0),
        (SELECT cost FROM spent), (SELECT unknown FROM spent)
-FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s
+FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s {seen}
 """
 _HOURLY = """
 SELECT date_trunc('hour', created_at, 'UTC') AS hour, count(*) FILTER (WHERE status NOT IN ('failed', 'expired')),
        count(*) FILTER (WHERE status IN ('failed', 'expired')), coalesce(sum(prompt_tokens + completion_tokens), 0)
-FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s GROUP BY 1
+FROM run WHERE tenant_id = %(tenant)s AND created_at >= %(since)s {seen} GROUP BY 1
 """
 _BUSIEST = """
 SELECT agent.id, agent.slug, count(*), count(*) FILTER (WHERE run.status IN ('failed', 'expired'))
 FROM run JOIN agent_version AS version ON version.tenant_id = run.tenant_id AND version.id = run.agent_version_id
 JOIN agent ON agent.tenant_id = version.tenant_id AND agent.id = version.agent_id
-WHERE run.tenant_id = %(tenant)s AND run.created_at >= %(since)s
+WHERE run.tenant_id = %(tenant)s AND run.created_at >= %(since)s {seen}
 GROUP BY agent.id, agent.slug ORDER BY 3 DESC, 2 LIMIT 6
 """
 
@@ -72,32 +77,34 @@ class Hour:
     tokens: int
 
 
-def _rows(sql: str, tenant_id: UUID, since: datetime) -> list[Any]:
+def _rows(sql: str, actor: Principal, since: datetime) -> list[Any]:
+    seen, given = seen_sql(actor)
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"tenant": tenant_id, "since": since})
+        cursor.execute(sql.format(seen=seen), {**given, "tenant": actor.tenant_id, "since": since})
         return list(cursor.fetchall())
 
 
-def live(tenant_id: UUID) -> Live:
-    return Live(*_rows(_LIVE, tenant_id, timezone.now() - timedelta(hours=HOURS))[0])
+def live(actor: Principal) -> Live:
+    return Live(*_rows(_LIVE, actor, timezone.now() - timedelta(hours=HOURS))[0])
 
 
-def hourly(tenant_id: UUID) -> list[Hour]:
+def hourly(actor: Principal) -> list[Hour]:
     """The last 24 hours, this one included; one without runs is there with zeros."""
     this_hour = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     first = this_hour - timedelta(hours=HOURS - 1)
-    found = {row[0].astimezone(UTC): row[1:] for row in _rows(_HOURLY, tenant_id, first)}
+    found = {row[0].astimezone(UTC): row[1:] for row in _rows(_HOURLY, actor, first)}
     starts = [first + timedelta(hours=offset) for offset in range(HOURS)]
     return [Hour(start, *found.get(start, (0, 0, 0))) for start in starts]
 
 
-def busiest(tenant_id: UUID) -> list[dict[str, Any]]:
-    rows = _rows(_BUSIEST, tenant_id, timezone.now() - timedelta(hours=HOURS))
+def busiest(actor: Principal) -> list[dict[str, Any]]:
+    rows = _rows(_BUSIEST, actor, timezone.now() - timedelta(hours=HOURS))
     return [{"id": row[0], "slug": row[1], "runs": row[2], "failed": row[3]} for row in rows]
 
 
-def last_failures(tenant_id: UUID) -> QuerySet[Run]:
-    rows = Run.objects.filter(tenant_id=tenant_id, status=Run.Status.FAILED)
+def last_failures(actor: Principal) -> QuerySet[Run]:
+    rows = Run.objects.filter(tenant_id=actor.tenant_id, status=Run.Status.FAILED)
+    rows = confine_runs(rows, actor=actor)
     return rows.select_related("agent_version__agent").order_by("-created_at")[:SHOWN]
 
 

@@ -8,7 +8,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from runs.models import Run, ToolApproval
-from tenants.admin_base import actor_of, may
+from runs.selectors import confine_runs
+from tenants.admin_base import actor_of, may, seen_by
+from tenants.principal import Principal
 
 BADGE_SECONDS = 30
 BADGE_MOST = 100
@@ -52,6 +54,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Approvals", "how_to_reg", "runs_toolapproval_changelist", "run.view", **asked),
                 _item("Tool calls", "build", "toolsets_toolcall_changelist", "run.view"),
                 _item("Sessions", "forum", "sessions_app_chatsession_changelist", "session.view"),
+                _item("Feedback", "thumbs_up_down", "sessions_app_messagefeedback_changelist", "session.view"),
                 _item("Model health", "monitor_heart", "llm_endpointhealth_changelist", "provider.view"),
                 _item("Usage", "payments", "usage", "usage.view"),
                 _item("Budgets", "savings", "usage_budget_changelist", "budget.view"),
@@ -114,21 +117,23 @@ def approvals_badge(request: HttpRequest) -> str:
     return _badge(request, "badge:approvals", _waiting)
 
 
-def _badge(request: HttpRequest, key: str, count_of: Callable[[Any], int]) -> str:
+def _badge(request: HttpRequest, key: str, count_of: Callable[[Principal], int]) -> str:
     if not may(request, "run.view"):
         return ""
-    count = cache.get_or_set(key, lambda: count_of(actor_of(request).tenant_id), BADGE_SECONDS)
+    actor = actor_of(request)
+    count = cache.get_or_set(seen_by(actor, key), lambda: count_of(actor), BADGE_SECONDS)
     return "" if not count else f"{count}" if count < BADGE_MOST else f"{BADGE_MOST}+"
 
 
-def _running(tenant_id: Any) -> int:
+def _running(actor: Principal) -> int:
     under_way = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.WAITING)
-    return Run.objects.filter(tenant_id=tenant_id, status__in=under_way).order_by()[:BADGE_MOST].count()
+    rows = Run.objects.filter(tenant_id=actor.tenant_id, status__in=under_way)
+    return confine_runs(rows, actor=actor).order_by()[:BADGE_MOST].count()
 
 
-def _waiting(tenant_id: Any) -> int:
-    asked = ToolApproval.objects.filter(tenant_id=tenant_id, status=ToolApproval.Status.PENDING)
-    return asked.order_by()[:BADGE_MOST].count()
+def _waiting(actor: Principal) -> int:
+    asked = ToolApproval.objects.filter(tenant_id=actor.tenant_id, status=ToolApproval.Status.PENDING)
+    return confine_runs(asked, actor=actor, run="run__").order_by()[:BADGE_MOST].count()
 
 
 def platform_sidebar(request: HttpRequest) -> list[dict[str, Any]]:

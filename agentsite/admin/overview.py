@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from uuid import UUID
 
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
@@ -10,7 +9,8 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from agentsite.admin import figures
-from tenants.admin_base import actor_of, may
+from tenants.admin_base import actor_of, may, seen_by
+from tenants.principal import Principal
 from usage.admin_parts import dollars_known
 
 CHART_SECONDS = 60
@@ -21,17 +21,17 @@ _TICKS = {"color": "#7c8698", "maxRotation": 0, "autoSkipPadding": 16, "precisio
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if not may(request, "run.view"):
         return context
-    tenant_id = actor_of(request).tenant_id
-    steps = figures.first_steps(tenant_id)
+    actor = actor_of(request)
+    steps = figures.first_steps(actor.tenant_id)
     if steps:
         return {**context, "steps": [_step(request, step) for step in steps]}
-    trends = cache.get_or_set("overview:trends", lambda: _trends(tenant_id), CHART_SECONDS)
+    trends = cache.get_or_set(seen_by(actor, "overview:trends"), lambda: _trends(actor), CHART_SECONDS)
     return {
         **context,
         **cards(request),
         **(trends or {}),
-        "failures": figures.last_failures(tenant_id),
-        "providers": figures.providers(tenant_id),
+        "failures": figures.last_failures(actor),
+        "providers": figures.providers(actor.tenant_id),
     }
 
 
@@ -43,7 +43,7 @@ def live(request: HttpRequest) -> HttpResponse:
 
 def cards(request: HttpRequest) -> dict[str, Any]:
     """What was spent is shown to those only who may see usage."""
-    found = figures.live(actor_of(request).tenant_id)
+    found = figures.live(actor_of(request))
     first = "" if found.first_token_ms is None else f"{found.first_token_ms:,}"
     words = {"live_first_token": first, "live_runs": f"{found.runs:,}", "live_tokens": f"{found.tokens:,}"}
     if may(request, "usage.view"):
@@ -57,8 +57,8 @@ def _step(request: HttpRequest, step: figures.Step) -> dict[str, Any]:
     return {"title": step.title, "help": step.help, "done": step.done, "url": url}
 
 
-def _trends(tenant_id: UUID) -> dict[str, Any]:
-    hours = figures.hourly(tenant_id)
+def _trends(actor: Principal) -> dict[str, Any]:
+    hours = figures.hourly(actor)
     labels = [f"{hour.start:%H}:00" for hour in hours]
     completed = {"label": "Completed", "data": [hour.completed for hour in hours], "backgroundColor": "#3b82f6"}
     failed = {"label": "Failed", "data": [hour.failed for hour in hours], "backgroundColor": "#dc2626"}
@@ -70,7 +70,7 @@ def _trends(tenant_id: UUID) -> dict[str, Any]:
         "runs_options": json.dumps(_options(stacked=True)),
         "tokens_chart": json.dumps({"labels": labels, "datasets": [line]}),
         "tokens_options": json.dumps(_options(stacked=False)),
-        "busiest": figures.busiest(tenant_id),
+        "busiest": figures.busiest(actor),
     }
 
 

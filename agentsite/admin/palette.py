@@ -12,9 +12,12 @@ from core.admin.parts import SearchResult
 from core.ids import parse_uuid
 from llm.models import Provider, Route
 from runs.models import Run
+from runs.selectors import confine_runs
 from sessions_app.models import ChatSession
+from sessions_app.selectors.participants import confine
 from tenants.admin_base import actor_of, may
 from tenants.models import Membership
+from tenants.principal import Principal
 from toolsets.models import Toolset
 from usage.models import Budget
 
@@ -28,7 +31,7 @@ def search(request: HttpRequest, term: str) -> list[SearchResult]:
     results: list[SearchResult] = []
     for permission, label, icon, page, find in _KINDS:
         if text and may(request, permission):
-            for row, title in find(actor_of(request).tenant_id, text):
+            for row, title in find(actor_of(request), text):
                 link = reverse(f"admin:{page}_change", args=[row.pk])
                 results.append(SearchResult(title=title, description=label, link=link, icon=icon))
     return results
@@ -41,55 +44,57 @@ def _first(rows: QuerySet[Any], *conditions: Q) -> list[Any]:
     return list(rows.filter(wanted)[:EACH]) if wanted else []
 
 
-def _agents(tenant_id: Any, text: str) -> Found:
-    rows = Agent.objects.filter(tenant_id=tenant_id).select_related("version")
+def _agents(actor: Principal, text: str) -> Found:
+    rows = Agent.objects.filter(tenant_id=actor.tenant_id).select_related("version")
     found = _first(rows, Q(slug__startswith=text.lower()), Q(version__name__istartswith=text))
     return [(agent, f"{agent.version.name if agent.version else agent.slug} ({agent.slug})") for agent in found]
 
 
-def _providers(tenant_id: Any, text: str) -> Found:
-    found = _first(Provider.objects.filter(tenant_id=tenant_id), Q(slug__startswith=text.lower()))
+def _providers(actor: Principal, text: str) -> Found:
+    found = _first(Provider.objects.filter(tenant_id=actor.tenant_id), Q(slug__startswith=text.lower()))
     return [(provider, provider.slug) for provider in found]
 
 
-def _routes(tenant_id: Any, text: str) -> Found:
-    rows = Route.objects.filter(tenant_id=tenant_id)
+def _routes(actor: Principal, text: str) -> Found:
+    rows = Route.objects.filter(tenant_id=actor.tenant_id)
     found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
     return [(route, f"{route.name} ({route.slug})" if route.name else route.slug) for route in found]
 
 
-def _toolsets(tenant_id: Any, text: str) -> Found:
-    rows = Toolset.objects.filter(tenant_id=tenant_id).defer("learned")
+def _toolsets(actor: Principal, text: str) -> Found:
+    rows = Toolset.objects.filter(tenant_id=actor.tenant_id).defer("learned")
     found = _first(rows, Q(slug__startswith=text.lower()), Q(name__istartswith=text))
     return [(toolset, f"{toolset.name} ({toolset.slug})") for toolset in found]
 
 
-def _sessions(tenant_id: Any, text: str) -> Found:
+def _sessions(actor: Principal, text: str) -> Found:
     conditions = [Q(external_id=text), Q(end_user=text)]
     if (id_ := parse_uuid(text)) is not None:
         conditions.append(Q(id=id_))
-    found = _first(ChatSession.objects.filter(tenant_id=tenant_id), *conditions)
+    rows = confine(ChatSession.objects.filter(tenant_id=actor.tenant_id), actor=actor, session="id")
+    found = _first(rows, *conditions)
     return [(session, str(session)) for session in found]
 
 
-def _runs(tenant_id: Any, text: str) -> Found:
+def _runs(actor: Principal, text: str) -> Found:
     id_ = parse_uuid(text)
-    found = _first(Run.objects.filter(tenant_id=tenant_id), *([Q(id=id_)] if id_ else []))
+    rows = confine_runs(Run.objects.filter(tenant_id=actor.tenant_id), actor=actor)
+    found = _first(rows, *([Q(id=id_)] if id_ else []))
     return [(run, f"Run {run.id}") for run in found]
 
 
-def _members(tenant_id: Any, text: str) -> Found:
-    rows = Membership.objects.filter(tenant_id=tenant_id).select_related("user")
+def _members(actor: Principal, text: str) -> Found:
+    rows = Membership.objects.filter(tenant_id=actor.tenant_id).select_related("user")
     found = _first(rows, Q(user__username__startswith=text), Q(user__email__startswith=text))
     return [(member, member.user.username) for member in found]
 
 
-def _budgets(tenant_id: Any, text: str) -> Found:
-    found = _first(Budget.objects.filter(tenant_id=tenant_id), Q(slug__startswith=text.lower()))
+def _budgets(actor: Principal, text: str) -> Found:
+    found = _first(Budget.objects.filter(tenant_id=actor.tenant_id), Q(slug__startswith=text.lower()))
     return [(budget, budget.slug) for budget in found]
 
 
-_KINDS: tuple[tuple[str, str, str, str, Callable[[Any, str], Found]], ...] = (
+_KINDS: tuple[tuple[str, str, str, str, Callable[[Principal, str], Found]], ...] = (
     ("agent.view", "Agent", "smart_toy", "agents_agent", _agents),
     ("session.view", "Session", "forum", "sessions_app_chatsession", _sessions),
     ("run.view", "Run", "play_circle", "runs_run", _runs),

@@ -1,8 +1,10 @@
 """The two sites: the operators' one, inside a tenant, and the platform's."""
 
 from typing import Any, cast
+from uuid import UUID
 
-from django.http import HttpRequest, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import path
 
@@ -14,6 +16,7 @@ from agentsite.admin.templates import migrate_page, template_page, templates_pag
 from audit.admin import AuditEventAdmin
 from audit.models import AuditEvent
 from core.admin.parts import UnfoldAdminSite
+from core.errors import InvalidRequest, NotFound
 from llm.admin.health import EndpointHealthAdmin
 from llm.admin.keys import ProviderKeyAdmin
 from llm.admin.models import ProviderModelAdmin
@@ -23,10 +26,14 @@ from llm.models import EndpointHealth, Provider, ProviderKey, ProviderModel, Rou
 from runs.admin import RunAdmin
 from runs.admin_approvals import ToolApprovalAdmin
 from runs.models import Run, ToolApproval
+from runs.selectors import confine_runs
 from sessions_app.admin import ChatSessionAdmin
+from sessions_app.admin_feedback import MessageFeedbackAdmin
 from sessions_app.admin_widgets import PublishableKeyAdmin
-from sessions_app.models import ChatSession
+from sessions_app.api.export import session_file
+from sessions_app.models import ChatSession, MessageFeedback
 from tenants.admin import ApiKeyAdmin, MemberAdmin
+from tenants.admin_base import actor_of
 from tenants.models import ApiKey, Membership, PublishableKey
 from toolsets.admin import ToolsetAdmin
 from toolsets.admin_calls import ToolCallAdmin
@@ -56,6 +63,7 @@ class OperatorSite(UnfoldAdminSite):
         return [
             path("live/", self.admin_view(live), name="live"),
             path("usage-report/", self.admin_view(self.usage), name="usage"),
+            path("session/<uuid:ref>/<str:form>/", self.admin_view(self.session_file), name="session_file"),
             path("templates/", self.admin_view(self.templates), name="templates"),
             path("templates/<slug:slug>/", self.admin_view(self.template), name="template"),
             path("templates/<slug:slug>/migrate/", self.admin_view(self.template_migrate), name="template_migrate"),
@@ -63,6 +71,13 @@ class OperatorSite(UnfoldAdminSite):
 
     def usage(self, request: HttpRequest) -> HttpResponseBase:
         return report_page(request, self.each_context(request))
+
+    def session_file(self, request: HttpRequest, ref: UUID, form: str) -> HttpResponseBase:
+        """The JSON has what was replaced as well."""
+        try:
+            return session_file(actor=actor_of(request), ref=str(ref), form=form, replaced=form == "json")
+        except (NotFound, InvalidRequest):
+            raise Http404 from None
 
     def templates(self, request: HttpRequest) -> HttpResponseBase:
         return templates_page(request, self.each_context(request))
@@ -79,11 +94,18 @@ class OperatorSite(UnfoldAdminSite):
         return cast(HttpResponseBase, super().login(request, {"title": "Log in", **(extra_context or {})}))
 
 
+class SessionToolCallAdmin(ToolCallAdmin):
+    """Of the sessions that a person may see, which `toolsets` does not know, and their own trials of tools."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return confine_runs(super().get_queryset(request), actor=actor_of(request))
+
+
 operator_site = OperatorSite(name="admin")
 for model, admin_class in (
     (Agent, AgentAdmin),
     (Toolset, ToolsetAdmin),
-    (ToolCall, ToolCallAdmin),
+    (ToolCall, SessionToolCallAdmin),
     (ToolsetCredential, ToolsetCredentialAdmin),
     (Provider, ProviderAdmin),
     (EndpointHealth, EndpointHealthAdmin),
@@ -93,6 +115,7 @@ for model, admin_class in (
     (Run, RunAdmin),
     (ToolApproval, ToolApprovalAdmin),
     (ChatSession, ChatSessionAdmin),
+    (MessageFeedback, MessageFeedbackAdmin),
     (Membership, MemberAdmin),
     (ApiKey, ApiKeyAdmin),
     (PublishableKey, PublishableKeyAdmin),

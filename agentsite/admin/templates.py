@@ -29,7 +29,7 @@ from templates_app.exceptions import TemplateNotFound
 from templates_app.registry import registry
 from templates_app.selectors import TemplateInfo, template_info, template_list, template_versions
 from templates_app.versions import precedence
-from tenants.admin_base import actor_of, may
+from tenants.admin_base import actor_of, may, seen_by
 
 DAYS = (7, 30, 90)
 CACHE_SECONDS = 60
@@ -52,7 +52,8 @@ def templates_page(request: HttpRequest, frame: dict[str, Any]) -> HttpResponseB
     """`frame` is the site's context."""
     _require(request, "template.view", "run.view")
     actor, days = actor_of(request), _days(request)
-    read = cache.get_or_set(f"templates:{days}", lambda: all_template_statistics(actor=actor, days=days), CACHE_SECONDS)
+    key = seen_by(actor, f"templates:{days}")
+    read = cache.get_or_set(key, lambda: all_template_statistics(actor=actor, days=days), CACHE_SECONDS)
     figures: dict[str, TemplateFigures] = read or {}
     infos = template_list(actor=actor)
     gone = sorted(figures.keys() - {info.slug for info in infos})

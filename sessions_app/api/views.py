@@ -15,6 +15,7 @@ from sessions_app.api.serializers import (
 )
 from sessions_app.models import ChatSession
 from sessions_app.selectors import sessions as selectors
+from sessions_app.selectors.feedback import with_feedback
 from sessions_app.services import sessions as services
 from tenants.api.base import ApiView
 
@@ -26,18 +27,19 @@ class SessionsView(ApiView):
             SEARCH,
             OpenApiParameter("agent", str, description="An agent's slug."),
             OpenApiParameter("user_id", str),
-            OpenApiParameter("status", str, enum=["open", "closed"]),
+            OpenApiParameter("status", str, enum=ChatSession.Status.values),
         ],
         responses={200: list_of(SessionOutput), **errors_of()},
         operation_id="sessions_list",
         tags=["chat"],
     )
     def get(self, request: Request) -> Response:
-        """Sessions, newest first."""
+        """Sessions, newest first; those that are archived only where `status` asks for them."""
         wanted = {name: request.GET.get(name, "") for name in ("q", "agent", "status")}
         if wanted["status"] not in ("", *ChatSession.Status.values):
             raise InvalidRequest(f"status must be one of {', '.join(ChatSession.Status.values)}.", param="status")
-        sessions = selectors.session_list(actor=self.actor, end_user=request.GET.get("user_id", ""), **wanted)
+        end_user = request.GET.get("user_id", "")
+        sessions = selectors.session_list(actor=self.actor, end_user=end_user, archived=False, **wanted)
         return paginate(request, sessions, session_json)
 
     @extend_schema(
@@ -83,7 +85,11 @@ class SessionView(ApiView):
 
 class MessagesView(ApiView):
     @extend_schema(
-        parameters=LIST_PARAMETERS,
+        parameters=[
+            *LIST_PARAMETERS,
+            OpenApiParameter("replaced", bool, description="With those that were edited or answered anew."),
+            OpenApiParameter("user_id", str, description="Your end user, whose feedback is then `mine`."),
+        ],
         responses={200: list_of(MessageOutput), **errors_of(404)},
         operation_id="sessions_messages",
         tags=["chat"],
@@ -91,5 +97,14 @@ class MessagesView(ApiView):
     def get(self, request: Request, ref: str) -> Response:
         """What was said, oldest first."""
         session = selectors.session_get(actor=self.actor, ref=ref)
-        messages = selectors.message_list(actor=self.actor, session=session)
+        replaced = _flag(request, "replaced")
+        messages = selectors.message_list(actor=self.actor, session=session, replaced=replaced)
+        messages = with_feedback(messages, actor=self.actor, end_user=request.GET.get("user_id", ""))
         return paginate(request, messages, message_json, key="seq")
+
+
+def _flag(request: Request, name: str) -> bool:
+    given = request.GET.get(name, "false")
+    if given not in ("true", "false"):
+        raise InvalidRequest(f"{name} must be true or false.", param=name)
+    return given == "true"

@@ -25,7 +25,7 @@ _LOWEST = {
     "session.edit": Participant.Role.OWNER,
     "session.share": Participant.Role.OWNER,
 }
-_RANK = {role: rank for rank, role in enumerate(reversed(Participant.Role.values))}
+ROLE_RANK = {role: rank for rank, role in enumerate(reversed(Participant.Role.values))}
 
 
 def confine(rows: Rows, *, actor: Principal, session: str = "session_id", own: Q | None = None) -> Rows:
@@ -54,10 +54,15 @@ def session_role(*, actor: Principal, session: ChatSession) -> str:
     """
     if not is_confined(actor):
         return _most(actor)
-    role = _participations(actor).filter(session_id=session.id).values_list("role", flat=True).first()
+    role = participation(actor=actor, session=session)
     if role is None:
         raise NotFound(NO_SESSION)
-    return min(role, _most(actor), key=_RANK.__getitem__)
+    return min(role, _most(actor), key=ROLE_RANK.__getitem__)
+
+
+def participation(*, actor: Principal, session: ChatSession) -> str | None:
+    """The role that the actor was given in the session; None for who takes no part in it."""
+    return _participations(actor).filter(session_id=session.id).values_list("role", flat=True).first()
 
 
 def authorize_in(*, actor: Principal, session: ChatSession | None, permission: str) -> None:
@@ -70,7 +75,7 @@ def authorize_in(*, actor: Principal, session: ChatSession | None, permission: s
     if session is None or lowest is None or not is_confined(actor):
         return
     role = session_role(actor=actor, session=session)
-    if _RANK[role] < _RANK[lowest]:
+    if ROLE_RANK[role] < ROLE_RANK[lowest]:
         message = f"In this session this needs the role {lowest} or higher; you are {role}."
         raise NotPermitted(message, code="role_too_low")
 

@@ -1,6 +1,8 @@
 """Reads of sessions and messages; what belongs to another tenant, or to others alone, is missing."""
 
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
@@ -13,11 +15,18 @@ from tenants.principal import Principal
 
 
 def session_list(
-    *, actor: Principal, q: str = "", agent: str = "", end_user: str = "", status: str = ""
+    *,
+    actor: Principal,
+    q: str = "",
+    agent: str = "",
+    end_user: str = "",
+    status: str = "",
+    archived: bool = True,
 ) -> QuerySet[ChatSession]:
     """`q` is the beginning of a title or of the client's own id; the other filters match exactly.
 
     Each has the actor's role in it as `my_role`.
+    With `archived` False, those that are archived are left out where no status is asked for.
     """
     authorize(actor, "session.view")
     sessions = ChatSession.objects.filter(tenant_id=actor.tenant_id).select_related("agent")
@@ -29,7 +38,9 @@ def session_list(
         sessions = sessions.filter(agent__slug=agent)
     if end_user:
         sessions = sessions.filter(end_user=end_user)
-    return sessions.filter(status=status) if status else sessions
+    if status:
+        return sessions.filter(status=status)
+    return sessions if archived else sessions.exclude(status=ChatSession.Status.ARCHIVED)
 
 
 def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
@@ -67,17 +78,32 @@ def _may_make(actor: Principal, ref: str) -> bool:
     return not ChatSession.objects.filter(of_that_name, tenant_id=actor.tenant_id).exists()
 
 
-def message_list(*, actor: Principal, session: ChatSession) -> QuerySet[Message]:
-    """In the order in which they were said."""
+def message_list(*, actor: Principal, session: ChatSession, replaced: bool = False) -> QuerySet[Message]:
+    """In the order in which they were said; with those that were `replaced` only when asked for."""
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     messages = confine(messages, actor=actor)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     return messages.select_related("agent_version__agent").order_by("seq")
 
 
-def history(*, session: ChatSession, until: int | None = None) -> list[dict[str, Any]]:
-    """The messages of a session in OpenAI's shape, as the context of a turn: all, or those up to the seq `until`."""
+def message_get(*, actor: Principal, session: ChatSession, ref: str) -> Message:
+    found = message_list(actor=actor, session=session).filter(id=parse_uuid(ref) or NIL).first()
+    if found is None:
+        raise NotFound("No message with this id in this session.", code="message_not_found")
+    return found
+
+
+def history(*, session: ChatSession, until: int | None = None, not_yet: Collection[UUID] = ()) -> list[dict[str, Any]]:
+    """The messages of a session in OpenAI's shape, as the context of a turn: all, or those up to the seq `until`.
+
+    Without those that were replaced, but for what the runs `not_yet` have replaced.
+    """
     messages = Message.objects.filter(tenant_id=session.tenant_id, session_id=session.id).order_by("seq")
+    messages = messages.filter(Q(replaced_by=None) | Q(replaced_by__in=not_yet) if not_yet else Q(replaced_by=None))
     if until is not None:
         messages = messages.filter(seq__lte=until)
     return [openai_message(message) for message in messages]

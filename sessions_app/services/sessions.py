@@ -59,6 +59,7 @@ def _create(
         agent=agent,
         external_id=external_id,
         title=title,
+        titled_by=_titled_by(title),
         end_user=end_user,
         metadata=metadata or {},
         created_by=actor.label,
@@ -93,23 +94,31 @@ def session_for_turn(*, actor: Principal, ref: str | None, agent: Agent, end_use
     authorize_in(actor=actor, session=session, permission="chat.run")
     if session.status == ChatSession.Status.CLOSED:
         raise Conflict("The session is closed; PATCH its status to open.", code="session_closed")
+    if session.status == ChatSession.Status.ARCHIVED:
+        raise Conflict("The session is archived; PATCH its status to open.", code="session_archived")
     return session
 
 
 @transaction.atomic
 def session_update(*, actor: Principal, ref: str, **changes: Any) -> ChatSession:
-    """Change `title`, `metadata` or `status`."""
+    """Change `title`, `metadata` or `status`. No model renames what got a title here; an empty one is free again."""
     authorize(actor, "session.edit")
     session = session_get(actor=actor, ref=ref, lock=True)
     authorize_in(actor=actor, session=session, permission="session.edit")
+    titled_by = _titled_by(changes["title"]) if "title" in changes else session.titled_by
     before = {name: getattr(session, name) for name in changes}
-    if before == changes:
+    if before == changes and titled_by == session.titled_by:
         return session
     for name, value in changes.items():
         setattr(session, name, value)
-    session.save(update_fields=[*changes, "updated_at"])
+    session.titled_by = titled_by
+    session.save(update_fields=[*changes, "titled_by", "updated_at"])
     audit.record(actor=actor, action="session.update", target=session, before=before, after=changes)
     return session
+
+
+def _titled_by(title: str) -> str:
+    return ChatSession.TitledBy.PERSON if title else ChatSession.TitledBy.START
 
 
 @transaction.atomic
@@ -144,16 +153,19 @@ def messages_append(
     agent_version: AgentVersion | None = None,
     end_user: str = "",
     status: str = Message.Status.COMPLETE,
+    author: dict[str, Any] | None = None,
 ) -> list[Message]:
     """Append messages in OpenAI's shape; the caller holds the session's row lock and records the audit event.
 
-    `status` marks the last of them; the others are complete.
+    Each may have an `id`, by which clients know it, and the `author` of a user's one: its `kind`, `id`, `label` and
+    `user_id`; without that it is the given `author`'s. `status` marks the last of them; the others are complete.
     """
     rows = [_row(session, message, session.last_seq + offset) for offset, message in enumerate(messages, start=1)]
-    for row in rows:
+    for row, message in zip(rows, messages, strict=True):
         row.run_id = run_id
-        row.end_user = end_user if row.role == Message.Role.USER else ""
         row.agent_version = agent_version if row.role == Message.Role.ASSISTANT else None
+        if row.role == Message.Role.USER:
+            _sign(row, message.get("author") or {"user_id": end_user, **(author or {})})
     if rows:
         rows[-1].status = status
     Message.objects.bulk_create(rows)
@@ -174,7 +186,14 @@ def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
         tool_calls=message.get("tool_calls") or None,
         tool_call_id=message.get("tool_call_id") or "",
         name=message.get("name") or "",
+        client_id=message.get("id") or "",
     )
+
+
+def _sign(row: Message, author: dict[str, Any]) -> None:
+    row.author_kind, row.author = author.get("kind") or "", author.get("label") or ""
+    row.author_id = UUID(author["id"]) if author.get("id") else None
+    row.end_user = author.get("user_id") or ""
 
 
 def _title(messages: Sequence[dict[str, Any]]) -> str:

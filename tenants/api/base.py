@@ -32,14 +32,22 @@ def authenticate(request: HttpRequest) -> Principal:
     token = bearer_token(request)
     if token is not None:
         return _here(request, authenticate_token(token))
-    user = getattr(request, "user", None)
-    if user is None or not user.is_authenticated:
+    user = browser_user(request)
+    if user is None:
         raise NotAuthenticated("Send `Authorization: Bearer <api key>`, or sign in.")
-    _check_csrf(request)
     slug = request.headers.get("X-Tenant")
     if not slug:
         raise InvalidRequest("A signed-in user names the tenant with the X-Tenant header.", param="X-Tenant")
     return authenticate_user(user, slug)
+
+
+def browser_user(request: HttpRequest) -> Any | None:
+    """The user who has signed in; None for nobody. Raises NotPermitted where the CSRF token is missing."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return None
+    _check_csrf(request)
+    return user
 
 
 def _here(request: HttpRequest, principal: Principal) -> Principal:

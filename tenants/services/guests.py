@@ -37,11 +37,11 @@ def guest_create(
             expires_at=timezone.now() + lifetime,
         )
         after = {"label": label, "key": key.name if key else None, "expires_at": guest.expires_at.isoformat()}
-        audit.record(actor=_self(guest), action="guest.create", target=guest, after=after)
+        audit.record(actor=guest_principal(guest), action="guest.create", target=guest, after=after)
     return guest, f"{PREFIX}{tenant_id.hex}_{random}"
 
 
-def _self(guest: Guest) -> Principal:
+def guest_principal(guest: Guest) -> Principal:
     return Principal(guest.tenant_id, "", "guest", guest.id, guest.label, "member")
 
 

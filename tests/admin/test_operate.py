@@ -14,8 +14,8 @@ from agents.models import Agent
 from core.tenant import tenant_context
 from runs.models import Run, RunEvent
 from runs.timeline import rows, spans
-from sessions_app.models import ChatSession, Message
-from tenants.models import Tenant
+from sessions_app.models import ChatSession, Message, Participant
+from tenants.models import Tenant, User
 from tests.admin.conftest import browser_of, make_member, page, post, text_of
 
 MANY = """
@@ -98,6 +98,21 @@ def talked(scripted: str, acme: Tenant) -> Run:
         return Run.objects.get(id=run.id)
 
 
+@pytest.fixture
+def there(vera: Client, talked: Run, acme: Tenant) -> None:
+    """Vera takes part in the session, without which it is not hers to see."""
+    with tenant_context(acme.id):
+        user = User.objects.get(username="vera")
+        Participant.objects.create(
+            tenant=acme,
+            session_id=talked.session_id,
+            person_kind="user",
+            person_id=user.id,
+            label="vera",
+            role="viewer",
+        )
+
+
 def test_where_the_time_of_a_run_went(talked: Run, acme: Tenant) -> None:
     with tenant_context(acme.id):
         events = list(RunEvent.objects.filter(run_id=talked.id, day=talked.day).order_by("seq"))
@@ -132,6 +147,7 @@ def test_what_never_ended_lasts_until_the_last_event(scripted: str, acme: Tenant
     assert found["Model answers"] == (80, 220)
 
 
+@pytest.mark.usefixtures("there")
 def test_the_pages_of_a_run_and_its_session(vera: Client, talked: Run) -> None:
     content = text_of(page(vera, f"runs/run/{talked.id}/change/"))
     for part in (
@@ -163,6 +179,7 @@ def test_a_stranger_meets_neither(stan: Client, talked: Run) -> None:
         assert page(stan, path, tenant="globex", since="all").context_data["cl"].result_count == 0
 
 
+@pytest.mark.usefixtures("there")
 def test_a_long_transcript_comes_in_pages(vera: Client, talked: Run, acme: Tenant) -> None:
     with tenant_context(acme.id):
         more = [
@@ -191,6 +208,7 @@ def test_cancelling_a_run_that_is_no_longer_here(olga: Client, vera: Client, scr
         assert Run.objects.get(id=run.id).cancel_requested_at is not None
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize(
     ("text", "count"), [("Ulla", 1), ("nobody", 0), ("{id}", 1), ("{session}", 1), ("%' OR 1=1", 0)]
 )
@@ -220,6 +238,7 @@ def test_empty_lists_say_what_to_do(olga: Client, vera: Client, acme: Tenant) ->
     assert "Add " not in text_of(page(vera, "toolsets/toolset/"))
 
 
+@pytest.mark.usefixtures("there")
 def test_filters_narrow(vera: Client, talked: Run, acme: Tenant) -> None:
     with tenant_context(acme.id):
         Run.objects.filter(id=talked.id).update(created_at=timezone.now() - timedelta(days=20))

@@ -12,7 +12,7 @@ from tests.tenants.guests import GuestActor, make_guest, make_key
 pytestmark = pytest.mark.django_db
 # What looks at no credential of a tenant, and what a guest gets who takes part in nothing.
 PUBLIC = {"health", "health_ready", "guest_tokens_create", "visitors_create"}
-ANSWERED = {"me", "sessions_list", "approvals_list", "ws_tickets_create"}
+ANSWERED = {"me", "sessions_list", "approvals_list", "search", "ws_tickets_create"}
 OF_SESSIONS = {"chat", "runs", "sharing"}  # tags of operations
 QUERIES = {"prices_quote": "?provider=scripted&model=default"}
 BODIES = {"routes_preview": {"messages": [{"role": "user", "content": "x"}]}}

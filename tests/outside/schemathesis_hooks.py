@@ -16,6 +16,7 @@ EXISTING: dict[str, list[Any]] = json.loads(os.environ["EXISTING"])
 BINDINGS = [
     (r"DELETE /v1/agents/", "path.ref", "spare_agents"),
     (r"POST /v1/agents/\S+/ag-ui", "path.ref", "talkers"),
+    (r"\S+ /v1/agents/\S+/ui-stream", "path.ref", "talkers"),
     (r"\S+ /v1/agents/", "path.ref", "agents"),
     (r"\S+ /v1/agents/\S+/versions/", "path.number", "numbers"),
     (r"\S+ /v1/agents", "body.template", "templates"),
@@ -29,6 +30,10 @@ BINDINGS = [
     (r"\S+ /v1/templates/", "path.slug", "templates"),
     (r"DELETE /v1/sessions/", "path.ref", "spare_sessions"),
     (r"\S+ /v1/sessions/", "path.ref", "sessions"),
+    (r"\S+ /v1/sessions/\S+/participants/", "path.id", "participants"),
+    (r"\S+ /v1/sessions/\S+/invitations/", "path.id", "invitations"),
+    (r"POST /v1/sessions/\S+/participants", "body.user", "usernames"),
+    (r"POST /v1/invitations/accept", "body.token", "tokens"),
     (r"POST /v1/sessions$", "body.agent", "talkers"),
     (r"\S+ /v1/runs/", "path.ref", "runs"),
     (r"\S+ /v1/api-keys/", "path.ref", "keys"),

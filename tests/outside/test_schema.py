@@ -34,6 +34,8 @@ def made(http: httpx.Client) -> dict[str, list[Any]]:
         widgets.append(create(http, "publishable-keys", widget))
         budgets.append(create(http, "budgets", {"slug": slug, "scope": "tenant", "amount": 1000}))
         prices.append(create(http, "prices", {"model": slug, "input": 1, "output": 2}))
+    shared, username = sessions[0], http.get("members").json()["data"][0]["username"]
+    invited = http.post(f"sessions/{shared}/invitations", json={"role": "viewer", "audience": "anyone"}).json()
     answer = http.post("chat/completions", json={"model": "scripted", "messages": [{"role": "user", "content": "hi"}]})
     return {
         "agents": agents[:1],
@@ -48,6 +50,10 @@ def made(http: httpx.Client) -> dict[str, list[Any]]:
         "toolset_kinds": ["time"],
         "sessions": [answer.headers["X-Session-Id"], sessions[0]],
         "spare_sessions": sessions[1:],
+        "participants": [create(http, f"sessions/{shared}/participants", {"user": username, "role": "member"})],
+        "invitations": [invited["id"]],
+        "usernames": [username],
+        "tokens": [invited["token"]],
         "runs": [answer.headers["X-Run-Id"]],
         "keys": keys,
         "publishable_keys": widgets[:1],
