@@ -31,7 +31,17 @@ class StepFailed(msgspec.Struct, frozen=True):
 
 # CUSTOM events of the platform's own, as `runs.events` has them: it acts on them, and so do clients.
 RESERVED = frozenset(
-    ["attempt_restarted", "checkpoint", "empty_answer", "heard", "message_snapshot", "refusal", "resume", "step_failed"]
+    [
+        "attempt_restarted",
+        "checkpoint",
+        "empty_answer",
+        "heard",
+        "message_snapshot",
+        "presence",
+        "refusal",
+        "resume",
+        "step_failed",
+    ]
 )
 
 
