@@ -186,8 +186,8 @@ async def test_what_the_host_does_not_do_is_refused(owner: Actor, safe: str) -> 
     assert lines[:9] == [
         "There is no 'shell' to call; there are model, tools, tool, say, event.",
         "The model asked for no call 'call_of_somebody' of 'look', or it was answered already.",
-        f"The agent was granted no tool '['look']'. {granted}",
-        f"The agent was granted no tool 'None'. {granted}",
+        "'tool' takes the name of a granted tool, and its arguments.",
+        "'tool' takes the name of a granted tool, and its arguments.",
         "'messages' is a list of messages, each with a role and content.",
         f"The agent was granted no tool 'current_time'. {granted}",
         lines[6],
