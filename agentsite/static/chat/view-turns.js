@@ -1,0 +1,233 @@
+/** One turn of the conversation: what a person said, or what a run answered, with what can be done about it. */
+
+import { copied, h, icon, iconButton, setAttribute, setChildren, setText } from "./dom.js";
+import { PartsView } from "./view-parts.js";
+
+/** @param {string} label */
+export function initials(label) {
+  const words = label
+    .trim()
+    .split(/[\s._@-]+/u)
+    .filter(Boolean);
+  return (
+    words
+      .slice(0, 2)
+      .map((word) => [...word][0].toUpperCase())
+      .join("") || "?"
+  );
+}
+
+export class SaidView {
+  /** @param {import("./view-parts.js").Ui} ui */
+  constructor(ui) {
+    this.ui = ui;
+    this.isEditing = false;
+    const { words } = ui;
+    this.name = h("bdi");
+    this.author = h("div", { class: "author" }, this.name);
+    this.text = h("div", { class: "bubble", dir: "auto" });
+    this.status = h("div", { class: "status" });
+    const copy = iconButton("copy", words.copy, () => copied(copy, this.turn.text, words.copied));
+    this.edit = iconButton("edit", words.edit, () => this.#edit());
+    this.fork = iconButton("fork", words.fork, () => ui.actions.fork(this.turn));
+    this.actions = h("div", { class: "actions" }, copy, this.edit, this.fork);
+    this.element = h(
+      "article",
+      { class: "turn said", tabindex: -1 },
+      this.author,
+      this.text,
+      this.status,
+      this.actions,
+    );
+  }
+
+  /** @param {import("./state.js").Said} turn @param {{canWrite: boolean, waits: boolean, busy: boolean}} facts */
+  update(turn, facts) {
+    const { words } = this.ui;
+    this.turn = turn;
+    const name = turn.mine ? words.you : turn.author?.label || words.somebody;
+    this.element.classList.toggle("mine", turn.mine);
+    setAttribute(this.element, "data-status", turn.status);
+    setAttribute(this.element, "aria-label", name);
+    setText(this.name, name);
+    setText(this.text, turn.text);
+    setText(this.status, turn.status === "sent" ? "" : facts.waits ? words.waiting : words.sending);
+    this.actions.hidden = turn.status !== "sent" || this.isEditing;
+    this.edit.hidden = !(turn.mine && facts.canWrite && turn.seq !== null && !facts.busy);
+    this.fork.hidden = turn.seq === null;
+  }
+
+  #edit() {
+    const { words, actions } = this.ui;
+    const field = h("textarea", { class: "edit", "aria-label": words.edit, dir: "auto" });
+    field.value = this.turn.text;
+    const close = () => {
+      form.replaceWith(this.text);
+      this.actions.hidden = this.isEditing = false;
+      this.edit.focus();
+    };
+    const send = () => {
+      if (!field.value.trim()) return;
+      close();
+      actions.resend(this.turn, field.value.trim());
+    };
+    const save = h("button", { type: "button", class: "primary", text: words.save, onclick: send });
+    const cancel = h("button", { type: "button", class: "plain-button", text: words.cancel, onclick: close });
+    const form = h(
+      "div",
+      { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) },
+      field,
+      h("div", { class: "row" }, cancel, save),
+    );
+    this.text.replaceWith(form);
+    this.actions.hidden = this.isEditing = true;
+    field.focus();
+  }
+}
+
+function onEditKey(event, send, close) {
+  if (event.isComposing) return;
+  if (event.key === "Escape") close();
+  else if (event.key === "Enter" && !event.shiftKey && event.target.tagName === "TEXTAREA") send();
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+export class AnswerView {
+  /** @param {import("./view-parts.js").Ui} ui */
+  constructor(ui) {
+    this.ui = ui;
+    const { words, actions } = ui;
+    this.name = h("bdi");
+    this.author = h("div", { class: "author" }, this.name);
+    this.parts = new PartsView(ui);
+    this.dots = h("div", { class: "dots", role: "img", "aria-label": words.thinking }, h("i"), h("i"), h("i"));
+    this.fault = h("p", { class: "fault-text", dir: "auto" });
+    const retry = h(
+      "button",
+      { type: "button", class: "plain-button", onclick: () => actions.retry(this.turn) },
+      icon("retry"),
+      words.retry,
+    );
+    this.retry = retry;
+    this.error = h("div", { class: "failure" }, icon("warning"), this.fault, retry);
+    this.stopped = h("p", { class: "notice", text: words.stopped });
+    const copy = iconButton("copy", words.copy, () => copied(copy, this.turn.text, words.copied));
+    this.again = iconButton("retry", words.regenerate, () => actions.regenerate(this.turn));
+    this.up = iconButton("up", words.good, () => actions.rate(this.turn, "up"));
+    this.down = iconButton("down", words.bad, () => actions.rate(this.turn, "down"));
+    this.fork = iconButton("fork", words.fork, () => actions.fork(this.turn));
+    this.actions = h("div", { class: "actions" }, copy, this.again, this.up, this.down, this.fork);
+    const body = h(
+      "div",
+      { class: "answer-body" },
+      this.author,
+      this.parts.element,
+      this.dots,
+      this.stopped,
+      this.error,
+      this.actions,
+    );
+    this.element = h(
+      "article",
+      { class: "turn answer", tabindex: -1 },
+      h("div", { class: "avatar", "aria-hidden": "true" }, icon("agent")),
+      body,
+    );
+  }
+
+  /**
+   * @param {import("./answer.js").Answer} turn
+   * @param {{canWrite: boolean, busy: boolean, isLast: boolean}} facts
+   */
+  update(turn, facts) {
+    const { words } = this.ui;
+    this.turn = turn;
+    const name = turn.agent || words.assistant;
+    setText(this.name, name);
+    setAttribute(this.element, "aria-label", name);
+    setAttribute(this.element, "aria-busy", turn.status === "running" && "true");
+    this.parts.update(turn.parts, turn);
+    this.dots.hidden = turn.status !== "running" || isSpeaking(turn);
+    this.stopped.hidden = turn.status !== "cancelled";
+    this.error.hidden = turn.status !== "failed";
+    setText(this.fault, turn.error?.message || words.failed);
+    this.#offer(turn, facts);
+  }
+
+  #offer(turn, { canWrite, busy, isLast }) {
+    const known = turn.messageId !== null;
+    this.retry.hidden = !(canWrite && isLast && !busy);
+    this.actions.hidden = !turn.isOver || !(turn.text || known);
+    this.again.hidden = !(canWrite && isLast && !busy && turn.seq !== null);
+    this.fork.hidden = !known;
+    for (const [button, rating] of [
+      [this.up, "up"],
+      [this.down, "down"],
+    ]) {
+      button.hidden = !(known && canWrite);
+      setAttribute(button, "aria-pressed", String(turn.feedback?.mine === rating));
+    }
+  }
+}
+
+/** Is text of the answer coming in at its end? */
+function isSpeaking(turn) {
+  const last = turn.parts.at(-1);
+  return last?.kind === "text" && !last.done && last.text !== "";
+}
+
+/** All turns in their order; each keeps its element. */
+export class Turns {
+  #views = new Map();
+  #shown = new Map(); // what each view was last told, by the turn's key
+
+  /** @param {import("./view-parts.js").Ui} ui */
+  constructor(ui) {
+    this.ui = ui;
+    this.element = h("div", { class: "turns" });
+    this.element.addEventListener("keydown", (event) => this.#walk(event));
+  }
+
+  /** @param {import("./state.js").Conversation} conversation @param {boolean} canWrite */
+  update({ turns, open }, canWrite) {
+    const make = (turn) => new (turn.kind === "answer" ? AnswerView : SaidView)(this.ui);
+    const kept = new Map(turns.map((turn) => [turn.key, this.#views.get(turn.key) ?? make(turn)]));
+    this.#views = kept;
+    const last = turns.at(-1);
+    const facts = { canWrite, busy: open.length > 0, waits: open.length > 0 };
+    for (const turn of turns) this.#show(turn, { ...facts, isLast: turn === last });
+    setChildren(
+      this.element,
+      [...kept.values()].map(({ element }) => element),
+    );
+    this.#keepStop();
+  }
+
+  #show(turn, facts) {
+    const told = `${turn.revision} ${Object.values(facts)}`;
+    if (this.#shown.get(turn.key) === told && turn === this.#views.get(turn.key).turn) return;
+    this.#shown.set(turn.key, told);
+    this.#views.get(turn.key).update(turn, facts);
+  }
+
+  /** One of the turns can be reached by Tab, the last one unless the reader is on another. */
+  #keepStop() {
+    const turns = [...this.element.children];
+    if (turns.some((turn) => turn.tabIndex === 0) || turns.length === 0) return;
+    turns.at(-1).tabIndex = 0;
+  }
+
+  #walk(event) {
+    if (!event.target.matches?.("article.turn")) return;
+    const turns = [...this.element.children];
+    const here = turns.indexOf(event.target);
+    const there = { ArrowUp: here - 1, ArrowDown: here + 1, Home: 0, End: turns.length - 1 }[event.key];
+    if (there === undefined || !turns[there]) return;
+    event.preventDefault();
+    for (const turn of turns) turn.tabIndex = -1;
+    turns[there].tabIndex = 0;
+    turns[there].focus();
+  }
+}
