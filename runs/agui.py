@@ -2,18 +2,18 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
 from ag_ui.core import RunAgentInput
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from agents.models import AgentVersion
 from core.errors import InvalidRequest
 from core.validation import invalid, parse
 from runs.events import custom
-from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool
+from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, ReplaceFrom
 from runs.services.approvals import MAX_COMMENT, Decision
 from runs.services.turns import TurnRequest
 
@@ -21,10 +21,14 @@ MAX_ENTRIES = 100  # of one resume
 _SPOKEN = {"system", "developer", "user", "assistant", "tool"}
 
 
+class _Named(ChatMessage):
+    id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | Literal[""] = ""
+
+
 class _Said(BaseModel):
     """What a model can be told, and what the session's columns take."""
 
-    messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)]
+    messages: Annotated[list[_Named], Field(max_length=MAX_MESSAGES)]
     tools: Annotated[list[ClientTool], Field(max_length=MAX_TOOLS)]
 
 
@@ -32,6 +36,7 @@ class _Forwarded(BaseModel):
     """What of `forwardedProps` is for us; the rest is the frontend's own."""
 
     when_busy: AgentVersion.WhenBusy | None = None
+    replace_from: ReplaceFrom | None = None
 
 
 def turn_request(
@@ -46,7 +51,8 @@ def turn_request(
     if not re.fullmatch(PRINTABLE, thread):
         raise InvalidRequest("threadId must have 1 to 128 characters, without control characters.", param="threadId")
     messages = [_message(message) for message in given.messages if message.role in _SPOKEN]
-    if not messages:
+    forwarded = parse(_Forwarded, _own(given.forwarded_props), prefix="forwardedProps")
+    if not messages and forwarded.replace_from is None:
         raise InvalidRequest("messages must hold what the user says.", param="messages")
     tools = [_tool(tool) for tool in given.tools or []]
     parse(_Said, {"messages": messages, "tools": tools})
@@ -57,8 +63,9 @@ def turn_request(
         preamble=[_context(given.context)] if given.context else [],
         client_tools=tools,
         session=thread,
-        when_busy=_when_busy(given.forwarded_props),
+        when_busy=forwarded.when_busy.value if forwarded.when_busy else None,
         idempotency_key=idempotency_key,
+        replace_from=forwarded.replace_from,
     )
 
 
@@ -120,9 +127,8 @@ def resumed(data: Any) -> tuple[str, list[Decision]] | None:
     return given.thread_id, decisions({"resume": data["resume"]})
 
 
-def _when_busy(forwarded: Any) -> str | None:
-    given = parse(_Forwarded, forwarded if isinstance(forwarded, dict) else {}, prefix="forwardedProps")
-    return given.when_busy.value if given.when_busy else None
+def _own(forwarded: Any) -> Any:
+    return forwarded if isinstance(forwarded, dict) else {}
 
 
 def resume_elsewhere(run_id: UUID, after: int) -> dict[str, Any]:
@@ -133,6 +139,8 @@ def resume_elsewhere(run_id: UUID, after: int) -> dict[str, Any]:
 def _message(message: BaseModel) -> dict[str, Any]:
     given = message.model_dump(exclude_none=True)
     shaped: dict[str, Any] = {"role": given["role"], "content": _content(given.get("content"))}
+    if given.get("id"):
+        shaped["id"] = given["id"]
     if given.get("name"):
         shaped["name"] = given["name"]
     if given["role"] == "tool":

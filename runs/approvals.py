@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from core.aio import in_db_thread
 from core.deadline import current_deadlines, stopped
-from runs.events import run_interrupted, run_started
+from runs.events import run_interrupted
 from runs.models import Run, ToolApproval
 from runs.process import Process
 from runs.services.approvals import approval_look, approval_open
 from runs.sink import RunSink
+from runs.starting import goes_on
 from runs.stream import RunLost
 from toolsets.exceptions import ToolError
 from toolsets.ledger import Call, Reason
@@ -123,7 +124,7 @@ class Approvals:
         if self._pending and self._working <= waits:
             ids = self._run.thread_id, str(self._run.id)
             asked = [interrupt(approval) for approval in self._pending.values()]
-            self._sink.pause(run_interrupted(*ids, asked), run_started(*ids))
+            self._sink.pause(run_interrupted(*ids, asked), goes_on(self._run))
 
 
 def interrupt(approval: ToolApproval) -> dict[str, Any]:

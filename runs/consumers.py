@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from contextvars import copy_context
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,23 +25,22 @@ from runs import agui, runner
 from runs.events import socket_json
 from runs.exceptions import RunMoved
 from runs.follow import follow
-from runs.models import Run
 from runs.process import Process, awaited_topic, process, topic_of
-from runs.selectors import run_get, runs_to_follow
+from runs.selectors import Found, run_get, runs_to_follow
 from runs.services.turns import checked_key
 from runs.socket_auth import SUBPROTOCOL, authenticate, request_facts
 from runs.socket_line import Line
 from runs.stream import RunKey
-from sessions_app.models import ChatSession
+from sessions_app.models import ChatSession, Participant
 from sessions_app.selectors.places import Place, place_of
 from sessions_app.selectors.sessions import session_find, session_or_new
-from tenants.permissions import is_confined
+from tenants.permissions import authorize, is_allowed, is_confined
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
-GAP = timedelta(seconds=60)  # longer than announcements of other processes can be missing while the database works
+IN_ORDER_SECONDS = 5  # for which a run waits until those before it are shown to their ends
 MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
 
@@ -74,17 +72,27 @@ class ResumeFrame(BaseModel):
     resume: list[Any]
 
 
+class TypingFrame(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: StrictStr
+
+
 class Shown:
     """A run of which the client is sent what follows the seq `after`, and was sent what there is up to `sent`."""
 
     task: asyncio.Task[None]
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, asked: bool) -> None:
         self.after = self.sent = after
+        self.asked = asked
+
+    def is_before(self, other: "Shown") -> bool:
+        return self is not other and self.sent > 0 and not self.asked and not self.task.done()
 
 
 class SessionConsumer(AsyncWebsocketConsumer):
     actor: Principal
+    _presenting: asyncio.Task[None] | None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Whatever ends it, nothing of the socket stays: `disconnect` is not called when a handler fails."""
@@ -93,6 +101,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
         self._following: dict[UUID, Shown | None] = {}  # None: it has ended
         self._joined = ExitStack()
         self._place: Place | None = None  # None until somebody has made the session
+        self._role = ""  # in the session, once it is known
+        self._presence, self._presenting = "", None  # the list to be sent, and what sends it
         line = Line(receive, send)
         try:
             await super().__call__(scope, line.receive, line.send)
@@ -117,9 +127,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self.accept(subprotocol=SUBPROTOCOL)
         here = await process()
         self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
-        if place is not None:
-            self._take(place, here)
-        self._join(here, session)
+        self._join(here, session, place)
 
     async def _refuse(self, error: ApplicationError) -> None:
         """Accepted first, so that the browser learns the close code."""
@@ -166,8 +174,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
                 decisions = agui.decisions({"resume": resume.resume})
                 work = partial(runner.resume, actor=self.actor, ref=resume.run_id, decisions=decisions)
                 self._spawn(self._about(resume.run_id, work), asked=True)
+            case "typing":
+                parse(TypingFrame, frame)
+                self._refuse_viewers()
+                (await process()).presence.typing(self._topic, self.actor)
             case other:
-                message = "type must be run, since, cancel, resume or ping."
+                message = "type must be run, since, cancel, resume, typing or ping."
                 raise InvalidRequest(message, code="unknown_frame", param="type" if other is not None else None)
 
     async def _run(self, frame: RunFrame) -> None:
@@ -178,7 +190,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         if run.is_finished:  # a repetition's; a new run is not, as it was begun
             self._show(run.key)
         else:
-            self._follow(run.key)
+            self.follow(run.key)
 
     async def _about(self, run_id: str, work: Callable[[], Awaitable[Any]]) -> None:
         """A fault of the work is told as the run's."""
@@ -200,56 +212,97 @@ class SessionConsumer(AsyncWebsocketConsumer):
             raise InvalidRequest("seq must be an integer from 0.", param="seq")
         self._show(run.key, frame.seq, asked=True)
 
-    def _join(self, here: Process, session: ChatSession | None) -> None:
+    def _join(self, here: Process, session: ChatSession | None, place: Place | None) -> None:
         """From now on every run of the session is followed, those under way from their beginning.
 
         Also where nobody has made the session yet. A name may come to be another person's session.
         """
-        topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
-        self._surely_theirs = not is_confined(self.actor) or (session is not None and topic == session.id)
-        self._joined.enter_context(here.session(topic, self._announced))
+        self._topic = topic_of(session) if session else awaited_topic(self.actor.tenant_id, self.ref)
+        self._surely_theirs = not is_confined(self.actor) or (session is not None and self._topic == session.id)
+        self._joined.enter_context(here.audience(self._topic, self.actor.tenant_id, self.ref, self))
+        if place is not None:
+            self._take(place, here)
+        elif self._surely_theirs:
+            self._take_seat(here, Participant.Role.OWNER)
         self._spawn(self._follow_open())
 
     def _take(self, place: Place, here: Process) -> None:
         """The socket ends with the place, or with what it is now."""
         self._place = place
         self._joined.enter_context(here.sockets.watched(place, self._revoked))
+        if not self._role:
+            self._take_seat(here, place.role or Participant.Role.OWNER)
 
-    def _announced(self, key: RunKey | None) -> None:
-        if key is not None and self._surely_theirs:
-            self._follow(key)
+    def _take_seat(self, here: Process, role: str) -> None:
+        """The others are told of them from now on, and they of the others. Nobody can do more than in the tenant."""
+        self._role = role if is_allowed(self.actor, "chat.run") else Participant.Role.VIEWER
+        self._joined.enter_context(here.presence.seated(self._topic, self.actor, self._role, self._show_presence))
+
+    def _show_presence(self, frame: str) -> None:
+        """The newest list only: a client that takes its time is not told of each change."""
+        self._presence = frame
+        if self._presenting is None or self._presenting.done():
+            self._presenting = self._spawn(self._send_presence())
+
+    async def _send_presence(self) -> None:
+        while frame := self._presence:
+            self._presence = ""
+            await self.send(text_data=frame)
+
+    def _refuse_viewers(self) -> None:
+        authorize(self.actor, "chat.run")
+        if self._role == Participant.Role.VIEWER:
+            raise NotPermitted("In this session you are viewer: you cannot write in it.", code="role_too_low")
+
+    def begun(self, key: RunKey) -> None:
+        if self._surely_theirs:
+            self.follow(key)
         else:
             self._spawn(self._follow_open())
 
-    async def _follow_open(self) -> None:
-        """Those too that may have begun and ended while no announcement came.
+    def found(self, runs: Sequence[Found]) -> None:
+        """Those too that may have begun and ended while no announcement came."""
+        if not self._surely_theirs:
+            self._spawn(self._follow_open())
+            return
+        for run in runs:
+            self._follow_found(run)
 
-        Where that fails the client misses runs that it cannot know of: it must open the socket again.
-        """
+    def _follow_found(self, run: Found) -> None:
+        if run.is_open or run.created_at > self._joined_at:
+            self.follow(run.key)
+
+    def missed(self, fault: Exception) -> None:
+        """The client misses runs that it cannot know of: it must open the socket again."""
+        self._spawn(self._give_up(fault))
+
+    async def _give_up(self, fault: Exception) -> None:
+        await self.send(text_data=self._error_frame(fault))
+        await self.close(code=SERVICE_RESTART)
+
+    async def _follow_open(self) -> None:
         try:
             place, found = await in_db_thread(self._runs_to_follow)
         except Exception as fault:
-            await self.send(text_data=self._error_frame(fault))
-            await self.close(code=SERVICE_RESTART)
+            await self._give_up(fault)
             return
         if self._place is None and place is not None:
             self._take(place, await process())
         for run in found:
-            self._follow(run.key)
+            self._follow_found(run)
 
-    def _runs_to_follow(self) -> tuple[Place | None, list[Run]]:
+    def _runs_to_follow(self) -> tuple[Place | None, Sequence[Found]]:
         """Looks for the session each time: it may be new, or made again under the client's id."""
         session = session_find(actor=self.actor, ref=self.ref)
         if session is None:
-            return None, []
+            return None, ()
         place = self._place or place_of(actor=self.actor, session=session)
-        since = max(self._joined_at, timezone.now() - GAP)
-        return place, runs_to_follow(actor=self.actor, session_id=session.id, since=since)
+        return place, runs_to_follow(actor=self.actor, session_id=session.id, since=self._joined_at)
 
-    def _follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
+    def follow(self, key: RunKey, after: int = 0, asked: bool = False) -> None:
         """Once: the same run may be announced again, even after its end, by a repetition that had found it open."""
         if key.run_id not in self._following:
-            shown = self._following[key.run_id] = Shown(after)
+            shown = self._following[key.run_id] = Shown(after, asked)
             shown.task = self._spawn(self._forward(key, shown), asked)
             shown.task.add_done_callback(partial(self._followed, key.run_id))
 
@@ -261,7 +314,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         if shown is not None:
             shown.task.cancel()
         self._following.pop(key.run_id, None)
-        self._follow(key, after, asked)
+        self.follow(key, after, asked)
 
     def _followed(self, run_id: UUID, task: asyncio.Task[None]) -> None:
         shown = self._following.get(run_id)
@@ -282,6 +335,8 @@ class SessionConsumer(AsyncWebsocketConsumer):
             async with aclosing(follow(key, after=shown.after)) as source:
                 async for event in source:
                     if event is not None:
+                        if event.seq == 1 and event.type == "RUN_STARTED" and not shown.asked:
+                            await self._after_others(shown)
                         shown.sent = event.seq
                         yield socket_json(event, run_id)
         except RunMoved as moved:
@@ -289,6 +344,13 @@ class SessionConsumer(AsyncWebsocketConsumer):
             await self.close(code=SERVICE_RESTART, reason=moved.code)
         except Exception as fault:
             yield self._error_frame(fault, run_id=run_id, seq=shown.sent)
+
+    async def _after_others(self, shown: Shown) -> None:
+        """A session's runs begin one after the other: what is missing of those before is on its way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IN_ORDER_SECONDS):
+                while others := [other.task for other in self._following.values() if other and other.is_before(shown)]:
+                    await asyncio.wait(others)
 
     def _revoked(self, error: ApplicationError) -> None:
         self._spawn(self._close(error))

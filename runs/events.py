@@ -18,7 +18,15 @@ DELTAS = {
 }
 # The names of the platform's own CUSTOM events: it acts on them, and so do clients. No template may use them.
 CustomName = Literal[
-    "attempt_restarted", "checkpoint", "empty_answer", "heard", "message_snapshot", "refusal", "resume", "step_failed"
+    "attempt_restarted",
+    "checkpoint",
+    "empty_answer",
+    "heard",
+    "message_snapshot",
+    "presence",
+    "refusal",
+    "resume",
+    "step_failed",
 ]
 RESERVED = frozenset(get_args(CustomName))
 PAUSED = {"paused": True}  # metadata of a step's events that are there only because the run waits for a person
@@ -97,8 +105,8 @@ def without_nones(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def run_started(thread_id: str, run_id: str) -> dict[str, Any]:
-    return {"threadId": thread_id, "runId": run_id}
+def run_started(thread_id: str, run_id: str, **more: Any) -> dict[str, Any]:
+    return {"threadId": thread_id, "runId": run_id, **more}
 
 
 def run_interrupted(thread_id: str, run_id: str, interrupts: list[dict[str, Any]]) -> dict[str, Any]:

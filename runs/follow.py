@@ -13,12 +13,12 @@ from core.tenant import tenant_context
 from runs.events import DELTAS, Event, custom, make_event
 from runs.exceptions import RunMoved
 from runs.hub import Mailbox
+from runs.pages import PAGE
 from runs.process import Process, process
 from runs.selectors import Page, event_page
 from runs.stream import RunKey
 
 logger = logging.getLogger(__name__)
-PAGE = 500  # events of one read
 RETRY_SECONDS = 0.5
 
 
@@ -85,20 +85,10 @@ async def _read(here: Process, mailbox: Mailbox, after: int) -> Page:
     """Waits while the database does not answer: a reader who has begun need not begin again."""
     while True:
         try:
-            return await _read_once(here, mailbox, after)
+            return await here.pages.page(mailbox.key, after)
         except (psycopg.OperationalError, OperationalError, InterfaceError):
             logger.warning("A run's events cannot be read; its readers wait")
             await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _read_once(here: Process, mailbox: Mailbox, after: int) -> Page:
-    """Asks to be told of further events first. A response is streamed after its view has left the tenant: enter it."""
-    key = mailbox.key
-    if not mailbox.watched and key.run_id not in here.live:
-        await here.store.watch([key])
-        mailbox.watched = True  # the listener keeps that up
-    with tenant_context(key.tenant_id):
-        return await in_db_thread(event_page, key=key, after=after, limit=PAGE)
 
 
 def as_seen_after(event: Event, last: int) -> Event:

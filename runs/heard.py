@@ -10,6 +10,7 @@ from runs.process import Process, topic_of
 from runs.services.steer import steering_hear
 from runs.services.turns import Turn
 from runs.sink import RunSink
+from runs.starting import plain
 from runs.stream import RunKey
 
 
@@ -43,5 +44,5 @@ class Heard:
         for run_id, messages in heard:
             self._heard.add(run_id)
             await self._sink.heard(run_id, messages)
-            found += messages
+            found += plain(messages)
         return found

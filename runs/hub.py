@@ -138,5 +138,12 @@ class Hub:
         mailboxes = self._mailboxes.get(run_id, ())
         return max((max(mailbox.seen, mailbox.given) for mailbox in mailboxes), default=None)
 
+    def is_watched(self, run_id: UUID) -> bool:
+        return any(mailbox.watched for mailbox in self._mailboxes.get(run_id, ()))
+
+    def watched(self, run_id: UUID) -> None:
+        for mailbox in self._mailboxes.get(run_id, ()):
+            mailbox.watched = True
+
     def followers(self, run_id: UUID) -> int:
         return len(self._mailboxes.get(run_id, ()))

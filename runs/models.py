@@ -88,6 +88,12 @@ class Run(TenantModel):
         return self.status in FINISHED
 
     @property
+    def brings_results(self) -> bool:
+        """Was it asked by the results of the client's own tools, and nothing else?"""
+        messages = self.request["messages"]
+        return bool(messages) and messages[-1]["role"] == "tool"
+
+    @property
     def outlives_caller(self) -> bool:
         """May somebody come back for it? Otherwise it ends with its caller's connection."""
         return self.session_id is not None or bool(self.request.get("idempotency_key"))
@@ -165,6 +171,43 @@ class RunLease(models.Model):
 
     def __str__(self) -> str:
         return str(self.run_id)
+
+
+class SocketServer(models.Model):
+    """A process that has sockets; it is believed to live until then."""
+
+    id = models.UUIDField(primary_key=True)
+    alive_until = models.DateTimeField()
+
+    class Meta:
+        db_table = "socket_server"
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class OpenSocket(models.Model):
+    """A person, or an API key, who has one or more sockets of a session open at the process `server`.
+
+    `topic` is the session's (`runs.process.topic_of`), also of one that nobody has made yet; `role` theirs in it.
+    """
+
+    pk = models.CompositePrimaryKey("tenant_id", "topic", "server", "kind", "person_id")
+    tenant_id = models.UUIDField()
+    topic = models.UUIDField()
+    server = models.UUIDField()
+    kind = models.CharField(max_length=16)
+    person_id = models.UUIDField()
+    label = models.CharField(max_length=200)
+    role = models.CharField(max_length=16)
+    typing_until = models.DateTimeField(null=True)
+    joined_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "open_socket"
+
+    def __str__(self) -> str:
+        return self.label
 
 
 class ToolApproval(TenantModel):

@@ -151,13 +151,13 @@ async def chunks(form: ChatFormat, events: AsyncGenerator[Event | None, None]) -
                     yield frame
                 if event is not None and event.is_terminal:
                     return
-        error = _gone()
+        error = run_gone()
     except ApplicationError as failure:
         error = failure
     yield sse.frame(orjson.dumps(error.body(current_request().request_id)), event="error")
 
 
-def _gone() -> ApplicationError:
+def run_gone() -> ApplicationError:
     return NotFound("The run was deleted.", code="run_deleted")
 
 
@@ -199,7 +199,7 @@ def completed(form: ChatFormat, events: Iterable[Event]) -> dict[str, Any]:
     told = still_valid(events)
     last = told[-1] if told else None
     if last is None or not last.is_terminal:
-        raise _gone()
+        raise run_gone()
     if last.type == "RUN_ERROR":
         raise error_of(last)
     deltas = [delta for event in told if (delta := form.delta(event)) is not None]

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]{1,128}$"  # no control characters: these ids also travel in headers and paths
+# A message's seq or id: that one and all after it are replaced.
+ReplaceFrom = Annotated[StrictInt, Field(ge=1, lt=2**31)] | Annotated[StrictStr, Field(pattern=PRINTABLE)]
 MAX_MESSAGES = 2000
 MAX_TOOLS = 128
 # What a part of a type must hold under the type's own name; other types go to the model as they are.

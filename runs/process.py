@@ -4,12 +4,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 from core.aio import detached
+from runs.audience import Announce, Audience, Member
 from runs.hub import Hub
 from runs.listener import Listener
+from runs.pages import Pages
+from runs.presence import Presence
+from runs.presence_store import PresenceStore
 from runs.socket_watch import SocketWatch
 from runs.store import Store
 from runs.stream import RunKey, RunStream
@@ -19,9 +24,6 @@ from sessions_app.models import ChatSession
 
 logger = logging.getLogger(__name__)
 OWNER = uuid4()  # this process, in the leases of its runs
-
-
-Announce = Callable[[RunKey | None], None]
 
 
 def topic_of(session: ChatSession) -> UUID:
@@ -51,9 +53,13 @@ class Process:
         self.writer = Writer(self.store, self.hub, self.cancel)
         self.listener = Listener(self.store, self.hub, self.live.__contains__, self._look_everywhere)
         self.tail = Tail(Store(), self.hub)
+        self.pages = Pages(self.store, self.hub, self.live.__contains__)
+        self.presence = Presence(OWNER, PresenceStore(), partial(self.writer.tell, "p"))
         self.listener.on |= {"r": self._has_news, "c": self.cancel, "s": self._announced, "a": self.wake}
+        self.listener.on["p"] = self.presence.look
         self.sockets = SocketWatch()
         self._topics: dict[UUID, set[Announce]] = {}
+        self._audiences: dict[UUID, Audience] = {}
         self._telling = 0
         self._told = asyncio.Event()
         self._told.set()
@@ -62,6 +68,7 @@ class Process:
         self.hub.look_all()
         for topic in list(self._topics):
             self._announced(topic)
+        self.presence.look_all()
 
     def cancel(self, run_id: UUID) -> None:
         """Stop a run of this process: its model call is closed at once. Nothing happens when it is not here."""
@@ -115,10 +122,29 @@ class Process:
         try:
             yield
         finally:
-            others = self._topics[topic]
-            others.discard(announce)
-            if not others:
-                del self._topics[topic]
+            self._silence(topic, announce)
+
+    def _silence(self, topic: UUID, announce: Announce) -> None:
+        others = self._topics[topic]
+        others.discard(announce)
+        if not others:
+            del self._topics[topic]
+
+    @contextmanager
+    def audience(self, topic: UUID, tenant_id: UUID, ref: str, member: Member) -> Iterator[None]:
+        """The member hears of every new run of the session `ref`."""
+        audience = self._audiences.get(topic)
+        if audience is None:
+            audience = self._audiences[topic] = Audience(tenant_id, ref)
+            self._topics.setdefault(topic, set()).add(audience.announce)
+        audience.members.add(member)
+        try:
+            yield
+        finally:
+            audience.members.discard(member)
+            if not audience.members:
+                del self._audiences[topic]
+                self._silence(topic, audience.announce)
 
     def announce(self, topic: UUID, key: RunKey) -> None:
         for announce in list(self._topics.get(topic, ())):
@@ -160,6 +186,7 @@ class Process:
     async def close(self) -> None:
         await self.listener.close()
         await self.tail.close()
+        await self.presence.close()
         await self.writer.close()
         await self.store.close()
 

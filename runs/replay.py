@@ -22,7 +22,7 @@ from llm.providers.base import Adapter, ProviderConnection
 from llm.routing.features import text_pairs
 from llm.targets import ModelTarget
 from llm.wire import ChatRequest, Delta
-from runs.events import DELTAS, Event, run_error, run_finished, run_started
+from runs.events import DELTAS, Event, run_error, run_finished
 from runs.exceptions import NotReplayable, RunFailed
 from runs.models import Run
 from runs.recording import Recording, Result, Said, comparable, timeline
@@ -30,6 +30,7 @@ from runs.selectors import event_page
 from runs.services.finish import principal_of
 from runs.services.turns import Messages, context_of
 from runs.sink import RunSink
+from runs.starting import plain
 from runs.stream import RunStream
 from templates_app.context import Course
 from templates_app.current_step import current_step
@@ -87,8 +88,14 @@ def run_replay(*, tenant_id: UUID, run_id: UUID) -> Replay:
     version = run.agent_version
     granted = granted_toolsets(actor=principal_of(run), slugs=version.toolsets) if version else ()
     playback = Playback(run, Recording(events))
-    told = asyncio.run(_execute(_Asked(run, context_of(run), granted), playback))
+    told = asyncio.run(_execute(_Asked(run, context_of(run, _later_runs(run)), granted), playback))
     return Replay(run, timeline(playback.recording.events), timeline(comparable(told)), playback.unknown)
+
+
+def _later_runs(run: Run) -> list[UUID]:
+    """Of its session: what they have replaced was still said when this one began."""
+    runs = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, started_at__gt=run.started_at)
+    return list(runs.values_list("id", flat=True)) if run.session_id and run.started_at else []
 
 
 def _check(run: Run, last: Event) -> None:
@@ -160,7 +167,7 @@ class Playback(Course):
         while self._heard and self._heard[0][0] <= self.place:
             value = self._heard.pop(0)[1]
             await self.sink.heard(value["run_id"], value["messages"])
-            found += value["messages"]
+            found += plain(value["messages"])
         return found
 
     def took(self, step: str, ms: int) -> int:
@@ -229,7 +236,7 @@ class RecordedToolbox(Toolbox):
 async def _execute(asked: _Asked, playback: Playback) -> list[Event]:
     """The events of the new execution; as the runner makes them, but for the database."""
     run, stream, sink = asked.run, playback.stream, playback.sink
-    stream.publish("RUN_STARTED", **run_started(run.thread_id, str(run.id)))
+    stream.publish("RUN_STARTED", **playback.recording.events[0].fields)  # what it was asked is no answer of its own
     try:
         with calling(CallContext(run.tenant_id, Unpaid())):
             await _play(asked, playback)

@@ -94,6 +94,7 @@ async def _begin(actor: Principal, request: TurnRequest, quiet: bool) -> Run:
     run = begun.run
     if run.session is not None and not run.is_finished:
         here.announce(topic_of(run.session), run.key)
+        here.presence.spoke(topic_of(run.session), actor)
     return run
 
 
@@ -238,6 +239,7 @@ async def shut_down(grace: float) -> None:
     if here.tasks:
         await asyncio.wait(set(here.tasks.values()), timeout=10)
     here.hub.move_all()
+    await here.presence.leave(TELL_SECONDS)
     await here.told(TELL_SECONDS)
     await here.writer.told()
 

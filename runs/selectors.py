@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from agents.selectors import agent_get
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from runs.events import Event, stored_event
@@ -16,9 +17,11 @@ from runs.models import Run, RunEvent, RunLease, ToolApproval
 from runs.stream import RunKey
 from sessions_app.models import ChatSession
 from sessions_app.selectors.participants import Rows, confine
+from sessions_app.selectors.sessions import session_find
 from tenants.permissions import authorize, is_confined
 from tenants.principal import Principal
 
+MOST_CALLS = 100  # of a client's tools in one answer
 _SEEN = """
     AND (run.session_id IN (
             SELECT session_id FROM session_participant
@@ -59,10 +62,41 @@ def run_get(*, actor: Principal, ref: str) -> Run:
     return run
 
 
-def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Run]:
+class Found(NamedTuple):
+    key: RunKey
+    created_at: datetime
+    is_open: bool
+
+
+def runs_to_follow(*, actor: Principal, session_id: UUID, since: datetime) -> list[Found]:
     """The runs of a session that are not finished, or began after `since`, in the order of their beginnings."""
     runs = run_list(actor=actor).filter(session_id=session_id)
-    return list(runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id"))
+    runs = runs.filter(Q(finished_at=None) | Q(created_at__gt=since)).order_by("created_at", "id")
+    rows = runs.values_list("tenant_id", "id", "day", "created_at", "finished_at")
+    return [Found(RunKey(tenant_id, id, day), began, ended is None) for tenant_id, id, day, began, ended in rows]
+
+
+def answering_runs(*, actor: Principal, agent: str, session: str) -> list[Run]:
+    """The runs that give the answer which a session waits for: the first of the agent's that is not finished, and those
+    before it that ended with calls of the client's tools, whose results the next one brought. Empty when none is open.
+
+    Raises NotFound for the agent only.
+    """
+    asked = agent_get(actor=actor, ref=agent)
+    found = session_find(actor=actor, ref=session)
+    if found is None:
+        return []
+    runs = run_list(actor=actor, session=found).filter(agent_version__agent_id=asked.id)
+    last = runs.filter(finished_at=None).order_by("created_at", "id").first()
+    if last is None:
+        return []
+    earlier = runs.filter(finished_at__lte=last.created_at).order_by("-created_at", "-id")
+    answering = [last]
+    for run in earlier[:MOST_CALLS] if answering[0].brings_results else []:
+        answering.insert(0, run)
+        if not run.brings_results:
+            break
+    return answering
 
 
 def approval_list(*, actor: Principal, status: str = "", run_id: str = "", q: str = "") -> QuerySet[ToolApproval]:

@@ -103,7 +103,7 @@ class Reply:
         said = self._said.completion()
         if not (said.text or said.reasoning or said.refusal or said.tool_calls):
             self._stream.publish("CUSTOM", **custom("empty_answer", finish_reason), metadata=self._about)
-        self._sink.said(said.message(), finish_reason, in_step=bool(self.step))
+        self._sink.said({"id": self._id, **said.message()}, finish_reason, in_step=bool(self.step))
 
     def cut(self) -> str:
         """It failed, and the run goes on without it; its id."""
@@ -130,7 +130,8 @@ class Reply:
 
 
 class RunSink:
-    """`messages` are the complete ones so far, in OpenAI's shape, those `kept` of an earlier attempt included.
+    """`messages` are the complete ones so far, in OpenAI's shape with the ids of their events, those `kept` of an
+    earlier attempt included.
 
     `partial` is what a stop cut short. `when_said` is called when an answer of a model has ended, `when_told` when the
     template has told something.
@@ -183,10 +184,12 @@ class RunSink:
         await self.stream.room()
 
     async def tool_result(self, result: ToolResult) -> None:
-        self.messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content})
+        id = short_id()
+        answer = {"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content}
+        self.messages.append({"id": id, **answer})
         self.stream.publish(
             "TOOL_CALL_RESULT",
-            messageId=short_id(),
+            messageId=id,
             toolCallId=result.tool_call_id,
             content=result.content,
             role="tool",

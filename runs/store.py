@@ -181,10 +181,13 @@ class Store:
         await self._execute(statements)
 
     async def _run(self, keys: Iterable[RunKey], sql: str, arguments: list[Any]) -> list[Any]:
-        tenants = ",".join(map(str, {key.tenant_id for key in keys}))
+        return await self.for_tenants({key.tenant_id for key in keys}, sql, arguments)
+
+    async def for_tenants(self, tenants: Collection[UUID], sql: str, arguments: Any) -> list[Any]:
+        """The rows of a statement, of these tenants."""
         statements = [
             ("BEGIN", None),
-            ("SELECT set_config('app.tenant_ids', %s, true)", [f"{{{tenants}}}"]),
+            ("SELECT set_config('app.tenant_ids', %s, true)", [f"{{{','.join(map(str, tenants))}}}"]),
             (sql, arguments),
             ("COMMIT", None),
         ]

@@ -53,7 +53,7 @@ class Tail:
     async def _read(self, named: set[UUID]) -> None:
         asked = [(self._hub.key(run_id), after) for run_id in named if (after := self._hub.reached(run_id)) is not None]
         found = await self._store.read(asked, MAILBOX) if asked else {}
-        for run_id, events in found.items():
+        for run_id, events in sorted(found.items(), key=lambda one: one[1][0].at):  # as a session's runs begin
             self._hub.deliver(run_id, events)
             if len(events) == MAILBOX:
                 self._hub.look(run_id)

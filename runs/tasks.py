@@ -16,7 +16,7 @@ from django.utils import timezone
 from core.jobs import enqueue, job
 from core.tenant import current_tenant, tenant_context
 from runs import runner
-from runs.models import IdempotencyKey, Run, RunLease, ToolApproval, utc_today
+from runs.models import IdempotencyKey, OpenSocket, Run, RunLease, SocketServer, ToolApproval, utc_today
 from runs.services.compact import run_compact
 from runs.services.stop import run_expire
 from sessions_app.models import ChatSession
@@ -93,6 +93,13 @@ def partitions() -> None:
         for ahead in range(DAYS_AHEAD + 1):
             cursor.execute("SELECT run_event_add_day(%s)", [today + timedelta(days=ahead)])
         cursor.execute("SELECT run_event_drop_days(%s)", [today - timedelta(days=settings.EVENT_RETENTION_DAYS)])
+
+
+@job("runs.forget_sockets", platform=True, cron="*/10 * * * *")
+def forget_sockets() -> None:
+    """Those of processes that died; one that was only paused has lost its sockets meanwhile."""
+    SocketServer.objects.using("ops").filter(alive_until__lt=Now() - timedelta(minutes=10)).delete()
+    OpenSocket.objects.using("ops").exclude(server__in=SocketServer.objects.using("ops").values("id")).delete()
 
 
 @job("runs.forget_keys", platform=True, cron="17 * * * *")

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from runs.models import Run, RunEvent
+from sessions_app.texts import text_of
 
 MOST_SPANS = 500
 ROWS_PER_PAGE = 200
@@ -142,9 +143,25 @@ def _belongs_to(event: RunEvent) -> tuple[Any, ...]:
 
 def _row(origin: datetime, group: list[RunEvent]) -> Row:
     first = group[0]
-    text = "".join(_pieces(group)) if first.type in _DELTAS else json.dumps(first.data, ensure_ascii=False)
+    text = "".join(_pieces(group)) if first.type in _DELTAS else _told(first)
     shown = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
     return Row(first.seq, group[-1].seq, _ms(origin, first.at), first.type, shown)
+
+
+def _told(event: RunEvent) -> str:
+    """Of a run's start who asked what, of any other event all that it says."""
+    data: dict[str, Any] = event.data
+    if event.type != "RUN_STARTED" or "input" not in data:
+        return json.dumps(data, ensure_ascii=False)
+    about = data.get("metadata") or {}
+    actor = about.get("actor") or {}
+    asked = f"{actor.get('label')} ({actor.get('kind')}) asks {about.get('agent') or 'an agent'}"
+    anew = f", in place of all from message {about['replaces_from']} on" if "replaces_from" in about else ""
+    return "\n".join([f"{asked}{anew}:", *map(_message, data["input"]["messages"])])
+
+
+def _message(message: dict[str, Any]) -> str:
+    return f"{message.get('name') or message['role']}: {text_of(message.get('content'))}"
 
 
 def _pieces(group: list[RunEvent]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from core.rows import as_given, ask, insert_sql
 from runs.approvals import Approvals
 from runs.events import Event
 from runs.models import Run, ToolApproval
+from runs.starting import plain
 from runs.stream import RunLost
 from runs.transcript import Transcript
 from toolsets.base import Risk
@@ -132,7 +133,9 @@ def answers_to_keep(run: Run, told: Sequence[Event]) -> list[dict[str, Any]]:
     asked = ToolApproval.objects.filter(tenant_id=run.tenant_id, run_id=run.id)
     ids = {*begun.values_list("call_id", flat=True), *asked.values_list("call_id", flat=True)}
     known = takewhile(lambda event: not (event.type == "CUSTOM" and event.data["name"] == "heard"), told)
-    answers = [message for message in Transcript(known).messages if message["role"] == "assistant"] if ids else []
+    answers = (
+        [message for message in plain(Transcript(known).messages) if message["role"] == "assistant"] if ids else []
+    )
     places = [place for place, message in enumerate(answers, 1) if _ids(message) & ids]
     return answers[: max(places, default=0)]
 

@@ -10,11 +10,12 @@ Fields = tuple[str, dict[str, Any]]
 
 
 class Transcript:
-    """Feed it the events of a run in order. `messages` are complete, in OpenAI's shape."""
+    """Feed it the events of a run in order. `messages` are complete, in OpenAI's shape, with the ids of events."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._said: dict[str, Message] = {}  # by message id, in the order of their beginnings
         self._calls: dict[str, dict[str, Any]] = {}
+        self._again: dict[str, Any] = {}  # what RUN_STARTED tells once more when the run goes on
         self._open: dict[str, Fields] = {}  # what has begun, with the event that ends it
         self._of_steps: set[str] = set()  # ids of messages that are no answer to the caller
         for event in events:
@@ -24,8 +25,12 @@ class Transcript:
         data = event.data
         match event.type:
             case "RUN_FINISHED" if event.is_interrupt:
-                self._open["run"] = ("RUN_STARTED", run_started(data["threadId"], data["runId"]))
+                self._open["run"] = ("RUN_STARTED", run_started(data["threadId"], data["runId"], **self._again))
             case "RUN_STARTED":
+                about = {
+                    name: data["metadata"][name] for name in ("actor", "agent") if name in data.get("metadata", {})
+                }
+                self._again = {"metadata": about} if about else {}
                 self._open.pop("run", None)
             case "TEXT_MESSAGE_START":
                 self._message(data["messageId"])
@@ -79,7 +84,7 @@ class Transcript:
 
     @property
     def messages(self) -> list[Message]:
-        return [message for id, message in self._said.items() if not self._is_open(id, message)]
+        return [{"id": id, **message} for id, message in self._said.items() if not self._is_open(id, message)]
 
     @property
     def ends_in_step(self) -> bool:

@@ -107,7 +107,8 @@ class Writer:
 
     def tell(self, kind: str, id: UUID) -> None:
         """Notify the other processes, soon, of `r` a run with news, `s` a session with a new run, `c` a run that shall
-        stop, `d` a run that may be claimed, `a` a run that waits for what was decided.
+        stop, `d` a run that may be claimed, `a` a run that waits for what was decided, `p` a session in which somebody
+        came, went or types.
         """
         self._news.setdefault(kind, set()).add(id)
         self._ensure_work()

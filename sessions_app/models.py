@@ -62,8 +62,9 @@ class ChatSession(TenantModel):
 class Message(TenantModel):
     """One message in OpenAI's shape; `seq` counts from 1 within its session. `run_id` names the run that made it.
 
-    The author of a user's message is the person or API key that sent it; `client_id` is the id that their client gave
-    it. `replaced_by` is the run that was asked to answer anew: what it replaced is no longer part of the conversation.
+    The author of a user's message is the person or API key that sent it; `client_id` is the id by which AG-UI events
+    name it, which for a user's is their client's own; without one it goes by ours. `replaced_by` is the run that was
+    asked to answer anew: what it replaced is no longer part of the conversation.
     """
 
     class Role(models.TextChoices):

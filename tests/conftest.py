@@ -163,6 +163,8 @@ def _one_database_thread(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     monkeypatch.setattr("agents.executable.thread_of", lambda *_: None)  # checkpoints have connections of their own
     monkeypatch.setattr("runs.runner.stored_checkpoints", _none_stored)
     monkeypatch.setattr("runs.listener.Listener.start", lambda self: None)
+    monkeypatch.setattr("runs.presence.Presence._ensure_work", lambda self: None)
+    monkeypatch.setattr("runs.presence.Presence._live", lambda self: None)
     monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
 
 

@@ -30,6 +30,7 @@ SPECTACULAR_SETTINGS = {
         "WhenBusy": "agents.models.AgentVersion.WhenBusy",
         "ParticipantRole": "sessions_app.models.Participant.Role",
         "InvitationRole": "sessions_app.models.Invitation.Role",
+        "FeedbackRating": "sessions_app.models.MessageFeedback.Rating",
         "SessionStatus": "sessions_app.models.ChatSession.Status",
         "MessageRole": "sessions_app.models.Message.Role",
         "MessageStatus": "sessions_app.models.Message.Status",

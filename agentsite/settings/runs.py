@@ -15,7 +15,7 @@ APPROVAL_SECONDS = at_least("APPROVAL_SECONDS", default=3600, minimum=1)  # for 
 TENANT_WAITING_RUNS = count("TENANT_WAITING_RUNS", default=200)  # of one tenant, waiting for such decisions
 # After which a server is asked again for the tools of a toolset that learns them from it.
 TOOLS_LEARN_HOURS = at_least("TOOLS_LEARN_HOURS", default=6, minimum=0.1)
-SESSION_QUEUE = count("SESSION_QUEUE", default=20)  # runs of one session that may wait for their turn
+SESSION_QUEUE = count("SESSION_QUEUE", default=100)  # runs of one session that may wait for their turn
 SESSION_FORK_MESSAGES = count("SESSION_FORK_MESSAGES", default=10_000)  # that a fork of a session may begin with
 IDEMPOTENCY_HOURS = count("IDEMPOTENCY_HOURS", default=24)  # for which an Idempotency-Key is remembered
 EVENT_RETENTION_DAYS = count("EVENT_RETENTION_DAYS", default=30)  # after which a run's events are removed

@@ -17,7 +17,7 @@ from pydantic import (
 from agents.models import AgentVersion
 from core.validation import has_large_number
 from llm.routing.features import text_pairs
-from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient
+from runs.openai_messages import MAX_MESSAGES, MAX_TOOLS, PRINTABLE, ChatMessage, ClientTool, Lenient, ReplaceFrom
 
 Number = StrictFloat | StrictInt
 
@@ -27,13 +27,18 @@ class StreamOptions(Lenient):
 
 
 class ChatMetadata(BaseModel):
-    """Ours are `session_id`, `user_id` and `when_busy`; others are the caller's own, which rules of routes may ask."""
+    """Ours are `session_id`, `user_id`, `when_busy` and `replace_from`; others are the caller's own, which rules of
+    routes may ask.
+    """
 
     model_config = ConfigDict(extra="allow")
     session_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
     user_id: Annotated[StrictStr, Field(pattern=PRINTABLE)] | None = None
     when_busy: AgentVersion.WhenBusy | None = Field(
         None, description="What happens while the session has another run; without it the agent's own setting counts."
+    )
+    replace_from: ReplaceFrom | None = Field(
+        None, description="A message's seq or id: it and all after it are no longer part of the conversation."
     )
 
     def own(self) -> dict[str, str]:

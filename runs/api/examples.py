@@ -40,3 +40,14 @@ AG_UI = [
         request_only=True,
     )
 ]
+UI_STREAM = [
+    OpenApiExample(
+        "A message",
+        {
+            "id": "support-4713",
+            "messages": [{"id": "message-1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+            "trigger": "submit-message",
+        },
+        request_only=True,
+    )
+]

@@ -34,6 +34,7 @@ from runs.services.approvals import Decision
 from runs.services.turns import KEY, MAX_KEY, TurnRequest, checked_key
 from sessions_app.selectors.sessions import session_get
 from tenants.api.base import ApiView, AsyncApiView
+from tenants.principal import Principal
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))  # a client's own session id may be any text
 EVENT_STREAM = (200, "text/event-stream")
@@ -92,16 +93,16 @@ class ChatCompletionsView(AsyncApiView):
         try:
             return await _answer(run, form, events, streamed=bool(body.stream))
         except ApplicationError as error:
-            error.headers = _run_headers(run)
+            error.headers = run_headers(run)
             raise
 
 
 async def _answer(run: Run, form: ChatFormat, events: Followed, *, streamed: bool) -> Any:
     """A stream of a run that waits for its turn begins at once, so that the client knows the run."""
     if streamed:
-        begun = events if run.status == Run.Status.QUEUED else await _begun(events)
-        return sse.EventStreamResponse(chunks(form, begun), _run_headers(run))
-    return Response(await completion(form, events), headers=_run_headers(run))
+        told = events if run.status == Run.Status.QUEUED else await begun(events)
+        return sse.EventStreamResponse(chunks(form, told), run_headers(run))
+    return Response(await completion(form, events), headers=run_headers(run))
 
 
 def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
@@ -117,6 +118,7 @@ def _turn_request(body: ChatCompletion, key: str | None) -> TurnRequest:
         when_busy=metadata.when_busy.value if metadata and metadata.when_busy else None,
         metadata=metadata.own() if metadata else {},
         idempotency_key=key,
+        replace_from=metadata.replace_from if metadata else None,
     )
 
 
@@ -125,7 +127,7 @@ def idempotency_key(request: Request) -> str | None:
     return checked_key(request.headers.get("Idempotency-Key"))
 
 
-async def _begun(events: Followed) -> Followed:
+async def begun(events: Followed) -> Followed:
     """Once the run has said something, so that one that fails before is answered by an error status."""
     head, everything = await opened(events, 2)
     failed = next((event for event in head if event is not None and event.type == "RUN_ERROR"), None)
@@ -136,7 +138,7 @@ async def _begun(events: Followed) -> Followed:
     return everything
 
 
-def _run_headers(run: Run) -> dict[str, str]:
+def run_headers(run: Run) -> dict[str, str]:
     headers = {"X-Run-Id": str(run.id)}
     if run.session_id is not None:
         headers["X-Session-Id"] = quote(run.thread_id, safe=_HEADER_SAFE)
@@ -159,24 +161,25 @@ class AgentRunView(AsyncApiView):
         """
         resumed = agui.resumed(request.data)
         if resumed is not None:
-            run, after = await self._resume(ref, *resumed)
+            run, after = await resumed_run(self.actor, ref, *resumed)
         else:
             key = idempotency_key(request)
             asked = agui.turn_request(request.data, agent=ref, source="ag-ui", idempotency_key=key)
             run, after = await runner.begin(actor=self.actor, request=asked), 0
         followed = follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS)
-        return sse.EventStreamResponse(_event_frames(run, followed, whole=False), _run_headers(run))
+        return sse.EventStreamResponse(_event_frames(run, followed, whole=False), run_headers(run))
 
-    async def _resume(self, agent: str, thread: str, decisions: list[Decision]) -> tuple[Run, int]:
-        """The run, and the seq of the interrupt that was answered."""
-        approval = await in_db_thread(selectors.approval_get, actor=self.actor, ref=decisions[0].approval_id)
-        run = approval.run
-        asked = await in_db_thread(agent_get, actor=self.actor, ref=agent)
-        its = run.agent_version is not None and run.agent_version.agent_id == asked.id
-        if not its or thread not in (run.thread_id, str(run.session_id)):
-            raise NotFound("No approval with this id.", code="approval_not_found", param="resume.0.interruptId")
-        after = await in_db_thread(selectors.last_interrupt, run=run)
-        return await runner.resume(actor=self.actor, ref=str(run.id), decisions=decisions), after
+
+async def resumed_run(actor: Principal, agent: str, thread: str, decisions: list[Decision]) -> tuple[Run, int]:
+    """The run, and the seq of the interrupt that was answered."""
+    approval = await in_db_thread(selectors.approval_get, actor=actor, ref=decisions[0].approval_id)
+    run = approval.run
+    asked = await in_db_thread(agent_get, actor=actor, ref=agent)
+    its = run.agent_version is not None and run.agent_version.agent_id == asked.id
+    if not its or thread not in (run.thread_id, str(run.session_id)):
+        raise NotFound("No approval with this id.", code="approval_not_found", param="resume.0.interruptId")
+    after = await in_db_thread(selectors.last_interrupt, run=run)
+    return await runner.resume(actor=actor, ref=str(run.id), decisions=decisions), after
 
 
 async def _event_frames(run: Run, events: Followed, *, whole: bool = True) -> AsyncGenerator[bytes, None]:
@@ -256,7 +259,7 @@ class RunEventsView(AsyncApiView):
         run = await in_db_thread(selectors.run_get, actor=self.actor, ref=ref)
         if streamed:
             _, events = await opened(follow(run.key, after=after, idle=settings.HEARTBEAT_SECONDS), 1)
-            return sse.EventStreamResponse(_event_frames(run, events), _run_headers(run))
+            return sse.EventStreamResponse(_event_frames(run, events), run_headers(run))
         stored = await in_db_thread(selectors.event_list, actor=self.actor, run=run, after=after, limit=limit + 1)
         page, more = stored[:limit], len(stored) > limit
         following = str(page[-1].seq) if more else None

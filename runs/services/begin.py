@@ -1,6 +1,7 @@
 """How a turn begins: one transaction for everything that must be there before a model is asked."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -19,15 +20,18 @@ from core.rows import ask, row_insert, send
 from llm.capabilities import capabilities_of, refuse_unsupported
 from llm.selectors.providers import model_resolve
 from llm.wire import ChatRequest
-from runs.events import make_event, run_started
+from runs.events import make_event
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
 from runs.selectors import run_get
 from runs.services.guests import check_guest
 from runs.services.lease import event_append, lease_create
+from runs.services.replacing import joining, place_of
 from runs.services.stop import cancel_request
-from runs.services.turns import Turn, TurnRequest, new_messages, turn_of
-from sessions_app.models import ChatSession
+from runs.services.turns import Turn, TurnRequest, turn_of
+from runs.starting import author_of, started, stored
+from sessions_app.models import ChatSession, Message
+from sessions_app.services.replacing import messages_replace
 from sessions_app.services.sessions import messages_append, session_for_turn
 from templates_app.registry import registry
 from tenants.permissions import authorize, is_confined
@@ -75,11 +79,11 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     _check_model(actor, version.model, request)
     session = session_for_turn(actor=actor, ref=request.session, agent=agent, end_user=request.end_user)
     open_runs = list(Run.objects.filter(tenant_id=actor.tenant_id, session_id=session.id, finished_at=None))
-    new = new_messages(request.messages) if session.last_seq or open_runs else request.messages
-    if not new:
-        message = "The last message must be new: the session has everything up to its last assistant message."
-        raise InvalidRequest(message, code="no_new_message", param="messages")
-    request = replace(request, when_busy=request.when_busy or version.when_busy)
+    empty = not (session.last_seq or open_runs)
+    request = replace(
+        request, replace_from=place_of(session, request), when_busy=request.when_busy or version.when_busy
+    )
+    new, replaces = joining(session=session, messages=request.messages, replace_from=request.replace_from, empty=empty)
     interrupted = _make_way(actor, request, version, open_runs)
     run = _new_run(actor, request, id=run_id, model=version.model, session=session, version=version)
     if any(not other.is_finished for other in open_runs):  # those that waited have ended for an interrupt
@@ -87,36 +91,57 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
         lease_create(run, None)
         return Begun(run, interrupted=interrupted)
     _check_limits(actor, agent, version)
-    return Begun(run, _start_at_once(actor, request, run, new, owner))
+    return Begun(run, _start_at_once(actor, request, run, owner, new, replaces))
 
 
 def _start_at_once(
-    actor: Principal, request: TurnRequest, run: Run, messages: list[dict[str, Any]], owner: UUID
+    actor: Principal,
+    request: TurnRequest,
+    run: Run,
+    owner: UUID,
+    messages: Sequence[dict[str, Any]] = (),
+    replaces: int | None = None,
 ) -> Turn:
-    _join(run, messages)
-    started = make_event(1, "RUN_STARTED", run_started(run.thread_id, str(run.id)))
+    first = make_event(1, "RUN_STARTED", _join(run, messages, replaces))
     if not run.outlives_caller:
         send(_SOON)
     _run_create(actor, request, run)
-    lease_create(run, owner, [started])
-    return turn_of(actor=actor, run=run, fence=1, stored=1, told=[started])
+    lease_create(run, owner, [first])
+    return turn_of(actor=actor, run=run, fence=1, stored=1, told=[first])
 
 
-def run_start(*, actor: Principal, run: Run, messages: list[dict[str, Any]], fence: int) -> Turn:
-    """A run that waited has its turn; the caller holds its lease and session."""
-    _join(run, messages)
+def run_start(*, actor: Principal, run: Run, fence: int) -> Turn:
+    """A run that waited has its turn; the caller holds its lease and session.
+
+    Raises what `joining` does: what it shall replace may have been replaced meanwhile.
+    """
+    fields = _joined(run)
     run.save(update_fields=["status", "started_at", "context_seq"])
-    fields = run_started(run.thread_id, str(run.id))
-    started = event_append(run, fence=fence, after=0, type="RUN_STARTED", fields=fields)
-    return turn_of(actor=actor, run=run, fence=fence, stored=started.seq, told=[started])
+    first = event_append(run, fence=fence, after=0, type="RUN_STARTED", fields=fields)
+    return turn_of(actor=actor, run=run, fence=fence, stored=first.seq, told=[first])
 
 
-def _join(run: Run, messages: list[dict[str, Any]]) -> None:
-    """The messages join the run's session, and it is running."""
+def _joined(run: Run) -> dict[str, Any]:
+    messages = run.request["messages"]
+    if run.session is None:
+        return _join(run, messages)
+    asked = {"messages": messages, "replace_from": run.request.get("replace_from")}
+    return _join(run, *joining(session=run.session, empty=not run.session.last_seq, **asked))
+
+
+def _join(run: Run, messages: Sequence[dict[str, Any]], replaces: int | None = None) -> dict[str, Any]:
+    """The messages join the run's session, in place of those from the seq `replaces` on, and it is running.
+
+    The fields of its first event.
+    """
+    rows: list[Message] = []
     if run.session is not None:
-        messages_append(session=run.session, messages=messages, run_id=run.id, end_user=run.end_user)
+        if replaces is not None:
+            messages_replace(session=run.session, seq=replaces, run_id=run.id)
+        rows = messages_append(session=run.session, messages=messages, run_id=run.id, author=author_of(run))
         run.context_seq = run.session.last_seq
     run.status, run.started_at = Run.Status.RUNNING, timezone.now()
+    return started(run, stored(rows), replaces_from=replaces)
 
 
 def _repeated(actor: Principal, request: TurnRequest, run_id: UUID) -> Run | None:
@@ -155,7 +180,7 @@ def _begin_model_call(actor: Principal, request: TurnRequest, run_id: UUID, owne
     _check_model(actor, request.model, request)
     _check_limits(actor)
     run = _new_run(actor, request, id=run_id, model=request.model)
-    return Begun(run, _start_at_once(actor, request, run, [], owner))
+    return Begun(run, _start_at_once(actor, request, run, owner))
 
 
 def _check_model(actor: Principal, name: str, request: TurnRequest) -> None:
@@ -175,9 +200,10 @@ def _make_way(actor: Principal, request: TurnRequest, version: AgentVersion, ope
         raise InvalidRequest(message, code="steering_unsupported", param="when_busy")
     if not open_runs:
         return []
-    if way == "reject":
+    if way == "reject" or (request.replace_from is not None and way != "interrupt"):
         busy = f"The session's run {open_runs[0].id} is not finished"
-        message = f"{busy}: wait for it, cancel it, or ask with when_busy queue."
+        other = "queue" if request.replace_from is None else "interrupt"
+        message = f"{busy}: wait for it, cancel it, or ask with when_busy {other}."
         raise SessionBusy(message, retry_after=1)
     if way == "interrupt":
         for run in open_runs:

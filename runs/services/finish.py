@@ -13,12 +13,14 @@ from core import audit
 from core.rows import row_update
 from core.validation import storable_text
 from llm.metering import Closed
-from runs.events import Event, make_event, run_started
+from runs import starting
+from runs.events import Event, make_event
 from runs.models import FINISHED, Run, RunEvent
 from runs.services.approvals import approvals_withdraw
 from runs.services.lease import Ended, lease_end, lease_make_due, lease_release
 from runs.services.pay import tokens_used
-from runs.services.turns import Messages, locked_session, without_open_calls
+from runs.services.turns import Messages, locked_session, new_messages, without_open_calls
+from runs.starting import signed
 from sessions_app.models import ChatSession
 from sessions_app.services.sessions import messages_append
 from sessions_app.services.titles import title_when_answered
@@ -127,11 +129,12 @@ def _as_found(run: Run, ended: Ended) -> Run:
 
 def _end_with(run: Run, other: Run, outcome: Outcome, last: Event) -> None:
     """A run whose messages another has heard ends as that one did, and says in whose events the answer is."""
-    started = make_event(1, "RUN_STARTED", run_started(other.thread_id, str(other.id)))
+    said = signed(other, new_messages(other.request["messages"]))
+    started = make_event(1, "RUN_STARTED", starting.started(other, said))
     metadata = {**(last.data.get("metadata") or {}), "answered_by": str(run.id)}
     ended = make_event(2, last.type, {**_unpaid(last), "runId": str(other.id), "metadata": metadata})
-    said = replace(outcome, messages=[], partial=None, prompt_tokens=0, completion_tokens=0, first_token_ms=None)
-    finish_turn(run=other, fence=0, outcome=said, events=[started, ended])
+    without = replace(outcome, messages=[], partial=None, prompt_tokens=0, completion_tokens=0, first_token_ms=None)
+    finish_turn(run=other, fence=0, outcome=without, events=[started, ended])
 
 
 def _unpaid(last: Event) -> dict[str, Any]:

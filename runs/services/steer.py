@@ -9,8 +9,10 @@ from uuid import UUID
 
 from django.db import transaction
 
+from core.ids import uuid7
 from runs.models import Run
 from runs.services.turns import Messages, locked_session, new_messages
+from runs.starting import signed
 
 
 @transaction.atomic
@@ -30,9 +32,12 @@ def steering_hear(*, run: Run, heard: Collection[str]) -> list[tuple[str, Messag
             continue
         if other.request["when_busy"] != "steer" or _agent(other) != _agent(run):
             break
+        said = new_messages(other.request["messages"])
+        for message in said:  # by which all its readers will know it
+            message["id"] = message.get("id") or str(uuid7())
         other.request["heard_by"] = str(run.id)
         other.save(update_fields=["request"])
-        found.append((str(other.id), new_messages(other.request["messages"])))
+        found.append((str(other.id), signed(other, said)))
     return found
 
 

@@ -16,6 +16,7 @@ from runs.selectors import events_of, run_get
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.steer import is_heard
 from runs.services.turns import locked_session
+from runs.starting import goes_on
 from sessions_app.selectors.participants import authorize_in
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -57,8 +58,7 @@ def _locked(run: Run) -> Run | None:
 def run_end(*, run: Run, fence: int, after: int, status: str, error: ApplicationError, **said: Any) -> Finished | None:
     """End a run that nobody runs, with an error; `said` are the messages that are known of it."""
     outcome = Outcome(status, said.get("messages", []), said.get("partial"), "", error.code, error.message)
-    fields = events.run_started(run.thread_id, str(run.id))
-    started = [events.make_event(after + 1, "RUN_STARTED", fields)] if _is_paused(run, after) else []
+    started = [events.make_event(after + 1, "RUN_STARTED", goes_on(run))] if _is_paused(run, after) else []
     last = events.make_event(after + len(started) + 1, "RUN_ERROR", events.run_error(error))
     return finish_turn(run=run, fence=fence, outcome=outcome, events=[*started, last])
 

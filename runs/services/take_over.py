@@ -21,7 +21,7 @@ from runs.services.lease import Claim, events_append, lease_claim
 from runs.services.pay import pay_for_lost
 from runs.services.steer import steering_forget
 from runs.services.stop import run_end
-from runs.services.turns import Turn, context_of, locked_session, new_messages, turn_of
+from runs.services.turns import Turn, context_of, locked_session, turn_of
 from runs.tool_ledger import answers_to_keep
 from runs.transcript import Transcript, still_valid
 
@@ -54,7 +54,9 @@ def run_take_over(
         _pay(run, claim)  # whatever becomes of the run now
     try:
         with transaction.atomic():
-            return _start(run, claim) if run.status == Run.Status.QUEUED else _restart(run, claim, checkpoints)
+            if run.status == Run.Status.QUEUED:
+                return run_start(actor=principal_of(run), run=run, fence=claim.fence)
+            return _restart(run, claim, checkpoints)
     except (OperationalError, InterfaceError):
         raise
     except Exception as fault:
@@ -78,12 +80,6 @@ def _told(run: Run, fault: Exception) -> ApplicationError:
         return fault
     logger.error("A run could not be taken over", exc_info=fault, extra={"run_id": str(run.id)})
     return RunFailed()
-
-
-def _start(run: Run, claim: Claim) -> Turn:
-    messages = run.request["messages"]
-    new = new_messages(messages) if run.session is not None and run.session.last_seq else messages
-    return run_start(actor=principal_of(run), run=run, messages=new, fence=claim.fence)
 
 
 def _restart(run: Run, claim: Claim, checkpoints: Sequence[str]) -> Turn | Finished | None:

@@ -1,9 +1,10 @@
 """A turn: what a client asked, and everything that its run needs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+from uuid import UUID
 
 from agents.models import AgentVersion
 from core.errors import InvalidRequest, NotFound
@@ -31,7 +32,9 @@ class TurnRequest:
     `messages`, `params` and `client_tools` are in OpenAI's shape; `session` is our id or the client's own.
     `preamble` goes before the history, for this turn only. `when_busy`, a value of AgentVersion.WhenBusy, says what
     shall happen while the session has another run; None leaves it to the agent. `metadata` is the caller's own, for the
-    rules of routes. `idempotency_key` names this turn among its repetitions.
+    rules of routes. `idempotency_key` names this turn among its repetitions. `replace_from`, a message's seq or id, is
+    where the conversation goes on differently: that message and all after it are no longer part of it. `ask_again`, a
+    message's id, says so of a question: of its answer only, where it is what it was, and of nothing where it is new.
     """
 
     model: str
@@ -45,13 +48,19 @@ class TurnRequest:
     when_busy: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
+    replace_from: str | int | None = None
+    ask_again: str | None = None
 
     def stored(self) -> dict[str, Any]:
         """As the run keeps it, for another attempt."""
-        return {name: getattr(self, name) for name in _STORED}
+        kept = {name: getattr(self, name) for name in _STORED}
+        replacing = {name: getattr(self, name) for name in _REPLACING}
+        return {**kept, **{name: ref for name, ref in replacing.items() if ref is not None}}
 
 
-_STORED = [kept.name for kept in fields(TurnRequest) if kept.name not in ("source", "session", "end_user")]
+_REPLACING = ("replace_from", "ask_again")
+_NOT_STORED = ("source", "session", "end_user", *_REPLACING)
+_STORED = [kept.name for kept in fields(TurnRequest) if kept.name not in _NOT_STORED]
 
 
 def checked_key(key: str | None) -> str | None:
@@ -111,12 +120,14 @@ def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any)
     return Turn(run, target, context, fence, stored, version, toolsets, held, **rest)
 
 
-def context_of(run: Run) -> Messages:
-    """What the model sees: the session as it was when the run was started."""
+def context_of(run: Run, not_yet: Collection[UUID] = ()) -> Messages:
+    """What the model sees: the session as it was when the run was started. `not_yet` are runs that have replaced
+    messages since then.
+    """
     if run.session is None:
         messages: Messages = run.request["messages"]
         return messages
-    stored = history(session=run.session, until=run.context_seq)
+    stored = history(session=run.session, until=run.context_seq, not_yet=not_yet)
     return [*run.request["preamble"], *with_answered_calls(stored)]
 
 

@@ -1,5 +1,6 @@
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api import Choice, Integer, JSONObject, StrictSerializer, Text
@@ -41,6 +42,12 @@ class SessionOutput(serializers.Serializer[ChatSession]):
     last_message_at = serializers.DateTimeField(allow_null=True)
 
 
+class AuthorOutput(serializers.Serializer[Any]):
+    kind = serializers.CharField(help_text="`user`, `guest`, `api_key` or `system`.")
+    id = serializers.UUIDField(allow_null=True)
+    label = serializers.CharField()  # type: ignore[assignment]
+
+
 class FeedbackCounts(serializers.Serializer[Message]):
     up = serializers.IntegerField()
     down = serializers.IntegerField()
@@ -60,11 +67,20 @@ class MessageOutput(serializers.Serializer[Message]):
     run_id = serializers.UUIDField(allow_null=True)
     agent = serializers.SerializerMethodField()
     agent_version = serializers.SerializerMethodField()
+    author = serializers.SerializerMethodField()
+    client_id = serializers.CharField(help_text="The id by which AG-UI events name it; empty: `id`.")
+    replaced_by = serializers.UUIDField(allow_null=True, help_text="The run that was asked to answer anew.")
     feedback = FeedbackCounts(source="*")
     created_at = serializers.DateTimeField()
 
     def get_agent(self, message: Message) -> str | None:
         return message.agent_version.agent.slug if message.agent_version else None
+
+    @extend_schema_field(AuthorOutput(allow_null=True))
+    def get_author(self, message: Message) -> dict[str, Any] | None:
+        if not message.author_kind:
+            return None
+        return {"kind": message.author_kind, "id": message.author_id, "label": message.author}
 
     def get_agent_version(self, message: Message) -> int | None:
         return message.agent_version.number if message.agent_version else None

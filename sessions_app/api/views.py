@@ -93,6 +93,7 @@ class MessagesView(ApiView):
     @extend_schema(
         parameters=[
             *LIST_PARAMETERS,
+            OpenApiParameter("replaced", bool, description="With those that were edited or answered anew."),
             OpenApiParameter("user_id", str, description="Your end user, whose feedback is then `mine`."),
         ],
         responses={200: list_of(MessageOutput), **errors_of(404)},
@@ -102,7 +103,8 @@ class MessagesView(ApiView):
     def get(self, request: Request, ref: str) -> Response:
         """What was said, oldest first."""
         session = selectors.session_get(actor=self.actor, ref=ref)
-        messages = selectors.message_list(actor=self.actor, session=session)
+        replaced = _flag(request, "replaced")
+        messages = selectors.message_list(actor=self.actor, session=session, replaced=replaced)
         messages = with_feedback(messages, actor=self.actor, end_user=request.GET.get("user_id", ""))
         return paginate(request, messages, message_json, key="seq")
 

@@ -1,6 +1,8 @@
 """Reads of sessions and messages; what belongs to another tenant, or to others alone, is missing."""
 
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce
@@ -90,6 +92,8 @@ def message_list(*, actor: Principal, session: ChatSession, replaced: bool = Fal
     if not replaced:
         messages = messages.filter(replaced_by=None)
     messages = confine(messages, actor=actor)
+    if not replaced:
+        messages = messages.filter(replaced_by=None)
     return messages.select_related("agent_version__agent").order_by("seq")
 
 
@@ -100,9 +104,13 @@ def message_get(*, actor: Principal, session: ChatSession, ref: str) -> Message:
     return found
 
 
-def history(*, session: ChatSession, until: int | None = None) -> list[dict[str, Any]]:
-    """The messages of a session in OpenAI's shape, as the context of a turn: all, or those up to the seq `until`."""
+def history(*, session: ChatSession, until: int | None = None, not_yet: Collection[UUID] = ()) -> list[dict[str, Any]]:
+    """The messages of a session in OpenAI's shape, as the context of a turn: all, or those up to the seq `until`.
+
+    Without those that were replaced, but for what the runs `not_yet` have replaced.
+    """
     messages = Message.objects.filter(tenant_id=session.tenant_id, session_id=session.id).order_by("seq")
+    messages = messages.filter(Q(replaced_by=None) | Q(replaced_by__in=not_yet) if not_yet else Q(replaced_by=None))
     if until is not None:
         messages = messages.filter(seq__lte=until)
     return [openai_message(message) for message in messages]

@@ -153,16 +153,19 @@ def messages_append(
     agent_version: AgentVersion | None = None,
     end_user: str = "",
     status: str = Message.Status.COMPLETE,
+    author: dict[str, Any] | None = None,
 ) -> list[Message]:
     """Append messages in OpenAI's shape; the caller holds the session's row lock and records the audit event.
 
-    `status` marks the last of them; the others are complete.
+    Each may have an `id`, by which clients know it, and the `author` of a user's one: its `kind`, `id`, `label` and
+    `user_id`; without that it is the given `author`'s. `status` marks the last of them; the others are complete.
     """
     rows = [_row(session, message, session.last_seq + offset) for offset, message in enumerate(messages, start=1)]
-    for row in rows:
+    for row, message in zip(rows, messages, strict=True):
         row.run_id = run_id
-        row.end_user = end_user if row.role == Message.Role.USER else ""
         row.agent_version = agent_version if row.role == Message.Role.ASSISTANT else None
+        if row.role == Message.Role.USER:
+            _sign(row, message.get("author") or {"user_id": end_user, **(author or {})})
     if rows:
         rows[-1].status = status
     Message.objects.bulk_create(rows)
@@ -183,7 +186,14 @@ def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
         tool_calls=message.get("tool_calls") or None,
         tool_call_id=message.get("tool_call_id") or "",
         name=message.get("name") or "",
+        client_id=message.get("id") or "",
     )
+
+
+def _sign(row: Message, author: dict[str, Any]) -> None:
+    row.author_kind, row.author = author.get("kind") or "", author.get("label") or ""
+    row.author_id = UUID(author["id"]) if author.get("id") else None
+    row.end_user = author.get("user_id") or ""
 
 
 def _title(messages: Sequence[dict[str, Any]]) -> str:

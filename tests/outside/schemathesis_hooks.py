@@ -16,6 +16,7 @@ EXISTING: dict[str, list[Any]] = json.loads(os.environ["EXISTING"])
 BINDINGS = [
     (r"DELETE /v1/agents/", "path.ref", "spare_agents"),
     (r"POST /v1/agents/\S+/ag-ui", "path.ref", "talkers"),
+    (r"\S+ /v1/agents/\S+/ui-stream", "path.ref", "talkers"),
     (r"\S+ /v1/agents/", "path.ref", "agents"),
     (r"\S+ /v1/agents/\S+/versions/", "path.number", "numbers"),
     (r"\S+ /v1/agents", "body.template", "templates"),

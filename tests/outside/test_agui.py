@@ -42,8 +42,16 @@ async def hear_run(ws: ClientConnection) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     async with asyncio.timeout(20):
         while not events or events[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR", "error"):
-            events.append(json.loads(await ws.recv()))
+            events.append(await hear(ws))
     return events
+
+
+async def hear(ws: ClientConnection, *, presence: bool = False) -> dict[str, Any]:
+    """The next frame; who is present comes when it comes, and is told only who asks for it."""
+    while True:
+        frame: dict[str, Any] = json.loads(await ws.recv())
+        if (frame.get("name") == "presence") is presence:
+            return frame
 
 
 async def ask(server: Server, session: str, text: str, **options: Any) -> list[dict[str, Any]]:
@@ -121,13 +129,13 @@ async def test_two_sockets_of_a_session_see_one_run(server: Server, session: str
         await hear_run(first)
         async with socket(server, session) as second, socket(server, f"{session}-other") as other:
             await second.send('{"type": "ping"}')  # answered once the socket listens
-            assert json.loads(await second.recv()) == {"type": "pong"}
+            assert await hear(second) == {"type": "pong"}
             await first.send(run_frame("two", session))
             heard = await hear_run(first)
             assert heard == await hear_run(second)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await other.recv()
+                async with asyncio.timeout(0.3):
+                    await hear(other)
 
 
 async def test_since_replays_what_a_client_missed(server: Server, session: str) -> None:
@@ -144,7 +152,7 @@ async def test_since_replays_what_a_client_missed(server: Server, session: str) 
 async def test_a_run_is_cancelled_from_another_connection(server: Server, session: str) -> None:
     async with socket(server, session) as watching, socket(server, session) as other:
         await watching.send(run_frame('#script [{"say": "half an"}, {"fail": "hang"}]', session))
-        begun = json.loads(await watching.recv())
+        begun = await hear(watching)
         await other.send(json.dumps({"type": "cancel", "run_id": begun["metadata"]["run_id"]}))
         ended = (await hear_run(watching))[-1]
         assert (ended["type"], ended["code"]) == ("RUN_ERROR", "run_cancelled")
@@ -181,7 +189,7 @@ async def test_a_revoked_key_closes_its_sockets_in_time(server: Server, session:
             async with asyncio.timeout(5):
                 for ws in (one, two):
                     with pytest.raises(ConnectionClosed) as closed:
-                        await ws.recv()
+                        await hear(ws)
                     assert closed.value.rcvd.code == 4401
 
 

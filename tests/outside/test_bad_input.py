@@ -23,6 +23,7 @@ MEMBER = {"username": "bad", "role": "viewer"}
 WRITES = [
     ("POST", "chat/completions"),
     ("POST", "agents/scripted/ag-ui"),
+    ("POST", "agents/scripted/ui-stream"),
     ("POST", "agents"),
     ("PUT", "agents/scripted"),
     ("PATCH", "agents/scripted"),

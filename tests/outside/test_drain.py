@@ -48,7 +48,9 @@ def test_no_request_fails_and_every_stream_is_resumed(pair: Fleet) -> None:
     assert seen.failures == []
     assert seen.answers["whole"] > LANES
     assert seen.answers["stream"] > LANES
+    assert seen.answers["page"] > LANES // 2
     assert seen.answers["resumed"] > 0
+    assert seen.answers["page resumed"] > 0
     assert "Traceback" not in pair.logs()
 
 
@@ -59,7 +61,7 @@ async def under_load(pair: Fleet) -> Seen:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=30)
     async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as http:
         stopping = asyncio.create_task(asyncio.to_thread(stop_each, pair))
-        kinds = itertools.cycle([whole, stream])
+        kinds = itertools.cycle([whole, stream, page])
         lanes = [lane(next(kinds), http, pair.servers, seen, lambda: not stopping.done()) for _ in range(LANES)]
         await asyncio.gather(*lanes)
         await stopping
@@ -161,6 +163,61 @@ async def resumed(http: aiohttp.ClientSession, servers: Sequence[Server], reader
             await asyncio.sleep(RETRY_SECONDS)
             continue
         if response.status == 200:
+            return response
+        assert response.status == 503, await response.text()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def page(http: aiohttp.ClientSession, servers: Sequence[Server], seen: Seen) -> None:
+    """As the AI SDK's `useChat` does it: the message is read anew from its beginning."""
+    session = f"drain-{uuid4().hex}"
+    message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": SCRIPT}]}
+    response = await post(http, servers, "agents/scripted/ui-stream", {"id": session, "messages": [message]})
+    parts = await parts_of(response)
+    while parts[-1]["type"] == "error":
+        error = parts[-2]["messageMetadata"]["error"]["code"]
+        assert error in ("server_stopping", "attempt_restarted"), parts[-2]
+        seen.answers["page resumed"] += 1
+        reopened = await shown_anew(http, servers, session)
+        if reopened is None:
+            parts = [{"type": "text-delta", "delta": await stored(http, servers, session)}, {"type": "finish"}]
+        else:
+            parts = await parts_of(reopened)
+    assert parts[-1]["type"] == "finish", parts[-1]
+    text = "".join(part["delta"] for part in parts if part["type"] == "text-delta")
+    assert text == WORDS, text
+    seen.answers["page"] += 1
+
+
+async def parts_of(response: aiohttp.ClientResponse) -> list[Any]:
+    """Of a stream that ends in good order."""
+    async with response:
+        lines = [line for line in (await response.text()).split("\n\n") if line.startswith("data: ")]
+    assert lines[-1] == "data: [DONE]", lines[-1]
+    return [orjson.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+async def shown_anew(
+    http: aiohttp.ClientSession, servers: Sequence[Server], session: str
+) -> aiohttp.ClientResponse | None:
+    """None when the run has ended meanwhile."""
+    response = await asked(http, servers, f"agents/scripted/ui-stream/{session}/stream")
+    return None if response.status == 204 else response
+
+
+async def stored(http: aiohttp.ClientSession, servers: Sequence[Server], session: str) -> str:
+    response = await asked(http, servers, f"sessions/{session}/messages")
+    return str((await response.json())["data"][-1]["content"])
+
+
+async def asked(http: aiohttp.ClientSession, servers: Sequence[Server], path: str) -> aiohttp.ClientResponse:
+    while True:
+        try:
+            response = await http.get(f"{random.choice(servers).api}/{path}")
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        if response.status in (200, 204):
             return response
         assert response.status == 503, await response.text()
         await asyncio.sleep(RETRY_SECONDS)

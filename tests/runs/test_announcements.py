@@ -13,7 +13,7 @@ from sessions_app.models import ChatSession
 from tenants.models import Tenant
 from tests.conftest import Actor
 from tests.runs.test_lost_runs import begun
-from tests.runs.test_socket import hear, hear_run, run_input, say, socket
+from tests.runs.test_socket import hear, hear_run, run_input, say, silent, socket
 from tests.runs.test_waiting_runs import SLOW, all_done
 from tests.runs.test_writer import outside
 
@@ -95,13 +95,15 @@ async def test_of_a_run_that_has_ended_a_socket_keeps_its_id(owner: Actor, scrip
             await hear_run(ws)
         run = await Run.objects.select_related("session").alatest("created_at")
         (announced,) = here._topics[topic(run)]
-        following = announced.__self__._following  # type: ignore[attr-defined]
+        (member,) = announced.__self__.members  # type: ignore[attr-defined]
+        following = member._following
         await asyncio.sleep(0.05)
         assert list(following.values()) == [None, None]
         here.announce(topic(run), run.key)  # late
-        assert await ws.receive_nothing(timeout=0.2)
+        assert await silent(ws, 0.2)
         await say(ws, {"type": "since", "run_id": str(run.id), "seq": 0})
-        assert (await hear_run(ws))[0]["metadata"] == {"seq": 1, "run_id": str(run.id)}
+        metadata = (await hear_run(ws))[0]["metadata"]
+        assert (metadata["seq"], metadata["run_id"]) == (1, str(run.id))
 
 
 async def test_a_socket_that_is_there_before_its_session_sees_its_runs_once(
@@ -116,7 +118,7 @@ async def test_a_socket_that_is_there_before_its_session_sees_its_runs_once(
             assert heard[0] == heard[1]
             assert [event["metadata"]["run_id"] for event in heard[0]] == [str(run.id)] * len(heard[0])
         for ws in (first, second, theirs):
-            assert await ws.receive_nothing(timeout=0.1)
+            assert await silent(ws, 0.1)
 
 
 async def test_a_socket_that_is_there_before_its_session_sees_the_runs_of_other_processes(
@@ -126,7 +128,7 @@ async def test_a_socket_that_is_there_before_its_session_sees_the_runs_of_other_
         await joined(ws)
         run = await begun_elsewhere(owner, SLOW)
         assert {event["metadata"]["run_id"] for event in await hear_run(ws)} == {str(run.id)}
-        assert await ws.receive_nothing(timeout=0.1)
+        assert await silent(ws, 0.1)
 
 
 async def test_sockets_by_our_id_and_by_the_clients_see_the_same(owner: Actor, scripted: str, in_acme: Tenant) -> None:
@@ -145,4 +147,4 @@ async def test_a_repetition_announces_nothing(owner: Actor, scripted: str, in_ac
     async with socket(owner, "s") as ws:
         await joined(ws)
         assert (await begun(owner, "hi", idempotency_key="k")).id == run.id
-        assert await ws.receive_nothing(timeout=0.2)
+        assert await silent(ws, 0.2)

@@ -94,8 +94,13 @@ async def test_a_message_is_heard(owner: Actor, scripted: str, in_acme: Tenant) 
     assert (one.status, two.status) == ("succeeded", "succeeded")
     events = (await owner.aget(f"runs/{one.id}/events", limit=1000)).json()["data"]
     heard = [row["event"]["value"] for row in events if row["event"].get("name") == "heard"]
-    assert heard == [{"run_id": str(two.id), "messages": [{"role": "user", "content": "two"}]}]
+    ((message,),) = [value["messages"] for value in heard if value["run_id"] == str(two.id)]
+    assert (message["role"], message["content"], message["author"]["label"]) == ("user", "two", "owner of acme")
     events = (await owner.aget(f"runs/{two.id}/events")).json()["data"]
+    (told,) = events[0]["event"]["input"]["messages"]
+    assert told == {"id": message["id"], "role": "user", "name": "owner of acme", "content": "two"}
+    stored = await Message.objects.aget(content="two")
+    assert (stored.client_id, stored.author, stored.author_id) == (message["id"], "owner of acme", owner.principal.id)
     assert [row["event"]["type"] for row in events] == ["RUN_STARTED", "RUN_FINISHED"]
     assert events[1]["event"]["metadata"] == {"answered_by": str(one.id)}
     assert events[1]["event"]["usage"][0]["totalTokens"] == 0

@@ -354,6 +354,25 @@ async def test_a_stopping_process_gives_its_runs_up(owner: Actor, scripted: str,
     assert text_after_restart(await stored(owner, run)).split() == ["word"] * 30
 
 
+async def test_another_attempt_sees_the_session_as_it_was_replaced(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    first = await begun(owner, "one")
+    await runner.finished((await process()).tasks[first.id])
+    run = await begun(owner, replace_from=1)
+    await until(lambda: RunLease.objects.filter(last_seq__gt=2).aexists())
+    await lose(run.id)
+    with tenant_context(in_acme.id):
+        taken = await sync_to_async(run_take_over)(tenant_id=in_acme.id, run_id=run.id, owner=OWNER)
+    assert isinstance(taken, Turn)
+    assert [message["content"] for message in taken.context] == [STEPS]
+    await runner.finished(runner.start(await process(), taken))
+    (started, *_) = [event for _, event in await stored(owner, run)]
+    assert started["metadata"]["replaces_from"] == 1
+    said = (await owner.aget("sessions/s/messages")).json()["data"]
+    assert [message["role"] for message in said] == ["user", "assistant"]
+
+
 async def test_a_process_that_slept_takes_nothing_over_from_itself(
     owner: Actor, scripted: str, in_acme: Tenant
 ) -> None:

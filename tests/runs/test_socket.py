@@ -67,9 +67,20 @@ async def say(ws: WebsocketCommunicator, frame: dict[str, Any]) -> None:
     await ws.send_to(text_data=orjson.dumps(frame).decode())
 
 
-async def hear(ws: WebsocketCommunicator) -> dict[str, Any]:
+async def hear(ws: WebsocketCommunicator, *, presence: bool = False) -> dict[str, Any]:
+    """The next frame; who is present comes when it comes, and is told only who asks for it."""
     frame: dict[str, Any] = orjson.loads(await ws.receive_from(timeout=5))
-    return frame
+    if (frame.get("name") == "presence") is presence:
+        return frame
+    return await hear(ws, presence=presence)
+
+
+async def silent(ws: WebsocketCommunicator, timeout: float) -> bool:
+    """Nothing comes for so long, but who is present."""
+    while not await ws.receive_nothing(timeout=timeout):
+        if orjson.loads(await ws.receive_from()).get("name") != "presence":
+            return False
+    return True
 
 
 async def hear_run(ws: WebsocketCommunicator) -> list[dict[str, Any]]:
@@ -204,7 +215,7 @@ async def test_a_run_outlives_its_socket(owner: Actor, scripted: str, in_acme: T
         run_id = (await hear(ws))["metadata"]["run_id"]
     async with socket(owner) as ws:
         events = await hear_run(ws)
-    assert events[0]["metadata"] == {"seq": 1, "run_id": run_id}
+    assert {name: events[0]["metadata"][name] for name in ("seq", "run_id")} == {"seq": 1, "run_id": run_id}
     assert len(text_of(events).split()) == 20
 
 
