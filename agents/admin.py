@@ -27,7 +27,6 @@ from core.admin.parts import (
     display,
 )
 from core.admin.schema_fields import JSONValueField, TextField
-from core.admin.schema_form import split_path
 from core.errors import ApplicationError
 from llm.model_input import ModelInput
 from llm.selectors.providers import model_names
@@ -54,7 +53,7 @@ class AgentForm(SchemaServiceForm):
     last_fields = ["metadata"]
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
-    slug = forms.SlugField(
+    slug = forms.CharField(  # whose form the service says
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="What callers send as the model."
     )
     status = forms.ChoiceField(**select(Agent.Status.choices), initial=Agent.Status.DRAFT)
@@ -111,7 +110,7 @@ class AgentForm(SchemaServiceForm):
         return self.instance.version if self.instance else None
 
     def _fill_toolsets(self) -> None:
-        known = [(toolset.slug, toolset.name) for toolset in toolset_list(actor=self.actor)]
+        known = [(toolset.slug, f"{toolset.name} ({toolset.slug})") for toolset in toolset_list(actor=self.actor)]
         slugs = {slug for slug, _ in known}
         granted = self.version.toolsets if self.version else []
         gone = [(slug, f"{slug} (missing)") for slug in granted if slug not in slugs]
@@ -163,10 +162,10 @@ class AgentForm(SchemaServiceForm):
     def add_other_faults(self) -> None:
         versioned = {"template_version": self._pinned(self.chosen)} if self.version else {}
         values = {name: value for name, value in self.cleaned_data.items() if name not in ("status", *self.errors)}
-        if self.parts and self.parts.is_valid():
+        if self.parts:
             values["config"] = self.document_value()
-        for fault in check_agent(actor=self.actor, values={**values, **versioned}).errors:
-            self.add_path_error(split_path(fault["path"]), fault["message"])
+        held = self.version.toolsets if self.version else ()
+        self.add_faults(check_agent(actor=self.actor, values={**values, **versioned}, held=held).errors)
 
     def save(self) -> Agent:
         found = dict(self.cleaned_data)

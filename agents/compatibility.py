@@ -7,9 +7,7 @@ from agents.validation import Report, check_agent
 from templates_app.validation import Fault
 from tenants.principal import Principal
 from toolsets.selectors import toolsets_by_slug, usable_toolsets
-
-# Warnings of an agent with which the toolsets would have no effect.
-_USELESS = frozenset({"tools_unused"})
+from toolsets.toolbox import tool_index
 
 
 def compatibility(*, actor: Principal, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,19 +16,20 @@ def compatibility(*, actor: Principal, values: Mapping[str, Any]) -> dict[str, A
     `reasons` of a toolset concern it alone; `errors` and `warnings` are of all.
     """
     report = check_agent(actor=actor, values=values)
-    errors = report.errors + [each for each in report.warnings if each["code"] in _USELESS]
-    warnings = [each for each in report.warnings if each["code"] not in _USELESS]
     toolsets = _of_toolsets(actor, values["toolsets"], report)
-    shared = [each for each in errors if not _index(each)]
-    return {"compatible": not errors, "toolsets": toolsets, "errors": shared, "warnings": warnings}
+    shared = [each for each in report.errors if not _index(each)]
+    return {"compatible": report.valid, "toolsets": toolsets, "errors": shared, "warnings": report.warnings}
 
 
 def _of_toolsets(actor: Principal, slugs: list[str], report: Report) -> list[dict[str, Any]]:
+    """With the names of the tools as the agent's model would have them."""
+    reasons_of = [[each for each in report.errors if _index(each) == str(index)] for index in range(len(slugs))]
     usable = usable_toolsets(toolsets_by_slug(actor=actor, slugs=slugs).values())
+    good = [slug for slug, reasons in zip(slugs, reasons_of, strict=True) if not reasons and slug in usable]
+    offered = tool_index(usable[slug] for slug in good).tools
     told = []
-    for index, slug in enumerate(slugs):
-        reasons = [each for each in report.errors if _index(each) == str(index)]
-        names = [] if reasons or slug not in usable else sorted(tool.name for tool in usable[slug].tools)
+    for slug, reasons in zip(slugs, reasons_of, strict=True):
+        names = sorted(name for name, each in offered.items() if not reasons and each.toolset.slug == slug)
         told.append({"toolset": slug, "compatible": not reasons, "reasons": reasons, "tools": names})
     return told
 

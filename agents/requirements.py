@@ -26,8 +26,8 @@ def model_faults(needs: Requirements, able: Capabilities, model: str) -> tuple[l
 
 
 def toolset_faults(needs: Requirements, granted: Iterable[Toolset]) -> list[Fault]:
-    """One for each kind of which no toolset that can be used is granted."""
-    kinds = {toolset.kind for toolset in granted if toolset.enabled}
+    """One for each kind of which no toolset is granted."""
+    kinds = {toolset.kind for toolset in granted}
     return [
         fault("toolsets", "toolset_required", f"This configuration needs a toolset of the kind '{kind}': grant one.")
         for kind in sorted(needs.toolsets - kinds)

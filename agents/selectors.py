@@ -104,6 +104,12 @@ def agents_of_route(tenant_id: UUID, slug: str) -> list[str]:
     return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]
 
 
+def agents_of_toolset(tenant_id: UUID, slug: str) -> list[str]:
+    """The agents whose current version is granted the toolset."""
+    agents = Agent.objects.filter(tenant_id=tenant_id, version__toolsets__contains=[slug])
+    return [f"the agent {agent}" for agent in agents.order_by("slug").values_list("slug", flat=True)]
+
+
 def readers_of_provider(tenant_id: UUID, slug: str) -> list[str]:
     """The toolsets that have texts read by a model of the provider."""
     return _readers(tenant_id, config__model__startswith=f"{slug}/")

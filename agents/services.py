@@ -1,6 +1,6 @@
 """Writes to agents. A configuration is never changed: each change makes a version, and the agent points to its last."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -105,8 +105,9 @@ def _pinned(actor: Principal, ref: str, changes: Mapping[str, Any]) -> Pinned | 
     """Before the agent is locked. None: nothing, or what is pinned already."""
     if not any(name in changes for name in PINNED_BY):
         return None
-    wanted = _wanted(values_of(agent_get(actor=actor, ref=ref)), changes)
-    return pin(actor=actor, values=_checked(actor, wanted)) if publishes(wanted) else None
+    before = values_of(agent_get(actor=actor, ref=ref))
+    wanted = _wanted(before, changes)
+    return pin(actor=actor, values=_checked(actor, wanted, before["toolsets"])) if publishes(wanted) else None
 
 
 @transaction.atomic
@@ -119,7 +120,7 @@ def _updated(actor: Principal, ref: str, changes: Mapping[str, Any], pinned: Pin
     if wanted == {**before, "slug": wanted["slug"]} and pinned is None:
         _refuse(check_agent(actor=actor, values={"slug": wanted["slug"]}))
     else:
-        wanted.update(_checked(actor, wanted))
+        wanted.update(_checked(actor, wanted, before["toolsets"]))
         wanted["code"] = digest(pinned, before, wanted)
     return _apply(actor, agent, before, wanted, action="agent.update", pinned=pinned)
 
@@ -140,7 +141,7 @@ def agent_restore(*, actor: Principal, ref: str, number: int) -> Agent:
     if old is None:
         raise version_not_found(ref, number)
     before = values_of(agent)
-    after = {"slug": agent.slug, **_checked(actor, _values(old))}
+    after = {"slug": agent.slug, **_checked(actor, _values(old), before["toolsets"])}
     return _apply(actor, agent, before, after, action="agent.restore", restored_from=number)
 
 
@@ -213,9 +214,9 @@ def _facts(agent: Agent) -> dict[str, Any]:
     return {"slug": agent.slug, "status": agent.status}
 
 
-def _checked(actor: Principal, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The versioned values as they are stored; raises InvalidRequest with every fault."""
-    report = check_agent(actor=actor, values=values)
+def _checked(actor: Principal, values: Mapping[str, Any], held: Collection[str] = ()) -> dict[str, Any]:
+    """The versioned values as they are stored; raises InvalidRequest with every fault. `held` as in `check_agent`."""
+    report = check_agent(actor=actor, values=values, held=held)
     _refuse(report)
     resolved = {"template_version": report.template_version, "config": report.config}
     return {name: resolved.get(name, values[name]) for name in VERSIONED}

@@ -67,7 +67,7 @@ def _fill(upgrade: Upgrade, actor: Principal, to: AgentTemplate) -> None:
     if config is None:
         return
     values = {**upgrade.before, "template_version": to.version, "config": config}
-    report = check_agent(actor=actor, values=values)
+    report = check_agent(actor=actor, values=values, held=values["toolsets"])
     upgrade.errors, upgrade.warnings = report.errors, report.warnings
     upgrade.config = report.config if report.valid else None
 

@@ -1,6 +1,6 @@
 """What an agent may be; every fault at once, each as `{path, code, message}`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from agents.circles import asking_faults
 from agents.models import AgentVersion
 from agents.requirements import best_of, model_faults, toolset_faults
 from core.errors import NotFound
-from core.validation import parse_config, slug_faults
+from core.validation import slug_faults
 from llm.capabilities import capabilities_of, capabilities_with
 from llm.catalog.matrix import Capabilities
 from llm.models import Provider, Route
@@ -25,16 +25,19 @@ from templates_app.validation import Fault, check_config, deprecation, fault
 from tenants.principal import Principal
 from toolsets.models import Toolset
 from toolsets.selectors import reserved_kind, toolsets_by_slug, usable_toolsets
-from toolsets.toolbox import ToolIndex, tool_index
+from toolsets.toolbox import GrantedToolset, ToolIndex, tool_index
+from toolsets.validation import toolset_warnings
 
 RESERVED = frozenset({"validate"})  # a path below /v1/agents
 MAX_NAME = 120
 MAX_MODEL = 255
 MAX_INSTRUCTIONS = 100_000  # characters
-MAX_DOCUMENT = 65_536  # bytes of JSON, for config and metadata each
+MAX_BYTES = {"config": 512 * 1024, "metadata": 65_536}  # of their JSON
 MAX_TOOLSETS = 50
 MAX_RUNS = 10_000  # of one agent at once
 MAX_CACHE_SECONDS = 30 * 86_400
+# What keeps no agent from other changes that was granted the toolset before: it answers without its tools.
+_MAY_STAY = frozenset({"unknown_toolset", "toolset_broken", "toolset_disabled"})
 
 
 @dataclass(slots=True)
@@ -48,14 +51,18 @@ class Report:
     template_version: str | None = None
     config: dict[str, Any] | None = None
     needs: Requirements | None = None
+    named_tools: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
         return not self.errors
 
 
-def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
-    """Checks the fields that are there, so that an edge which found faults of its own can add the others."""
+def check_agent(*, actor: Principal, values: Mapping[str, Any], held: Collection[str] = ()) -> Report:
+    """Checks the fields that are there, so that an edge which found faults of its own can add the others.
+
+    `held` are the toolsets that the agent is granted already: one that was switched off since is a warning.
+    """
     report = Report()
     if "slug" in values:
         report.errors += slug_faults(values["slug"], reserved=RESERVED)
@@ -67,7 +74,7 @@ def check_agent(*, actor: Principal, values: Mapping[str, Any]) -> Report:
     if "model" in values and (able := _check_model(report, actor, values["model"])):
         _check_abilities(report, able, values, template)
     if "toolsets" in values:
-        _check_toolsets(report, actor, values, template)
+        _check_toolsets(report, actor, values, template, held)
     return report
 
 
@@ -84,9 +91,9 @@ def _text_faults(values: Mapping[str, Any]) -> list[Fault]:
 
 def _size_faults(values: Mapping[str, Any]) -> list[Fault]:
     return [
-        fault(name, "too_large", f"The JSON of {name} has at most {MAX_DOCUMENT} bytes.")
-        for name in ("config", "metadata")
-        if len(orjson.dumps(values.get(name, {}), default=str)) > MAX_DOCUMENT
+        fault(name, "too_large", f"The JSON of {name} has {size:,} bytes; at most {most:,} are taken.")
+        for name, most in MAX_BYTES.items()
+        if (size := len(orjson.dumps(values.get(name, {}), default=str))) > most
     ]
 
 
@@ -112,7 +119,7 @@ def _check_template(report: Report, values: Mapping[str, Any]) -> AgentTemplate 
 def _check_config(report: Report, template: AgentTemplate, config: Mapping[str, Any]) -> None:
     found = check_config(template, config)
     report.errors += found.errors
-    report.config, report.needs = found.config, found.requirements
+    report.config, report.needs, report.named_tools = found.config, found.requirements, found.named_tools
 
 
 def _when_busy_faults(values: Mapping[str, Any], template: AgentTemplate | None) -> list[Fault]:
@@ -197,15 +204,19 @@ def _check_route(report: Report, actor: Principal, slug: str) -> Capabilities | 
     return best_of(capabilities_of(row.provider, row.model) for row in targets)
 
 
-def _check_named_tools(report: Report, template: AgentTemplate, index: ToolIndex) -> None:
-    for path, name in template.named_tools(parse_config(template.Config, report.config or {})):
+def _check_named_tools(report: Report, index: ToolIndex) -> None:
+    for path, name in report.named_tools:
         if name not in index.tools:
             message = f"The agent is granted no tool '{name}'. It has {', '.join(index.tools) or 'none'}."
             report.errors.append(fault(f"config.{path}", "tool_not_granted", message))
 
 
 def _check_toolsets(
-    report: Report, actor: Principal, values: Mapping[str, Any], template: AgentTemplate | None
+    report: Report,
+    actor: Principal,
+    values: Mapping[str, Any],
+    template: AgentTemplate | None,
+    held: Collection[str],
 ) -> None:
     slugs: Sequence[str] = values["toolsets"]
     if len(slugs) > MAX_TOOLSETS:
@@ -215,35 +226,44 @@ def _check_toolsets(
     usable = usable_toolsets(found.values())
     granted = []
     for index, slug in enumerate(slugs):
-        path, toolset = f"toolsets.{index}", found.get(slug)
+        path = f"toolsets.{index}"
         if slug in slugs[:index]:
             report.errors.append(fault(path, "duplicate", f"The toolset '{slug}' is listed twice."))
-        elif toolset is None:
-            report.errors.append(fault(path, "unknown_toolset", f"There is no toolset '{slug}'."))
-        elif slug not in usable:
-            message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
-            report.errors.append(fault(path, "toolset_broken", message))
-        elif refusal := _refusal(toolset, template):
-            report.errors.append(fault(path, *refusal))
+            continue
+        refusal = _refusal(slug, found.get(slug), usable, template)
+        if refusal:
+            may_stay = slug in held and refusal[0] in _MAY_STAY
+            (report.warnings if may_stay else report.errors).append(fault(path, *refusal))
         else:
+            _warn_unlearned(report, path, found[slug])
+        if slug in usable and (not refusal or may_stay):
             granted.append(usable[slug])
-            _warn_unlearned(report, path, toolset)
+    places = [(f"toolsets.{index}", found[slug]) for index, slug in enumerate(slugs) if slug in found]
+    report.warnings += toolset_warnings(actor, [(path, toolset.kind, toolset.config) for path, toolset in places])
     report.warnings += asking_faults(actor.tenant_id, values.get("slug", ""), slugs, found)
     offered = tool_index(granted)
-    if template is not None and report.config is not None and len(granted) == len(slugs):
-        _check_named_tools(report, template, offered)
+    if len(granted) == len(slugs):
+        _check_named_tools(report, offered)
     for name in offered.clashes:
         message = f"Several tools would be called '{name}', or the name is too long: rename a toolset."
         report.errors.append(fault("toolsets", "tool_name_clash", message))
     if report.needs:
-        report.errors += toolset_faults(report.needs, found.values())
+        able = [toolset for toolset in found.values() if toolset.enabled or toolset.slug in held]
+        report.errors += toolset_faults(report.needs, able)
     if slugs and template is not None and "tools" not in template.capabilities:
         message = f"The template '{template.slug}' uses no tools: the granted toolsets have no effect."
         report.warnings.append(fault("toolsets", "tools_unused", message))
 
 
-def _refusal(toolset: Toolset, template: AgentTemplate | None) -> tuple[str, str] | None:
+def _refusal(
+    slug: str, toolset: Toolset | None, usable: Mapping[str, GrantedToolset], template: AgentTemplate | None
+) -> tuple[str, str] | None:
     """Code and message."""
+    if toolset is None:
+        return "unknown_toolset", f"There is no toolset '{slug}'."
+    if slug not in usable:
+        message = f"The kind of the toolset '{slug}' is not installed, or no longer takes its config."
+        return "toolset_broken", message
     if not toolset.enabled:
         return "toolset_disabled", f"The toolset '{toolset.slug}' is disabled."
     if template is not None and reserved_kind(toolset) not in {"", *template.reserved_toolsets}:

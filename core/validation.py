@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from core.errors import InvalidRequest
@@ -33,10 +33,24 @@ def pydantic_faults(error: ValidationError, prefix: str = "") -> list[dict[str, 
 Found = tuple[tuple[str | int, ...], str, str]  # where, code and message of a fault
 
 
-def with_faults(handler: Callable[[Any], M], data: Any, found: Iterable[Found]) -> M:
-    """For a validator around a whole model, which looks at fields together: what it `found`, with what the fields'
-    own checks find. Raises pydantic's ValidationError.
+class CheckedTogether(BaseModel):
+    """A model with fields that may be wrong together, which is told with what is wrong with one alone: a validator
+    "after" would only be asked once no field is wrong.
     """
+
+    @classmethod
+    def found_together(cls, data: Mapping[str, Any]) -> Iterable[Found]:
+        """Of what was given, as it was given: any field may be missing or of another type, which is its own fault."""
+        return ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _together(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _with_faults(handler, data, cls.found_together(data) if isinstance(data, Mapping) else ())
+
+
+def _with_faults(handler: Callable[[Any], M], data: Any, found: Iterable[Found]) -> M:
+    """Raises pydantic's ValidationError with what was `found`, after what the fields' own checks find."""
     faults = [_line(where, code, message) for where, code, message in found]
     try:
         model = handler(data)

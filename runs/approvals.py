@@ -152,7 +152,7 @@ def interrupt(approval: ToolApproval) -> dict[str, Any]:
 def _refusal(approval: ToolApproval) -> str:
     match approval.status:
         case ToolApproval.Status.DENIED:
-            said = f" They say: {approval.comment}" if approval.comment else ""
+            said = f" They say: “{approval.comment}”" if approval.comment else ""
             return f"A person denied this call: it was not made.{said} Do not try to reach the same in another way."
         case ToolApproval.Status.EXPIRED:
             return "Nobody approved this call in time: it was not made. Say so."

@@ -1,6 +1,7 @@
 """What a slot told, read as what it is: text of a stranger."""
 
 import base64
+import re
 import signal
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,26 @@ MAX_MESSAGE = 8000  # characters
 OWN_CODES = frozenset({"error", "syntax", "no_entry_point", "memory", "bad_result", "no_result", "output"})
 OUT_OF_MEMORY = ("out of memory", "memory allocation", "Cannot allocate memory", "allocation failed", "MemoryError")
 LIMITS = "prints at most 1 MiB, tells at most 32 MiB and leaves at most 5000 files and 16 MB in its folder"
+
+
+# What Deno says of its own flags, which nobody here can set.
+_PLAIN = (
+    (
+        r"(JSR package manifest for \S+ failed to load\. )?A remote specifier was requested: \"[^\"]*\", "
+        r"but --no-remote is specified\.?",
+        "There is no network, and nothing is imported from an address: pin a package in `dependencies`.",
+    ),
+    (
+        r"npm specifiers were requested; but --no-npm is specified",
+        "A package that is pinned in `dependencies` is imported by its plain name, without npm:.",
+    ),
+    (
+        r"(?:Import|Relative import path) \"([^\"]+)\" not [^\n]* in import map from \"[^\"]*\"",
+        r"There is no '\1' to import: only packages that are pinned in `dependencies` are there.",
+    ),
+    (r"Requires net access to [^\n]*, run again with the --allow-net flag", "There is no network."),
+    (r", run again with the --allow-[a-z]+ flag", ""),
+)
 
 
 @dataclass(slots=True)
@@ -78,7 +99,15 @@ def _envelope(told: bytes) -> dict[str, Any]:
 def _failure(envelope: dict[str, Any]) -> JobFailed:
     code, message = envelope.get("code"), envelope.get("message")
     known = code if isinstance(code, str) and code in OWN_CODES else "error"
-    return JobFailed(message[:MAX_MESSAGE] if isinstance(message, str) and message else "The code failed.", code=known)
+    text = plain(message[:MAX_MESSAGE]) if isinstance(message, str) and message else "The code failed."
+    return JobFailed(text, code=known)
+
+
+def plain(message: str) -> str:
+    """Without Deno's flags."""
+    for words, instead in _PLAIN:
+        message = re.sub(words, instead, message)
+    return message
 
 
 def _files(files: Any) -> dict[str, bytes]:

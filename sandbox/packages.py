@@ -255,8 +255,10 @@ async def _run(command: list[str], work: Path, fault: str) -> None:
             raise _invalid(f"{fault} It took longer than {SECONDS:g} seconds.") from None
         raise
     if process.returncode:
-        logger.warning("Packages were not resolved: %s", output.decode(errors="replace")[-2000:])
-        raise _invalid(fault)
+        said = output.decode(errors="replace")
+        logger.warning("Packages were not resolved: %s", said[-2000:])
+        missing = re.search(r"No matching distribution found for ([A-Za-z0-9._=!+-]{1,200})", said)
+        raise _invalid(f"{fault} There is no {missing[1]}." if missing else fault)
 
 
 def _kept(made: Path, store: Path) -> ResolvedPackages:

@@ -67,8 +67,9 @@ class AgentTemplate(ABC):
         """What this server lacks for a config, be that right or wrong: asked when it is given, and opens nothing."""
         return []
 
-    def named_tools(self, config: Any) -> Iterable[tuple[str, str]]:
-        """The tools that a config names, after where it does: the agent must be granted them."""
+    @classmethod
+    def named_tools(cls, config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """The tools that a config, be that right or wrong, names, after where it does: they must be granted."""
         return ()
 
     @classmethod

@@ -29,10 +29,26 @@ class StepFailed(msgspec.Struct, frozen=True):
     again: bool
 
 
+# CUSTOM events of the platform's own, as `runs.events` has them: it acts on them, and so do clients.
+RESERVED = frozenset(
+    [
+        "attempt_restarted",
+        "checkpoint",
+        "empty_answer",
+        "heard",
+        "message_snapshot",
+        "presence",
+        "refusal",
+        "resume",
+        "step_failed",
+    ]
+)
+
+
 class Custom(msgspec.Struct, frozen=True):
     """Something of the template's own for the client, passed on as an AG-UI CUSTOM event; `value` is JSON.
 
-    A name of the platform's own events (`runs.events.RESERVED`) fails the run.
+    A name of the platform's own events (RESERVED) fails the run.
     """
 
     name: str

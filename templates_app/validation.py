@@ -17,12 +17,15 @@ Fault = dict[str, Any]
 
 @dataclass(slots=True)
 class ConfigReport:
-    """`config` is as it will be stored and `requirements` what it needs; None where there is a fault."""
+    """`config` is as it will be stored and `requirements` what it needs; None where there is a fault. `named_tools` are
+    those of the config, be it right or wrong, after where it names them.
+    """
 
     errors: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     config: dict[str, Any] | None = None
     requirements: Requirements | None = None
+    named_tools: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
@@ -37,13 +40,14 @@ def check_config(template: AgentTemplate, config: Mapping[str, Any]) -> ConfigRe
     """By the template's schema, its validators, and what this server has; of a template only these are called."""
     try:
         faults = config_faults(template.Config, config) + _server_faults(template, config)
+        named = list(template.named_tools(config))
         parsed = None if faults else parse_config(template.Config, config)
     except (Exception, SystemExit):  # foreign code runs here: whatever it raises is its own fault
         logger.exception("A config cannot be validated", extra={"template": template.slug})
         return ConfigReport([_failed(template)])
     if parsed is None:
-        return ConfigReport(faults)
-    report = ConfigReport(config=parsed.model_dump(mode="json", exclude_unset=True))
+        return ConfigReport(faults, named_tools=named)
+    report = ConfigReport(config=parsed.model_dump(mode="json", exclude_unset=True), named_tools=named)
     report.requirements = _requirements(template, parsed)
     if report.requirements is None:
         report.errors.append(_failed(template))

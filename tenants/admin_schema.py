@@ -1,11 +1,12 @@
 """Add and change pages of what a JSON Schema describes: an agent's template, a toolset's or a provider's kind."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.http import HttpRequest
 
 from core.admin.parts import AdminForm, UnfoldAdminSelectWidget
-from core.admin.schema_form import SchemaForm, SchemaRows
+from core.admin.schema_form import SchemaForm, SchemaRows, split_path
 from tenants.admin_base import ServiceAdmin, ServiceForm, actor_of
 
 CORRECT = "Correct the marked fields of the configuration."
@@ -78,7 +79,20 @@ class SchemaServiceForm(ServiceForm):
         return valid
 
     def add_other_faults(self) -> None:
-        """What the service would find in the fields that are in order, so that all faults are told at once."""
+        """What the service would find in the fields that are in order, so that all faults are told at once:
+        `add_faults`.
+        """
+
+    def add_faults(self, faults: Iterable[Mapping[str, Any]]) -> None:
+        """Those of fields that have none yet: what a field lacks for its own fault is not told once more."""
+        paths = [(split_path(str(fault["path"])), str(fault["message"])) for fault in faults]
+        for path, message in [(path, message) for path, message in paths if not self.has_path_error(path)]:
+            self.add_path_error(path, message)
+
+    def has_path_error(self, path: list[str]) -> bool:
+        if self.parts and path and path[0] == self.document:
+            return self.parts.has_path_error(path[1:])
+        return bool(path) and path[0] in self.errors
 
     def document_value(self) -> dict[str, Any]:
         return self.parts.value() if self.parts else self.stored_document()

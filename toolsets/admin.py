@@ -13,6 +13,7 @@ from core.admin.parts import (
     BaseDialogForm,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminPasswordWidget,
+    UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
     action,
@@ -22,12 +23,14 @@ from core.errors import ProviderFailed
 from core.validation import config_schema
 from tenants.admin_base import actor_of, may, run_dialog
 from tenants.admin_schema import SchemaServiceAdmin, SchemaServiceForm, select
+from toolsets.base import Tool
 from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
 from toolsets.registry import toolset_kinds
-from toolsets.selectors import by_ref
+from toolsets.selectors import by_ref, usable_toolsets
 from toolsets.services import toolset_create, toolset_delete, toolset_update
+from toolsets.validation import toolset_faults
 
 APPROVALS = [
     ("default", "Those of tools that ask by themselves"),
@@ -59,7 +62,7 @@ class ToolsetForm(SchemaServiceForm):
     last_title = "Policy"
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget())
-    slug = forms.SlugField(
+    slug = forms.CharField(  # whose form the service says
         max_length=63, widget=UnfoldAdminTextInputWidget(), help_text="What agents are granted it by."
     )
     kind = forms.ChoiceField(**select(()))
@@ -68,8 +71,8 @@ class ToolsetForm(SchemaServiceForm):
         required=False,
         max_length=5000,
         label="Only these tools",
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="Names with commas between; empty: all of the kind's.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text="Names, one a line or with commas between; empty: all of the kind's.",
     )
     policy_prefix = forms.CharField(
         required=False,
@@ -101,7 +104,7 @@ class ToolsetForm(SchemaServiceForm):
         if toolset := self.instance:
             self.initial = {name: getattr(toolset, name) for name in ("name", "slug", "kind", "enabled")}
             self.initial |= {f"policy_{name}": value for name, value in toolset.policy.items()}
-            self.initial["policy_only"] = ", ".join(toolset.policy.get("only") or ())
+            self.initial["policy_only"] = "\n".join(toolset.policy.get("only") or ())
             self.fields["kind"].help_text = "The kind of a toolset cannot change."
         elif self.chosen in toolset_kinds():
             self.fields["kind"].help_text = toolset_kinds()[self.chosen].description
@@ -137,8 +140,10 @@ class ToolsetForm(SchemaServiceForm):
         return config_schema(kind.Config) if kind else None
 
     def add_path_error(self, path: list[str], message: str) -> None:
-        owner = {"policy": "policy", "secrets": "secret"}.get(path[0]) if len(path) > 1 else None
-        super().add_path_error([f"{owner}_{path[1]}"] if owner else path, message)
+        super().add_path_error(_field_path(path), message)
+
+    def has_path_error(self, path: list[str]) -> bool:
+        return super().has_path_error(_field_path(path))
 
     def clean(self) -> dict[str, Any]:
         found = self.cleaned_data
@@ -150,7 +155,7 @@ class ToolsetForm(SchemaServiceForm):
     def _policy(self) -> dict[str, Any]:
         """What differs from an empty policy."""
         found = {name.removeprefix("policy_"): self.cleaned_data.get(name) for name in POLICY_FIELDS}
-        found["only"] = [name.strip() for name in (found["only"] or "").split(",") if name.strip()]
+        found["only"] = (found["only"] or "").replace(",", " ").split()
         return {name: value for name, value in found.items() if value not in (None, "", [], "default")}
 
     def _secrets(self) -> dict[str, str | None]:
@@ -162,6 +167,12 @@ class ToolsetForm(SchemaServiceForm):
                 found[name] = None
         return found
 
+    def add_other_faults(self) -> None:
+        found = {name: value for name, value in self.cleaned_data.items() if name in ("name", "slug", "kind")}
+        found |= {"config": self.document_value(), "policy": self._policy(), "secrets": self._secrets()}
+        found["learned"] = self.instance.learned if self.instance else None
+        self.add_faults(toolset_faults(found))
+
     def save(self) -> Toolset:
         found = {name: self.cleaned_data[name] for name in ("name", "slug", "kind", "enabled")}
         found |= {"config": self.document_value(), "policy": self._policy(), "secrets": self._secrets()}
@@ -171,10 +182,17 @@ class ToolsetForm(SchemaServiceForm):
         return toolset_update(actor=self.actor, ref=str(self.instance.id), changes=found)
 
 
+def _field_path(path: list[str]) -> list[str]:
+    """The field of a policy or a secret has their name before its own."""
+    owner = {"policy": "policy", "secrets": "secret"}.get(path[0]) if len(path) > 1 else None
+    return [f"{owner}_{path[1]}"] if owner else path
+
+
 class ToolsetAdmin(SchemaServiceAdmin):
     perm = "toolset"
     heading, noun = "Toolsets", "toolset"
     service_form = ToolsetForm
+    change_form_template = "operators/toolset.html"
     list_display = ("title", "kind_title", "state", "updated_at")
     search_fields = ("slug__startswith", "name__istartswith")
     search_help_text = "The beginning of a name or slug"
@@ -200,7 +218,8 @@ class ToolsetAdmin(SchemaServiceAdmin):
         return "failing" if toolset.learn_error else "enabled"
 
     def form_context(self, request: HttpRequest, form: Any, obj: Any) -> dict[str, Any]:
-        return {**super().form_context(request, form, obj), "note": _learned_note(obj) if obj else ""}
+        told = {"note": _learned_note(obj), "tools": _tools(obj)} if obj else {}
+        return {**super().form_context(request, form, obj), **told}
 
     def has_learn_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Where the toolset has a server to ask."""
@@ -230,6 +249,12 @@ class ToolsetAdmin(SchemaServiceAdmin):
 
     def delete_through(self, request: HttpRequest, obj: Toolset) -> None:
         toolset_delete(actor=actor_of(request), ref=str(obj.id))
+
+
+def _tools(toolset: Toolset) -> list[Tool]:
+    """By name, as its policy leaves them; none where its kind or config no longer works."""
+    usable = usable_toolsets([toolset]).values()
+    return sorted((tool for each in usable for tool in each.tools), key=lambda tool: tool.name)
 
 
 def _learned_note(toolset: Toolset) -> str:

@@ -4,14 +4,19 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.db.models.functions import Left
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 
 from core.admin.lists import SinceFilter
 from core.admin.parts import MultipleChoicesDropdownFilter, TextFilter, display
+from core.words import counted
 from tenants.admin_base import EventAdmin, actor_of, may
 from toolsets.models import ToolCall
 
 STATUS_LABELS = {"started": "warning", "succeeded": "success", "failed": "danger"}
+SHOWN = 80  # characters of arguments, in the list
 MOST_CALLS = 100  # of one run, on its page
 
 
@@ -35,18 +40,33 @@ class ToolCallAdmin(EventAdmin):
     perm = "run"
     heading, noun = "Tool calls", "tool call"
     view_template = "operators/tool_call.html"
-    list_display = ("created_at", "called", "status_label", "risk", "took", "answered", "asked_by")
+    list_display = ("created_at", "called", "began_with", "status_label", "risk", "took", "answered", "asked_by", "run")
     list_display_links = ("created_at",)
     list_filter = (SinceFilter, ("status", MultipleChoicesDropdownFilter), ToolFilter, ToolsetFilter)
     search_ids = ("id", "run_id", "session_id")
     search_help_text = "A call's, run's or session's full id"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("arguments", "result")
+        start = Left("arguments", SHOWN + 1)
+        rows: QuerySet[Any] = super().get_queryset(request)
+        rows = rows.annotate(arguments_start=start)
+        return rows.defer("arguments", "result")
 
     @display(description="Tool", header=True)
     def called(self, call: ToolCall) -> list[str]:
         return [call.tool, call.toolset]
+
+    @display(description="Arguments")
+    def began_with(self, call: Any) -> str:
+        start: str = call.arguments_start
+        return f"{start[:SHOWN]}…" if len(start) > SHOWN else start
+
+    @display(description="Run")
+    def run(self, call: ToolCall) -> str:
+        if call.run_id is None:
+            return "—"
+        link = reverse("admin:runs_run_change", args=[call.run_id])
+        return format_html('<a class="text-link" href="{}">open</a>', link)
 
     @display(description="Status", label=STATUS_LABELS)
     def status_label(self, call: ToolCall) -> tuple[str, str]:
@@ -65,7 +85,8 @@ class ToolCallAdmin(EventAdmin):
         return call.actor_label or "an agent"
 
     def view_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        return {"title": "Tool call", "call": obj, "status_variant": STATUS_LABELS[obj.status], "took": took(obj)}
+        told = {"took": took(obj), "size": counted(obj.size, "byte"), "cut": len(obj.result.encode()) < obj.size}
+        return {"title": "Tool call", "call": obj, "status_variant": STATUS_LABELS[obj.status], **told}
 
 
 def took(call: ToolCall) -> str:

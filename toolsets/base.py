@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from core.validation import config_schema
+from core.validation import Found, config_schema
+from tenants.principal import Principal
 from toolsets.exceptions import ToolsetInvalid
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -116,6 +117,19 @@ class ToolsetKind(ABC):
     def is_personal(self, config: Mapping[str, Any]) -> bool:
         """Whether the calls of a toolset with this stored config use secrets of the person that a run is for."""
         return False
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterable[Found]:
+        """What a config, be that right or wrong, lacks on this server or of the secrets that the toolset will have.
+
+        None stands for a secret that is stored. Asked when a config or a secret is given; opens nothing.
+        """
+        return ()
+
+    def warnings(self, configs: Sequence[Mapping[str, Any]], actor: Principal) -> list[list[Found]]:
+        """What may keep toolsets with these configs from working, and can be put right elsewhere. Takes as many queries
+        for many as for one.
+        """
+        return [[] for _ in configs]
 
     @classmethod
     def check_class(cls) -> None:

@@ -20,7 +20,7 @@ from toolsets.policy import Policy, applied, policy_of
 from toolsets.registry import toolset_kinds
 from toolsets.secrets import StoredSecrets
 from toolsets.toolbox import GrantedToolset
-from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
+from toolsets.validation import Fault, held_secrets, moved_places, place_faults, toolset_faults
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,10 @@ def toolset_report(toolset: Toolset, changes: Mapping[str, Any]) -> tuple[list[F
     secrets = changes.get("secrets") or {}
     learned = None if moved_places(toolset, values["config"]) else toolset.learned
     known = learned if "policy" in changes else None
-    faults = toolset_faults({**values, "kind": toolset.kind, "secrets": secrets, "learned": known})
+    given: dict[str, Any] = {"kind": toolset.kind, "secrets": secrets, "learned": known}
+    if secrets or values["config"] != toolset.config:
+        given["held"] = held_secrets(toolset.secret_names, secrets)
+    faults = toolset_faults({**values, **given})
     if faults:
         return faults, []
     faults = place_faults(toolset, values["config"], secrets)
@@ -168,18 +171,21 @@ def toolsets_by_slug(*, actor: Principal, slugs: Iterable[str]) -> dict[str, Too
     return {toolset.slug: toolset for toolset in found}
 
 
-def granted_toolsets(*, actor: Principal, slugs: Sequence[str], person: str = "") -> list[GrantedToolset]:
+def granted_toolsets(
+    *, actor: Principal, slugs: Sequence[str], person: str = "", agent: str = ""
+) -> list[GrantedToolset]:
     """What an agent with these grants may use now, in their order. A disabled toolset is switched off for all agents;
     one that is missing or broken is left out as well, and logged, so that the agent can still answer.
 
-    `person`: whom the run is for (toolsets/persons.py). One query more where a toolset acts for persons.
+    `person`: whom the run is for (toolsets/persons.py); `agent` is its slug, for the log. One query more where a
+    toolset acts for persons.
     """
     found = toolsets_by_slug(actor=actor, slugs=slugs)
     usable = usable_toolsets(found.values())
     own = _credentials(actor, found.values(), person)
     for slug in slugs:
         if slug not in usable:
-            logger.warning("A granted toolset is missing or broken", extra={"toolset": slug})
+            logger.warning("The toolset '%s' granted to the agent '%s' is missing or broken", slug, agent)
     return [_for_person(usable[slug], found[slug], own) for slug in slugs if slug in usable and found[slug].enabled]
 
 

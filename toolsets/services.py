@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from core import audit
 from core.errors import Conflict
+from core.uses import refuse_if_used
 from core.validation import invalid
 from tenants.permissions import authorize
 from tenants.principal import Principal
@@ -14,7 +15,7 @@ from toolsets.learning import learn_anew
 from toolsets.models import Toolset
 from toolsets.secrets import set_secrets
 from toolsets.selectors import by_ref, toolset_not_found
-from toolsets.validation import Fault, moved_places, place_faults, toolset_faults
+from toolsets.validation import Fault, held_secrets, moved_places, place_faults, toolset_faults
 
 FIELDS = ("slug", "name", "config", "policy", "enabled")  # the kind stays what it was
 
@@ -33,7 +34,7 @@ def toolset_create(
     """Raises InvalidRequest with every fault, Conflict when the slug is taken. Secrets go in and never come out."""
     authorize(actor, "toolset.edit")
     values = {"slug": slug, "name": name, "kind": kind, "config": config or {}, "policy": policy or {}}
-    _refuse(toolset_faults({**values, "secrets": secrets}))
+    _refuse(toolset_faults({**values, "secrets": secrets, "held": held_secrets((), secrets or {})}))
     toolset = Toolset(tenant_id=actor.tenant_id, enabled=enabled, **values)
     set_secrets(toolset, secrets or {})
     with transaction.atomic():
@@ -46,7 +47,8 @@ def toolset_create(
 
 @transaction.atomic
 def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) -> Toolset:
-    """Change some of FIELDS, and of `secrets` those that are named (None takes one away).
+    """Change some of FIELDS, and of `secrets` those that are named (None takes one away). Raises as `toolset_create`
+    does, NotFound, and Conflict for another slug while an agent is granted it.
 
     `config` and `policy` are replaced as a whole. Agents use it so from their next run.
     """
@@ -60,8 +62,13 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
         return toolset
     moved = bool(moved_places(toolset, after["config"]))
     learned = toolset.learned if "policy" in changed and not moved else None  # for a policy that names tools
-    _refuse(toolset_faults({**after, "kind": toolset.kind, "secrets": secrets, "learned": learned}))
+    given: dict[str, Any] = {"secrets": secrets, "learned": learned}
+    if "config" in changed or secrets:
+        given["held"] = held_secrets(toolset.secret_names, secrets)
+    _refuse(toolset_faults({**after, "kind": toolset.kind, **given}))
     _refuse(place_faults(toolset, after["config"], secrets))
+    if "slug" in changed:
+        refuse_if_used("toolset", actor.tenant_id, toolset.slug)
     told_before = {name: before[name] for name in changed}
     told_after = {name: after[name] for name in changed}
     for name in changed:
@@ -79,9 +86,10 @@ def toolset_update(*, actor: Principal, ref: str, changes: Mapping[str, Any]) ->
 
 @transaction.atomic
 def toolset_delete(*, actor: Principal, ref: str) -> None:
-    """Agents that were granted it answer without its tools from their next run."""
+    """Raises NotFound, and Conflict while an agent is granted it."""
     authorize(actor, "toolset.edit")
     toolset = _locked(actor, ref)
+    refuse_if_used("toolset", actor.tenant_id, toolset.slug)
     before = {"slug": toolset.slug, "kind": toolset.kind, **{name: getattr(toolset, name) for name in FIELDS}}
     audit.record(actor=actor, action="toolset.delete", target=toolset, before=before)
     toolset.delete()

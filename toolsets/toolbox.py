@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from core.deadline import deadline
 from core.ids import uuid7
 from core.validation import pydantic_faults, storable_text
+from core.words import counted
 from toolsets import limits
 from toolsets.base import TOOL_NAME, Risk, Tool, ToolCallContext
 from toolsets.events import ToolResult
@@ -248,10 +249,11 @@ class Toolbox:
         if self._alike[call.tool, call.arguments] > SAME_CALLS:
             raise ToolError(f"You made this same call {SAME_CALLS} times: go on with its answers, or ask otherwise.")
         if policy.calls_per_run is not None and self._calls[slug] > policy.calls_per_run:
-            raise ToolError(f"The tools of '{slug}' may be called {policy.calls_per_run} times in a run: no further.")
+            often = counted(policy.calls_per_run, "time")
+            raise ToolError(f"The tools of '{slug}' may be called {often} in a run: no further.")
         most = policy.calls_per_minute
         if most is not None and not limits.has_room(self._context.tenant_id, slug, most):
-            raise ToolError(f"The tools of '{slug}' may be called {most} times a minute: try again later.")
+            raise ToolError(f"The tools of '{slug}' may be called {counted(most, 'time')} a minute: try again later.")
 
 
 def _text_of(arguments: Any) -> str:

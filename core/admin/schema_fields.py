@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.html import escape
 
 from core.admin.diff import text_of
 from core.admin.parts import (
@@ -138,7 +139,7 @@ class JSONValueField(LeavesOut, forms.CharField):
 def field_for(part: Schema, root: Schema, *, required: bool) -> Any:
     schema, nullable = resolve(part, root)
     field = _field(schema, root, required=required and not nullable, nullable=nullable)
-    field.help_text = str(part.get("description") or schema.get("description") or "")
+    field.help_text = escape(part.get("description") or schema.get("description") or "")  # pages take it for HTML
     if nullable and schema.get("default") is not None:  # empty must be written as null, or the default would come back
         field.keeps_empty, field.empty_value = True, None
     return field
@@ -169,6 +170,8 @@ def _text(schema: Schema, required: bool) -> TextField:
     widget: forms.Widget
     if schema.get("format") == "password" or schema.get("writeOnly"):
         widget = UnfoldAdminPasswordWidget(render_value=False, attrs={"autocomplete": "new-password"})
+    elif schema.get("format") == "multiline":
+        widget = UnfoldAdminTextareaWidget(attrs={"rows": 24, "spellcheck": "false", "data-code": ""})
     elif longest is None or longest > ONE_LINE:
         widget = UnfoldAdminTextareaWidget(attrs={"rows": 4})
     else:

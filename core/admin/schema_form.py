@@ -81,14 +81,14 @@ class SchemaForm(forms.Form):
         return self.cleaned_data
 
     def value(self) -> dict[str, Any]:
-        """The JSON object; a field that was left empty and was not stored before is left out."""
+        """The JSON object. Left out are fields that are empty and were not stored before, and those with a fault."""
         found: dict[str, Any] = {}
         for name in self.schema.get("properties", {}):
             if name in self.objects:
                 found[name] = self.objects[name].value()
             elif name in self.lists:
                 found[name] = self.lists[name].value()
-            elif not self.fields[name].leaves_out(self.cleaned_data[name]):  # type: ignore[attr-defined]
+            elif name in self.cleaned_data and not self.fields[name].leaves_out(self.cleaned_data[name]):  # type: ignore[attr-defined]
                 found[name] = self.cleaned_data[name]
         return {**found, **(self.cleaned_data.get(OTHER) or {})}
 
@@ -97,6 +97,15 @@ class SchemaForm(forms.Form):
             field.disabled = True
         for part in self.parts():
             part.disable()
+
+    def has_path_error(self, path: Sequence[str]) -> bool:
+        """Whether the deepest field of a path has a fault already."""
+        head, rest = (path[0], path[1:]) if path else ("", ())
+        if head in self.objects:
+            return self.objects[head].has_path_error(rest)
+        if head in self.lists:
+            return self.lists[head].has_path_error(rest)
+        return head in self.errors
 
     def add_path_error(self, path: Sequence[str], message: str) -> None:
         """Attach a fault at a path such as `("memory", "window")` to the deepest field that has it."""
@@ -138,6 +147,10 @@ class SchemaRows:
     def disable(self) -> None:
         for row in [*self.rows, self.blank]:
             row.disable()
+
+    def has_path_error(self, path: Sequence[str]) -> bool:
+        index = int(path[0]) if path and path[0].isdecimal() else -1
+        return 0 <= index < len(self.rows) and self.rows[index].has_path_error(path[1:])
 
     def add_path_error(self, path: Sequence[str], message: str) -> None:
         index = int(path[0]) if path and path[0].isdecimal() else -1

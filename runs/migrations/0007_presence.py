@@ -7,7 +7,7 @@ CREATE TABLE socket_server (
     id uuid PRIMARY KEY,
     alive_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
-REVOKE ALL ON socket_server FROM app_user;
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON socket_server FROM app_user;
 GRANT SELECT, INSERT, UPDATE, DELETE ON socket_server TO app_stream;
 
 CREATE TABLE open_socket (

@@ -114,7 +114,10 @@ def turn_of(*, actor: Principal, run: Run, fence: int, stored: int, **rest: Any)
     if version is None and run.session_id is not None:
         raise NotFound("The agent was deleted before the run could begin.", code="agent_deleted")
     target = model_resolve(actor=actor, name=run.model)
-    toolsets = granted_toolsets(actor=actor, slugs=version.toolsets, person=run.person) if version else ()
+    toolsets: Sequence[GrantedToolset] = ()
+    if version is not None:
+        slug = version.agent.slug
+        toolsets = granted_toolsets(actor=actor, slugs=version.toolsets, person=run.person, agent=slug)
     context = context_of(run)
     held = hold_first(run, fence=fence, target=target, context=context)
     return Turn(run, target, context, fence, stored, version, toolsets, held, **rest)

@@ -89,8 +89,6 @@ def message_list(*, actor: Principal, session: ChatSession, replaced: bool = Fal
     """In the order in which they were said; with those that were `replaced` only when asked for."""
     authorize(actor, "session.view")
     messages = Message.objects.filter(tenant_id=actor.tenant_id, session_id=session.id)
-    if not replaced:
-        messages = messages.filter(replaced_by=None)
     messages = confine(messages, actor=actor)
     if not replaced:
         messages = messages.filter(replaced_by=None)

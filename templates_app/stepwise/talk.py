@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import ApplicationError
+from core.words import counted
 from templates_app.chat import tool_name
 from templates_app.context import AgentContext, Message
 from templates_app.stepwise.journal import Entry, Journal, Round
@@ -67,7 +68,7 @@ class Talk:
         if rounds[-1].calls and len(rounds) > self.most_rounds:
             del rounds[-1].answer["tool_calls"]
             message = (
-                f"The step '{self.name}' wanted tools more than {self.most_rounds} times; "
+                f"The step '{self.name}' wanted tools more than {counted(self.most_rounds, 'time')}; "
                 "max_tool_rounds raises this limit."
             )
             raise ApplicationError(message, code="too_many_tool_rounds")

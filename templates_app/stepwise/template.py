@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +16,7 @@ from templates_app.current_step import in_step
 from templates_app.events import Answer, Custom, StepFailed, StepFinished, StepStarted
 from templates_app.kinds.conversation.history import window
 from templates_app.langgraph import LangGraphTemplate, tell
+from templates_app.stepwise.config import raw_steps
 from templates_app.stepwise.journal import Journal, Result, journal_of
 from templates_app.stepwise.talk import Talk
 from templates_app.stepwise.texts import Values
@@ -134,10 +135,13 @@ class StepwiseTemplate(LangGraphTemplate):
         graph.add_edge("answer", END)
         return graph
 
-    def named_tools(self, config: Any) -> Iterable[tuple[str, str]]:
-        for place, step in enumerate(config.steps):
-            for number, name in enumerate(step.tools):
-                yield f"steps.{place}.tools.{number}", name
+    @classmethod
+    def named_tools(cls, config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        for place, step in enumerate(raw_steps(config)):
+            named = step.get("tools")
+            for number, name in enumerate(named if isinstance(named, list) else ()):
+                if isinstance(name, str):
+                    yield f"steps.{place}.tools.{number}", name
 
     def state(self, context: AgentContext) -> dict[str, Any]:
         return {"results": {}}

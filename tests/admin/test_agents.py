@@ -13,6 +13,7 @@ from llm.services.providers import provider_create
 from tenants.models import Tenant
 from tenants.principal import system_principal
 from tests.admin.conftest import page, post, text_of
+from toolsets.services import toolset_create
 
 FORM: dict[str, Any] = {
     "name": "Trip planner",
@@ -236,3 +237,34 @@ def test_the_page_to_try_names_agent_and_tenant(olga: Client, agent: Agent) -> N
     content = text_of(page(olga, f"agents/agent/{agent.id}/try/"))
     assert 'data-agent="trips" data-tenant="acme"' in content
     assert "csrfmiddlewaretoken" in content
+
+
+def test_all_faults_of_custom_code_are_shown_at_once(olga: Client, scripted: str) -> None:
+    form = {
+        **FORM,
+        "name": "",
+        "template": "custom",
+        "config-of": "custom",
+        "config-type": '"inline"',
+        "config-content": "def main(",
+        "config-entryPoint": "no name",
+        "config-language": '"python"',
+        "config-dependencies": "requests",
+        "config-timeout": "0",
+    }
+    content = text_of(post(olga, "agents/agent/add/", form))
+    for fault in ("was never closed", "String should match pattern", "greater than or equal to 1", "requests"):
+        assert fault in content, fault
+    assert content.count("Correct the marked fields of the configuration.") == 1
+
+
+def test_the_form_names_toolsets_by_their_slugs_too_and_has_room_for_code(
+    olga: Client, agent: Agent, acme: Tenant
+) -> None:
+    with tenant_context(acme.id):
+        toolset_create(actor=system_principal(acme.id, acme.slug), slug="clock", name="Big Ben", kind="time")
+        AgentVersion.objects.filter(id=agent.version_id).update(toolsets=["lost"])
+    content = text_of(page(olga, f"agents/agent/{agent.id}/change/"))
+    assert content.count("Big Ben (clock)") == 1
+    assert content.count("lost (missing)") == 1
+    assert "data-code" in text_of(page(olga, "agents/agent/add/", template="custom"))

@@ -39,7 +39,6 @@ def test_each_toolset_has_its_own_reasons(owner: Actor) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"template": "simple"}, "tools_unused"),
         ({"template": "nothing"}, "template_not_found"),
         ({"template_version": "9.9.9"}, "template_version_not_found"),
         ({"model": "nobody/m"}, "unknown_provider"),
@@ -49,6 +48,19 @@ def test_each_toolset_has_its_own_reasons(owner: Actor) -> None:
 def test_what_is_wrong_for_all_of_them(owner: Actor, changes: dict[str, Any], code: str) -> None:
     told = asked(owner, **changes).json()
     assert (told["compatible"], [error["code"] for error in told["errors"]]) == (False, [code])
+
+
+def test_what_would_have_no_effect_is_a_warning(owner: Actor) -> None:
+    told = asked(owner, template="simple").json()
+    assert (told["compatible"], told["errors"]) == (True, [])
+    assert [warning["code"] for warning in told["warnings"]] == ["tools_unused"]
+
+
+def test_names_are_as_the_agent_would_have_them(owner: Actor) -> None:
+    owner.post("toolsets", {"slug": "watch", "name": "Watch", "kind": "time", "policy": {"only": ["current_time"]}})
+    told = asked(owner, toolsets=["time", "watch"]).json()["toolsets"]
+    assert told[1]["tools"] == ["watch_current_time"]
+    assert "time_current_time" in told[0]["tools"]
 
 
 def test_a_model_that_calls_no_tools(owner: Actor) -> None:

@@ -2,9 +2,11 @@ from typing import Any
 
 from agents.models import Agent, AgentVersion
 from agents.services import agent_create, agent_delete, agent_update
+from audit.models import AuditEvent
 from runs.models import Run
 from sessions_app.models import ChatSession, Message
 from tests.conftest import Actor
+from toolsets.models import Toolset
 
 
 def test_what_an_agent_said_outlives_it(owner: Actor, body: dict[str, Any]) -> None:
@@ -53,3 +55,23 @@ def test_a_provider_in_use_is_neither_deleted_nor_renamed(owner: Actor, body: di
     assert owner.patch("agents/helper", {"instructions": "Still answers."}).status_code == 200
     assert owner.delete("agents/helper").status_code == 204
     assert owner.delete("providers/scripted").status_code == 204
+
+
+def test_a_toolset_in_use_is_neither_deleted_nor_renamed(
+    owner: Actor, stranger: Actor, body: dict[str, Any], clock: Toolset
+) -> None:
+    assert owner.post("agents", {**body, "toolsets": ["clock"]}).status_code == 201
+    for answer in (owner.delete("toolsets/clock"), owner.patch("toolsets/clock", {"slug": "other"})):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (409, "toolset_in_use")
+        assert "the agent helper" in error["message"]
+    assert owner.patch("toolsets/clock", {"name": "Big Ben"}).status_code == 200
+    assert owner.patch("agents/helper", {"toolsets": []}).status_code == 200
+    assert owner.patch("toolsets/clock", {"slug": "other"}).status_code == 200
+    assert owner.delete("toolsets/other").status_code == 204
+    assert [event.action for event in AuditEvent.objects.filter(object_type="toolset").order_by("id")] == [
+        "toolset.create",
+        "toolset.update",
+        "toolset.update",
+        "toolset.delete",
+    ]

@@ -15,8 +15,9 @@ from tests.agents.running import ready, script
 from tests.conftest import Actor
 from tests.templates_app.conftest import AddTemplate
 from tests.toolsets.vault import VaultKind
+from toolsets.models import Toolset
 from toolsets.registry import toolset_kinds
-from toolsets.services import toolset_create, toolset_delete
+from toolsets.services import toolset_create
 
 # A template with the tools of the vault, which asks for one of them by itself.
 CAREFUL = """
@@ -95,7 +96,7 @@ def test_a_toolset_that_took_the_slug_of_another(
     add_template("careful", CAREFUL)
     toolset(owner, "time")
     made = ready(owner, agent(owner, template))
-    toolset_delete(actor=owner.principal, ref="safe")
+    Toolset.objects.filter(slug="safe").delete()
     toolset(owner, "vault")
     played = async_to_sync(ready(owner, Agent.objects.get(slug=template)).play)(
         script({"tool": "look", "args": {"name": "gold"}}, {"say": "done"})

@@ -172,6 +172,20 @@ def test_toolsets_that_cannot_be_used(owner: Actor, body: dict[str, Any], clock:
     assert faults(owner.post("agents", {**body, "toolsets": ["clock"]})) == {"toolsets.0": "toolset_broken"}
 
 
+def test_what_was_switched_off_since_keeps_an_agent_from_no_other_change(
+    owner: Actor, body: dict[str, Any], clock: Any
+) -> None:
+    assert owner.post("agents", {**body, "toolsets": ["clock"]}).status_code == 201
+    toolset_create(actor=owner.principal, slug="watch", name="Watch", kind="time", enabled=False)
+    for state in ({"enabled": False}, {"kind": "gone"}, {"slug": "lost"}):
+        type(clock).objects.filter(id=clock.id).update(**state)
+        assert owner.patch("agents/helper", {"name": f"After {state}"}).status_code == 200
+        added = owner.patch("agents/helper", {"toolsets": ["clock", "watch"]})
+        assert faults(added) == {"toolsets.1": "toolset_disabled"}
+    assert owner.patch("agents/helper", {"toolsets": []}).status_code == 200
+    assert faults(owner.patch("agents/helper", {"toolsets": ["clock"]})) == {"toolsets.0": "unknown_toolset"}
+
+
 def test_two_toolsets_of_one_kind_are_told_apart_by_prefix(owner: Actor, body: dict[str, Any], clock: Any) -> None:
     toolset_create(actor=owner.principal, slug="watch", name="Watch", kind="time")
     assert owner.post("agents", {**body, "toolsets": ["clock", "watch"]}).status_code == 201
@@ -242,3 +256,22 @@ def test_an_agent_whose_model_is_gone_can_still_be_renamed(owner: Actor, body: d
     assert owner.patch("agents/helper", {"slug": "aide"}).status_code == 200
     assert faults(owner.patch("agents/aide", {"name": "Aide"})) == {"model": "unknown_provider"}
     assert faults(owner.post("agents/aide/versions/1/restore")) == {"model": "unknown_provider"}
+
+
+def test_a_reader_whose_model_is_not_there_is_a_warning(owner: Actor, body: dict[str, Any], in_acme: Any) -> None:
+    config = {"model": "no/such"}
+    toolset_create(actor=owner.principal, slug="reader", name="Reader", kind="llm", config=config)
+    sent = {**body, "toolsets": ["reader"]}
+    assert found(owner, sent) == ({}, {"toolsets.0.model": "unknown_provider"})
+    assert owner.post("agents", sent).status_code == 201
+
+
+def test_a_config_has_room_for_what_its_fields_take(owner: Actor, body: dict[str, Any]) -> None:
+    def report(texts: int) -> tuple[dict[str, str], dict[str, str]]:
+        steps = [{"name": f"s{number}", "prompt": "x" * 20_000} for number in range(texts)]
+        return found(owner, {**body, "template": "workflow", "config": {"steps": steps}})
+
+    assert report(26)[0] == {}
+    assert report(27)[0] == {"config": "too_large"}
+    code = {"type": "inline", "content": "def main(given): pass\n#".ljust(65_536, "\U0001f40d"), "entryPoint": "main"}
+    assert found(owner, {**body, "template": "custom", "config": {**code, "language": "python"}})[0] == {}

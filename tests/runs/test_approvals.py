@@ -27,8 +27,8 @@ from tests.templates_app.conftest import AddTemplate, add_template
 from tests.toolsets.test_agents import ask, team
 from tests.toolsets.vault import DONE, vault
 from toolsets import limits
-from toolsets.models import ToolCall
-from toolsets.services import toolset_create, toolset_delete, toolset_update
+from toolsets.models import ToolCall, Toolset
+from toolsets.services import toolset_create, toolset_update
 
 __all__ = ["add_template", "team", "vault"]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("vault")]
@@ -210,7 +210,7 @@ async def test_what_a_person_edits_is_what_is_done(owner: Actor, safe: str) -> N
 async def test_arguments_of_a_toolset_that_is_gone_meanwhile(owner: Actor, safe: str) -> None:
     """The run goes on with the tools that it began with."""
     run, (approval,) = await waiting(owner)
-    await in_db_thread(toolset_delete, actor=owner.principal, ref="safe")
+    await Toolset.objects.filter(slug="safe").adelete()
     assert (await resume(owner, run, says(approval, editedArgs={"nam": "b"}))).status_code == 200
     await ended(run)
     assert (DONE, "nam: Extra inputs" in (await told_model())[0]) == ([], True)

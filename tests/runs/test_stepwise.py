@@ -318,7 +318,9 @@ async def test_a_workflow_fails_as_its_model_does(owner: Actor, scripted: str, i
     steps = [{"name": "a", "prompt": script({"fail": "cut"})}, {"name": "b", "prompt": "b"}]
     await make(owner, "workflow", {"steps": steps})
     response = await chat(owner, user("go"), model="stepper")
-    assert orjson.loads(response.content)["error"]["code"] == "provider_stream_truncated"
+    error = orjson.loads(response.content)["error"]
+    assert error["code"] == "provider_stream_truncated"
+    assert error["message"].startswith("The step 'a' failed: ")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +345,14 @@ async def test_a_tool_that_is_not_granted_is_told(owner: Actor, scripted: str, i
     refused = await owner.apost("agents", {**body, "config": {"steps": [step("a", "Go.", tools=["fly"])]}})
     (fault,) = orjson.loads(refused.content)["error"]["details"]
     assert (fault["path"], fault["code"]) == ("config.steps.0.tools.0", "tool_not_granted")
+    config = {"steps": [step("a", "Go.", "a", tools=["fly", 5])], "retryCount": 9}
+    refused = await owner.apost("agents", {**body, "config": config})
+    assert {fault["path"] for fault in orjson.loads(refused.content)["error"]["details"]} == {
+        "config.steps.0.tools.0",
+        "config.steps.0.tools.1",
+        "config.steps.0.depends_on.0",
+        "config.retryCount",
+    }
     await make(owner, "task", {"steps": [step("a", "Go.", tools=["current_time"])]}, toolsets=["time"])
     policy = {"only": ["add_duration"]}
     await sync_to_async(toolset_update)(actor=owner.principal, ref="time", changes={"policy": policy})

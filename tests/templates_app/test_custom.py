@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from runs import events
 from sandbox.jobs import HostError
 from templates_app.context import Message, Published
+from templates_app.events import RESERVED
 from templates_app.kinds.custom.host import Host
+from templates_app.kinds.custom.source import inline_faults
 from templates_app.kinds.custom.template import CustomTemplate
+from templates_app.validation import check_config
 from tests.templates_app.fakes import PlayedModel, PlayedToolbox, ask, context, play
 
 RUN: ContextVar[str] = ContextVar("run")
@@ -78,3 +82,33 @@ async def test_a_call_of_the_model_is_made_once() -> None:
 async def test_a_run_that_is_lost_ends_its_job() -> None:
     with pytest.raises(RuntimeError, match="The lease is lost"):
         await play(CustomTemplate(), given(tools=Lost("look")))
+
+
+async def test_the_platforms_own_events_are_refused_as_runs_would() -> None:
+    assert RESERVED == events.RESERVED
+    host = Host(given())
+    with pytest.raises(HostError, match="'checkpoint' is an event of the platform's own"):
+        await host.call("event", {"name": "checkpoint", "value": 1})
+    await host.call("event", {"name": "checked", "value": 1})
+    assert host.events.qsize() == 1
+
+
+async def test_a_call_of_no_tool_says_what_it_takes() -> None:
+    with pytest.raises(HostError, match="'tool' takes the name of a granted tool"):
+        await Host(given()).call("tool", {"arguments": {}})
+
+
+def test_code_needs_a_sandbox(settings: Any) -> None:
+    settings.SANDBOX_PACKAGES = ["six", "lodash"]
+    found = check_config(CustomTemplate(), {**CONFIG, "dependencies": ["requests==2.0"]})
+    assert "allowed are lodash, six (SANDBOX_PACKAGES on the server)" in found.errors[0]["message"]
+    report = check_config(CustomTemplate(), CONFIG)
+    assert report.requirements is not None
+    assert report.requirements.sandbox == 2
+
+
+@pytest.mark.parametrize("code", ["export default function main(given) {}", "export function other() {}"])
+def test_a_script_is_told_how_its_entry_point_is_found(code: str) -> None:
+    (_, message), *_ = [*inline_faults(code, "javascript", "start")]
+    assert "`export function start`, not `export default`" in message
+    assert "export" not in [*inline_faults("x = 1", "python", "start")][0][1]

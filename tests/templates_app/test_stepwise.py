@@ -81,7 +81,7 @@ def test_all_faults_of_a_task_are_told_at_once() -> None:
             ("config.steps.6.instruction", "string_too_short"),
             ("config.steps.6.max_tool_rounds", "less_than_equal"),
             ("config.steps.0.depends_on", "cycle"),
-            ("config.steps.3.depends_on", "cycle"),
+            ("config.steps.3.depends_on.0", "cycle"),
             ("config.steps.4.name", "duplicate"),
             ("config.steps.4.depends_on.0", "unknown_step"),
             ("config.steps.5.output_schema", "invalid_schema"),
@@ -96,6 +96,18 @@ def test_a_circle_is_told_by_its_steps() -> None:
         "These steps wait for each other: a → c → b → a.",
         "These steps wait for each other: a → b → c → a.",
     )
+
+
+def test_no_dependency_hides_another_fault() -> None:
+    steps = [step("a", "a", "b", "b", "nobody"), step("b", "a", "c"), step("c", "b"), {"name": "d", "instruction": 5}]
+    assert sorted(codes(task, {"steps": steps})) == [
+        ("config.steps.0.depends_on", "cycle"),
+        ("config.steps.0.depends_on.0", "cycle"),
+        ("config.steps.0.depends_on.2", "duplicate"),
+        ("config.steps.0.depends_on.3", "unknown_step"),
+        ("config.steps.1.depends_on", "cycle"),
+        ("config.steps.3.instruction", "string_type"),
+    ]
 
 
 def test_a_task_orders_its_steps_by_what_they_need() -> None:

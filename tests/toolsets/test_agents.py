@@ -138,7 +138,7 @@ def test_the_names_are_one_query(owner: Actor, team: None, in_acme: Tenant, djan
     ("config", "path"),
     [
         ({"agents": []}, "config.agents"),
-        ({"agents": ["a", "a"]}, "config.agents"),
+        ({"agents": ["a", "a"]}, "config.agents.1"),
         ({"agents": ["No Slug"]}, "config.agents.0"),
         ({"agents": ["x" * 61]}, "config.agents.0"),
         ({"agents": ["a"], "max_depth": 6}, "config.max_depth"),
@@ -147,6 +147,18 @@ def test_the_names_are_one_query(owner: Actor, team: None, in_acme: Tenant, djan
 )
 def test_faults_of_a_config(config: dict[str, Any], path: str) -> None:
     assert [fault["path"] for fault in toolset_faults({"kind": "agents", "config": config})] == [path]
+
+
+def test_all_faults_of_a_config_are_told_at_once() -> None:
+    faults = toolset_faults({"kind": "agents", "config": {"agents": ["a", "B", "a", 5, 5], "max_depth": "x"}})
+    assert sorted((fault["path"], fault["code"]) for fault in faults) == [
+        ("config.agents.1", "string_pattern_mismatch"),
+        ("config.agents.2", "duplicate"),
+        ("config.agents.3", "string_type"),
+        ("config.agents.4", "duplicate"),
+        ("config.agents.4", "string_type"),
+        ("config.max_depth", "int_type"),
+    ]
 
 
 def test_an_agent_that_is_not_there_is_no_fault_of_a_config() -> None:

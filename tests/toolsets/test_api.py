@@ -172,6 +172,77 @@ def test_a_role_and_a_scope_are_both_needed(acme: Any) -> None:
     assert make_actor(acme, "owner", scopes=["chat"]).get("toolsets/clock").status_code == 403
 
 
+def test_a_new_toolset_is_validated_without_being_made(owner: Actor, viewer: Actor) -> None:
+    def report(**changes: Any) -> dict[str, Any]:
+        found = owner.post("toolsets/validate", {**BODY, **changes})
+        assert found.status_code == 200, found.content
+        return found.json()
+
+    assert report() == {"valid": True, "errors": [], "warnings": []}
+    wrong = report(slug="validate", name=5, config={"default_timezone": "Mars"}, extra=1)
+    assert {fault["path"] for fault in wrong["errors"]} == {"slug", "name", "extra", "config.default_timezone"}
+    model = report(kind="llm", config={"model": "no/such"})
+    assert (model["valid"], [fault["path"] for fault in model["warnings"]]) == (True, ["config.model"])
+    assert "There is no provider 'no'" in model["warnings"][0]["message"]
+    assert viewer.post("toolsets/validate", BODY).status_code == 403
+    assert rows(owner) == []
+
+
+PETS = '{"openapi": "3.1.0", "paths": {"/pets": {"get": {}}}}'
+HTTP = {"document": PETS, "base_url": "https://example.com"}
+SHOP = {"host": "db.example.com", "database": "shop", "user": "reader"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "secrets", "found"),
+    [
+        ("http", {**HTTP, "auth": "bearer"}, {}, {("config.auth", "secret_missing")}),
+        ("http", {**HTTP, "auth": "basic"}, {"token": "ann"}, {("config.auth", "invalid_secret")}),
+        ("http", {**HTTP, "auth": "basic"}, {"token": "ann:pw"}, set()),
+        ("http", {**HTTP, "auth": "basic"}, {"token": 5}, {("secrets.token", "invalid")}),
+        ("http", {**HTTP, "base_url": "http://10.0.0.1/v1"}, {}, {("config.base_url", "address_refused")}),
+        ("http", {"document_url": "http://[::1]/a"}, {}, {("config.document_url", "address_refused")}),
+        ("mcp", {"url": "http://127.0.0.1:9/mcp"}, {}, {("config.url", "address_refused")}),
+        ("database", SHOP, {"password": "pw"}, set()),
+        (
+            "database",
+            {**SHOP, "host": "192.168.0.7", "port": 0},
+            {},
+            {
+                ("config", "secret_missing"),
+                ("config.host", "address_refused"),
+                ("config.port", "greater_than_equal"),
+            },
+        ),
+        ("database_writer", SHOP, {}, {("config", "secret_missing")}),
+    ],
+)
+def test_what_no_call_could_use_is_a_fault(
+    owner: Actor, kind: str, config: dict[str, Any], secrets: dict[str, Any], found: set[Any], settings: Any
+) -> None:
+    settings.ALLOW_PRIVATE_TOOLS = False
+    body = {"slug": "far", "name": "Far", "kind": kind, "config": config, "secrets": secrets}
+    report = owner.post("toolsets/validate", body).json()
+    assert {(fault["path"], fault["code"]) for fault in report["errors"]} == found
+    assert owner.post("toolsets", body).status_code == (400 if found else 201)
+    settings.ALLOW_PRIVATE_TOOLS = True
+    report = owner.post("toolsets/validate", body).json()
+    assert "address_refused" not in {fault["code"] for fault in report["errors"]}
+
+
+def test_a_stored_secret_counts_and_other_changes_ask_for_none(owner: Actor) -> None:
+    body = {"slug": "pets", "name": "Pets", "kind": "http", "config": {**HTTP, "auth": "bearer"}}
+    assert owner.post("toolsets", {**body, "secrets": {"token": "hunter2"}}).status_code == 201
+    config = {"config": {**HTTP, "auth": "bearer", "timeout": 5}}
+    assert owner.patch("toolsets/pets", config).status_code == 200
+    gone = owner.patch("toolsets/pets", {"secrets": {"token": None}})
+    assert gone.json()["error"]["code"] == "secret_missing"
+    with tenant_context(owner.tenant.id):
+        Toolset.objects.update(secrets=None, secret_names=[])
+    assert owner.patch("toolsets/pets", {"name": "Animals", "enabled": False}).status_code == 200
+    assert owner.patch("toolsets/pets", config | {"config": {**HTTP, "auth": "bearer"}}).status_code == 400
+
+
 def test_who_tries_a_tool_approves_it_and_may_have_to_be_of_a_higher_role(owner: Actor) -> None:
     policy = {"approval": "always", "approver": "admin"}
     assert owner.post("toolsets", {**BODY, "policy": policy}).status_code == 201

@@ -33,6 +33,13 @@ def test_what_is_disabled_missing_or_broken_is_left_out(owner: Actor, pair: None
     assert slugs(owner, "clock") == []
 
 
+def test_the_log_says_what_is_missing_and_whose(owner: Actor, pair: None, caplog: pytest.LogCaptureFixture) -> None:
+    granted_toolsets(actor=owner.principal, slugs=["clock", "gone"], agent="helper")
+    assert [record.getMessage() for record in caplog.records] == [
+        "The toolset 'gone' granted to the agent 'helper' is missing or broken"
+    ]
+
+
 def test_nobody_is_granted_anothers_toolset(stranger: Actor, pair: None) -> None:
     assert slugs(stranger, "clock") == []
 

@@ -54,6 +54,23 @@ def test_every_fault_is_told_at_once() -> None:
     ]
 
 
+def test_no_field_hides_the_faults_of_others() -> None:
+    wrong = {"auth": "header", "timeout": 0, "operations": ["missing", 5], "max_answer_kb": "x"}
+    assert sorted(faults(document(("get", "/a", {})), **wrong)) == [
+        ("config.auth_name", "missing"),
+        ("config.max_answer_kb", "int_type"),
+        ("config.operations.0", "unknown_operation"),
+        ("config.operations.1", "string_type"),
+        ("config.timeout", "greater_than_equal"),
+    ]
+    found = config_faults(HttpConfig, {"document": 5, "auth": ["x"], "auth_name": "X-Key", "base_url": "ftp://a"})
+    assert sorted((fault["path"], fault["code"]) for fault in found) == [
+        ("config.auth", "literal_error"),
+        ("config.base_url", "invalid_url"),
+        ("config.document", "string_type"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

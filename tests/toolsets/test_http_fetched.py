@@ -162,9 +162,10 @@ async def test_why_it_could_not_be_learned(owner: Actor, first: bytes, error: st
 
 
 async def test_a_private_address_is_not_asked(owner: Actor, settings: LazySettings) -> None:
-    settings.ALLOW_PRIVATE_TOOLS = False
     async with serving() as api:
+        settings.ALLOW_PRIVATE_TOOLS = True
         await make(owner, document_url=api.url + "/openapi.json")
+        settings.ALLOW_PRIVATE_TOOLS = False
         found = await refreshed(owner, api, answer(200, ONE))
     assert "no address on the public internet" in found["learn_error"]
     assert api.asked == []

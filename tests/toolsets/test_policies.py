@@ -110,8 +110,16 @@ def test_validate_tells_every_fault_and_the_tools_that_there_would_be(
     wrong = {"config": {"host": 1}, "policy": {"timeout": 0}, "secrets": {"x": "y"}, "slug": "Bad Slug"}
     report = owner.post("toolsets/safe/validate", wrong).json()
     assert sorted(fault["path"] for fault in report["errors"]) == ["config.host", "policy.timeout", "secrets.x", "slug"]
+    unknown = {"policy": {"only": ["put", "fly", 5], "timeout": 0}, "slug": "Bad Slug"}
+    report = owner.post("toolsets/safe/validate", unknown).json()
+    assert sorted((fault["path"], fault["code"]) for fault in report["errors"]) == [
+        ("policy.only.1", "unknown_tool"),
+        ("policy.only.2", "string_type"),
+        ("policy.timeout", "greater_than_equal"),
+        ("slug", "invalid"),
+    ]
     report = owner.post("toolsets/safe/validate", {"policy": {"only": ["put"], "prefix": "safe_"}}).json()
-    assert report == {"valid": True, "errors": [], "tools": ["safe_put"]}
+    assert report == {"valid": True, "errors": [], "warnings": [], "tools": ["safe_put"]}
     assert owner.get("toolsets/safe").json() == safe
     assert viewer.post("toolsets/safe/validate", {}).status_code == 403
     assert stranger.post("toolsets/safe/validate", {}).status_code == 404

@@ -83,9 +83,13 @@ class ToolsetKindOutput(serializers.Serializer[Any]):
     )
 
 
-class ToolsetReport(serializers.Serializer[Any]):
+class NewToolsetReport(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
     errors = ErrorDetail(many=True)  # type: ignore[assignment]
+    warnings = ErrorDetail(many=True)
+
+
+class ToolsetReport(NewToolsetReport):
     tools = serializers.ListField(child=serializers.CharField(), help_text="The names of the tools that it would have.")
 
 

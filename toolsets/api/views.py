@@ -17,7 +17,7 @@ from toolsets.invoke import tool_invoke
 from toolsets.learning import toolset_refresh
 from toolsets.models import Toolset
 from toolsets.policy import Policy
-from toolsets.validation import toolset_faults
+from toolsets.validation import held_secrets, toolset_faults, toolset_warnings
 
 KIND = OpenApiParameter("kind", OpenApiTypes.STR, description="Only toolsets of this kind.")
 USER_ID = OpenApiParameter("user_id", OpenApiTypes.STR, description=io.USER_ID)
@@ -50,6 +50,11 @@ def tool_json(tool: Tool) -> dict[str, Any]:
     }
 
 
+def _with_held(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a new toolset; where its secrets are wrong, nothing is said of those that it lacks."""
+    return {**values, "held": held_secrets((), values["secrets"])} if "secrets" in values else values
+
+
 class ToolsetsView(ApiView):
     @extend_schema(
         parameters=[*LIST_PARAMETERS, SEARCH, KIND],
@@ -73,7 +78,7 @@ class ToolsetsView(ApiView):
         authorize(self.actor, "toolset.edit")
         values, faults = partly_validated(io.ToolsetInput, request.data)
         if faults:
-            raise invalid(faults + toolset_faults(values))
+            raise invalid(faults + toolset_faults(_with_held(values)))
         return Response(toolset_json(services.toolset_create(actor=self.actor, **values)), status=201)
 
 
@@ -94,18 +99,17 @@ class ToolsetView(ApiView):
         authorize(self.actor, "toolset.edit")
         values, faults = partly_validated(io.ToolsetPatch, request.data, partial=True)
         if faults:
-            kind = selectors.toolset_get(actor=self.actor, ref=ref).kind
-            checked = {**values, **({"kind": kind} if values.keys() & {"config", "secrets"} else {})}
-            raise invalid(faults + toolset_faults(checked))
+            toolset = selectors.toolset_get(actor=self.actor, ref=ref, learned=True)
+            raise invalid(faults + selectors.toolset_report(toolset, values)[0])
         return Response(toolset_json(services.toolset_update(actor=self.actor, ref=ref, changes=values)))
 
     @extend_schema(
-        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404)},
+        responses={204: OpenApiResponse(description="Deleted."), **errors_of(404, 409)},
         operation_id="toolsets_delete",
         tags=["toolsets"],
     )
     def delete(self, request: Request, ref: str) -> Response:
-        """Delete a toolset; agents that were granted it answer without its tools from their next run."""
+        """Delete a toolset; 409 while an agent is granted it."""
         services.toolset_delete(actor=self.actor, ref=ref)
         return Response(status=204)
 
@@ -150,7 +154,24 @@ class ToolsetValidateView(ApiView):
         toolset = selectors.toolset_get(actor=self.actor, ref=ref, learned=True)
         found, tools = selectors.toolset_report(toolset, values)
         faults += found
-        return Response({"valid": not faults, "errors": faults, "tools": tools})
+        warnings = toolset_warnings(self.actor, [("config", toolset.kind, values.get("config", toolset.config))])
+        return Response({"valid": not faults, "errors": faults, "warnings": warnings, "tools": tools})
+
+
+class NewToolsetValidateView(ApiView):
+    @extend_schema(
+        request=io.ToolsetInput,
+        responses={200: io.NewToolsetReport, **body_errors()},
+        operation_id="toolsets_validate_new",
+        tags=["toolsets"],
+    )
+    def post(self, request: Request) -> Response:
+        """Every fault that creating this toolset would meet, and warnings, without making or opening anything."""
+        authorize(self.actor, "toolset.edit")
+        values, faults = partly_validated(io.ToolsetInput, request.data)
+        errors = faults + toolset_faults(_with_held(values))
+        warnings = toolset_warnings(self.actor, [("config", values.get("kind", ""), values.get("config", {}))])
+        return Response({"valid": not errors, "errors": errors, "warnings": warnings})
 
 
 class ToolsetRefreshView(AsyncApiView):

@@ -116,7 +116,7 @@ def _read(tenant_id: UUID, slug: str, person: str) -> Called:
         raise ToolError(f"The agent '{slug}' is not active: its status is {agent.status}.")
     actor = system_principal(tenant_id, "")  # the run was authorised when it began
     target = model_resolve(actor=actor, name=agent.version.model)
-    toolsets = granted_toolsets(actor=actor, slugs=agent.version.toolsets, person=person)
+    toolsets = granted_toolsets(actor=actor, slugs=agent.version.toolsets, person=person, agent=slug)
     return Called(agent.version, target, toolsets)
 
 

@@ -1,29 +1,27 @@
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from agents.nesting import MAX_DEPTH
 from agents.selectors import agents_described
 from agents.tools.agents.asking import Ask, AskedAgent, Limits
 from core.tenant import current_tenant
+from core.validation import CheckedTogether, Found
 from toolsets.base import Risk, Tool, ToolsetConfig, ToolsetKind
 
 MAX_SLUG = 60  # with "ask_" before it, the longest name of a tool
 
 
-def _each_once(slugs: list[str]) -> list[str]:
-    if len(set(slugs)) < len(slugs):
-        raise ValueError("name each agent once")
-    return slugs
-
-
 Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-class AgentsConfig(ToolsetConfig):
-    agents: Annotated[list[Slug], AfterValidator(_each_once)] = Field(
-        min_length=1, max_length=20, title="Agents", description="Slugs of agents; each becomes a tool ask_<slug>."
+class AgentsConfig(CheckedTogether, ToolsetConfig):
+    agents: list[Slug] = Field(
+        min_length=1,
+        max_length=20,
+        title="Agents",
+        description="Slugs of agents; each becomes a tool ask_<slug>.",
     )
     max_depth: int = Field(
         3,
@@ -36,6 +34,14 @@ class AgentsConfig(ToolsetConfig):
         20, ge=1, le=200, title="Calls in one run", description="Of all agents of the run, at any depth."
     )
     timeout: float = Field(120, ge=1, le=600, title="Timeout", description="Seconds for one answer.")
+
+    @classmethod
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        given = data.get("agents")
+        named = given if isinstance(given, list) else []
+        for index, slug in enumerate(named):
+            if slug in named[:index]:
+                yield ("agents", index), "duplicate", f"The agent '{slug}' is named twice."
 
 
 class AgentsToolset(ToolsetKind):

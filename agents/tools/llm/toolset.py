@@ -1,11 +1,14 @@
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from agents.selectors import READER
 from agents.tools.llm.arguments import Classify, Extract, Summarise
+from agents.tools.llm.missing import models_missing
 from agents.tools.llm.reader import Reader
+from core.validation import Found
+from tenants.principal import Principal
 from toolsets.base import Tool, ToolsetConfig, ToolsetKind
 
 
@@ -28,6 +31,11 @@ class LlmToolset(ToolsetKind):
     title = "Reading by a model"
     description = "Summarises, classifies and extracts by a model of its own, which is paid for by the run."
     Config: ClassVar[type[LlmConfig]] = LlmConfig
+
+    def warnings(self, configs: Sequence[Mapping[str, Any]], actor: Principal) -> list[list[Found]]:
+        names = [name if isinstance(name := config.get("model"), str) else "" for config in configs]
+        missing = models_missing(actor, names)
+        return [[(("model",), *missing[name])] if name in missing else [] for name in names]
 
     def tools(self, config: LlmConfig) -> Sequence[Tool]:
         """What is read may come from anywhere, and shows in what is said of it; a label is one of the caller's own."""

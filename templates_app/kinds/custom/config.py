@@ -1,12 +1,12 @@
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field
 
 from core.beneath import PathRefused, check_path
 from core.errors import InvalidRequest
 from core.net import split_url
-from core.validation import Found, with_faults
+from core.validation import CheckedTogether, Found
 from sandbox.jobs import Language
 from templates_app.base import TemplateConfig
 from templates_app.kinds.custom import pins
@@ -17,7 +17,7 @@ IDENTIFIER = r"^[A-Za-z_$][A-Za-z0-9_$]*$"
 MAX_DEPENDENCIES = 50
 
 
-class CustomConfig(TemplateConfig):
+class CustomConfig(CheckedTogether, TemplateConfig):
     type: Literal["inline", "file", "url"] = Field(
         title="Source", description="Where the code is: here, in a file of the shared workspace, or at an https URL."
     )
@@ -46,20 +46,14 @@ class CustomConfig(TemplateConfig):
         description="In seconds, for one answer; waiting for the model, for tools and for a person's approval counts.",
     )
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _as_a_whole(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_faults(handler, data, _found(data) if isinstance(data, dict) else ())
-
-
-def _found(data: Mapping[str, Any]) -> Iterator[Found]:
-    """What fields are wrong together; what is wrong with one alone is its own check's."""
-    content, language = data.get("content"), data.get("language")
-    if isinstance(content, str) and content:
-        for code, message in _content_faults(data, content):
-            yield ("content",), code, message
-    for index, code, message in pins.faults(language, data.get("dependencies", ())):
-        yield ("dependencies", index), code, message
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        content, language = data.get("content"), data.get("language")
+        if isinstance(content, str) and content:
+            for code, message in _content_faults(data, content):
+                yield ("content",), code, message
+        for index, code, message in pins.faults(language, data.get("dependencies", ())):
+            yield ("dependencies", index), code, message
 
 
 def _content_faults(data: Mapping[str, Any], content: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from sandbox.jobs import HostError
 from templates_app.chat import tool_calls, tool_name, with_instructions
 from templates_app.context import AgentContext, Message, Speech
 from templates_app.current_step import in_step
-from templates_app.events import Custom
+from templates_app.events import RESERVED, Custom
 
 # What the code may say of a call of the model, beside its messages and tools.
 PARAMS = frozenset(
@@ -126,6 +126,8 @@ class Host:
         `id` is that of a call that the model asked for. Without one the call is the code's own.
         """
         name, id = params.get("name"), params.get("id")
+        if not isinstance(name, str):
+            raise HostError("'tool' takes the name of a granted tool, and its arguments.")
         self._check_granted(name)
         call = self._asked.get(id) if isinstance(id, str) else None
         if call is not None and tool_name(call) == name:
@@ -173,6 +175,8 @@ class Host:
         name = params.get("name")
         if not (isinstance(name, str) and 0 < len(name) <= MAX_NAME):
             raise HostError(f"'event' takes a name of 1 to {MAX_NAME} characters, and a value.")
+        if name in RESERVED:
+            raise HostError(f"'{name}' is an event of the platform's own. These are: {', '.join(sorted(RESERVED))}.")
         self.events.put_nowait(Custom(name, params.get("value")))
 
     async def told(self, job: asyncio.Task[Any]) -> AsyncIterator[Custom]:

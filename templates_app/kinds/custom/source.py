@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.jobs import Job, JobFailed, Language, run_job
+from sandbox.outcome import plain
 
 MAX_SOURCE = 1_000_000  # bytes, of a file or what a URL answers
 PARSE_SECONDS = 30.0
@@ -49,12 +50,12 @@ def inline_faults(source: str, language: Any, entry: Any) -> Iterator[Fault]:
     if not isinstance(entry, str):
         return
     if language == Language.PYTHON:
-        yield from _python_faults(source, entry)
+        yield from _python_faults(source, entry, language)
     elif language in (Language.JAVASCRIPT, Language.TYPESCRIPT):
-        yield from _script_faults(source, entry)
+        yield from _script_faults(source, entry, language)
 
 
-def _python_faults(source: str, entry: str) -> Iterator[Fault]:
+def _python_faults(source: str, entry: str, language: str) -> Iterator[Fault]:
     """By the parser alone: nothing is compiled."""
     try:
         tree = ast.parse(source)
@@ -65,10 +66,10 @@ def _python_faults(source: str, entry: str) -> Iterator[Fault]:
     else:
         functions = [each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
         if entry not in functions:
-            yield _missing(entry)
+            yield _missing(entry, language)
 
 
-def _script_faults(source: str, entry: str) -> Iterator[Fault]:
+def _script_faults(source: str, entry: str, language: str) -> Iterator[Fault]:
     """What looks like the function's definition is taken for it."""
     import re2
 
@@ -80,7 +81,7 @@ def _script_faults(source: str, entry: str) -> Iterator[Fault]:
         *([r"\bexport\s+default\b"] if entry == "default" else []),
     )
     if not any(re2.search(pattern, source) for pattern in definitions):
-        yield _missing(entry)
+        yield _missing(entry, language)
 
 
 async def faults(source: str, language: Language, entry: str, packages: tuple[Path, ...]) -> list[Fault]:
@@ -101,11 +102,14 @@ async def faults(source: str, language: Language, entry: str, packages: tuple[Pa
     except JobFailed:  # the parser's memory, stack or time was too small for it
         return [("syntax", "The code cannot be read: it is nested too deep, or too large.")]
     if found.get("missing"):
-        return [_missing(entry)]
+        return [_missing(entry, language)]
     if syntax := found.get("syntax"):
-        return [("syntax", f"The code cannot be read: {syntax}")]
-    return [_missing(entry)] if python and entry not in found["functions"] else []
+        return [("syntax", f"The code cannot be read: {plain(syntax)}")]
+    return [_missing(entry, language)] if python and entry not in found["functions"] else []
 
 
-def _missing(entry: str) -> Fault:
-    return "missing_entry_point", f"The code has no function '{entry}' at its top level."
+def _missing(entry: str, language: str) -> Fault:
+    message = f"The code has no function '{entry}' at its top level."
+    if language != Language.PYTHON:
+        message += f" What is exported must have that name: `export function {entry}`, not `export default`."
+    return "missing_entry_point", message

@@ -15,6 +15,7 @@ from templates_app.kinds.custom import pins
 from templates_app.kinds.custom.config import CustomConfig
 from templates_app.kinds.custom.host import Host
 from templates_app.kinds.custom.publish import folders, publish
+from templates_app.requirements import Requirements
 
 MAX_ANSWER = 1_000_000  # characters
 _PLACE = re.compile(r'File "main\.py", line (\d+)|main\.[jt]s:(\d+)')
@@ -44,10 +45,15 @@ class CustomTemplate(AgentTemplate):
         if settings.SANDBOX_LEVEL == "off":
             message = "This server runs no code; SANDBOX_LEVEL on the server turns it on."
             found.append(((), "sandbox_unavailable", message))
+        allowed = f"allowed are {', '.join(sorted(settings.SANDBOX_PACKAGES)) or 'none'}"
         for index, name in pins.refused(config.get("language"), config.get("dependencies")):
-            message = f"The package '{name}' is not allowed; SANDBOX_PACKAGES on the server lists those that are."
+            message = f"The package '{name}' is not allowed; {allowed} (SANDBOX_PACKAGES on the server)."
             found.append((("dependencies", index), "package_not_allowed", message))
         return found
+
+    @classmethod
+    def requirements(cls, config: Any) -> Requirements:
+        return Requirements(sandbox=2)
 
     async def run(self, context: AgentContext) -> AsyncIterator[Event]:
         """The job ends with the run, however that ends."""
@@ -86,7 +92,7 @@ async def _outcome(context: AgentContext, host: Host) -> Outcome:
     except JobFailed as failed:
         if host.failure is not None and host.failure.message in failed.message:
             raise host.failure from None  # which the code did not handle
-        raise _told(failed) from None
+        raise _told(failed, config.timeout) from None
 
 
 def _input(context: AgentContext) -> dict[str, Any]:
@@ -98,8 +104,11 @@ def _input(context: AgentContext) -> dict[str, Any]:
     }
 
 
-def _told(failed: JobFailed) -> JobFailed:
+def _told(failed: JobFailed, timeout: int) -> JobFailed:
     """For who talks with the agent: what failed and in which line, without the stack."""
+    if failed.code == "timeout":
+        message = f"The agent's code did not end within {timeout} seconds: `timeout` in its config, at most 300."
+        return JobFailed(message, code=failed.code)
     if failed.code != "error":
         return failed
     lines = failed.message.strip().splitlines()

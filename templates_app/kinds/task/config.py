@@ -1,11 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field
 
 from core.json_schemas import Schema, SchemaFault
-from core.validation import Found, with_faults
+from core.validation import CheckedTogether, Found
 from templates_app.base import TemplateConfig
 from templates_app.stepwise.config import (
     StepConfig,
@@ -43,7 +43,7 @@ class TaskStep(StepConfig):
     max_tool_rounds: int = max_tool_rounds_field()
 
 
-class TaskConfig(TemplateConfig):
+class TaskConfig(CheckedTogether, TemplateConfig):
     steps: list[TaskStep] = Field(
         min_length=1, max_length=MAX_STEPS, title="Steps", description="In the order in which the answer tells of them."
     )
@@ -75,10 +75,9 @@ class TaskConfig(TemplateConfig):
     )
     history_turns: int = history_turns_field()
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _whole(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_faults(handler, data, _faults(data))
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        return _faults(data)
 
     @property
     def ordered(self) -> list[TaskStep]:
@@ -92,7 +91,7 @@ class TaskConfig(TemplateConfig):
         return found
 
 
-def _faults(data: Any) -> Iterator[Found]:
+def _faults(data: Mapping[str, Any]) -> Iterator[Found]:
     steps = raw_steps(data)
     names = names_of(steps)
     yield from duplicates(names)
@@ -101,13 +100,22 @@ def _faults(data: Any) -> Iterator[Found]:
         listed = step.get("depends_on")
         wanted = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         for number, name in enumerate(wanted):
-            if name not in names:
-                yield ("steps", place, "depends_on", number), "unknown_step", f"There is no step '{name}'."
-        needs.setdefault(names[place], []).extend(name for name in wanted if name in names)
+            if found := _of_dependency(names, names[place], name, wanted[:number]):
+                yield ("steps", place, "depends_on", number), *found
+        needs.setdefault(names[place], []).extend(name for name in wanted if name in names and name != names[place])
         yield from _of_schema(place, step.get("output_schema"))
     for circle in _circles(needs):
         where = ("steps", names.index(circle[0]), "depends_on")
         yield where, "cycle", f"These steps wait for each other: {' → '.join(circle)}."
+
+
+def _of_dependency(names: list[str], step: str, name: str, before: list[str]) -> tuple[str, str] | None:
+    """Code and message."""
+    if name not in names:
+        return "unknown_step", f"There is no step '{name}'."
+    if name == step:
+        return "cycle", f"The step '{name}' waits for itself."
+    return ("duplicate", f"The step '{name}' is listed twice.") if name in before else None
 
 
 def _of_schema(place: int, schema: Any) -> Iterator[Found]:
@@ -119,8 +127,8 @@ def _of_schema(place: int, schema: Any) -> Iterator[Found]:
 
 
 def _circles(needs: dict[str, list[str]]) -> Iterator[list[str]]:
-    """One way round each of them, from the step that is listed first."""
-    left = dict(needs)
+    """Ways round, each from the step that is listed first, until none is left without a dependency of those told."""
+    left = {name: set(wanted) for name, wanted in needs.items()}
     while True:
         try:
             TopologicalSorter(left).prepare()
@@ -129,7 +137,7 @@ def _circles(needs: dict[str, list[str]]) -> Iterator[list[str]]:
             first = min(circle, key=list(needs).index)
             turned = circle[circle.index(first) :] + circle[: circle.index(first)]
             yield [*turned, first]
-            left = {name: [each for each in wanted if each not in circle] for name, wanted in left.items()}
-            left = {name: wanted for name, wanted in left.items() if name not in circle}
+            left[first] -= set(circle)
+            left = {name: wanted - {first} if name in circle else wanted for name, wanted in left.items()}
         else:
             return

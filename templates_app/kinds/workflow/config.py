@@ -1,10 +1,10 @@
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field
 
 from core.cel import MAX_TEXT
-from core.validation import Found, with_faults
+from core.validation import CheckedTogether, Found
 from templates_app.base import TemplateConfig
 from templates_app.stepwise.conditions import condition_faults
 from templates_app.stepwise.config import (
@@ -50,7 +50,7 @@ class WorkflowStep(StepConfig):
         return []
 
 
-class WorkflowConfig(TemplateConfig):
+class WorkflowConfig(CheckedTogether, TemplateConfig):
     steps: list[WorkflowStep] = Field(
         min_length=1, max_length=50, title="Steps", description="They run one after another, in this order."
     )
@@ -67,13 +67,12 @@ class WorkflowConfig(TemplateConfig):
     )
     history_turns: int = history_turns_field()
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _whole(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return with_faults(handler, data, _faults(data))
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        return _faults(data)
 
 
-def _faults(data: Any) -> Iterator[Found]:
+def _faults(data: Mapping[str, Any]) -> Iterator[Found]:
     steps = raw_steps(data)
     names = names_of(steps)
     yield from duplicates(names)
@@ -85,7 +84,7 @@ def _faults(data: Any) -> Iterator[Found]:
             yield from (
                 (("steps", place, "when"), "invalid_condition", each) for each in condition_faults(when, before)
             )
-    if isinstance(data, dict) and data.get("output") == "template":
+    if data.get("output") == "template":
         template = data.get("output_template")
         yield from _of_text(("output_template",), template, [name for name in names if name])
         if not template:

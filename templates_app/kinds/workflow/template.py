@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+from core.errors import ApplicationError
 from templates_app.chat import with_instructions
 from templates_app.context import AgentContext
 from templates_app.kinds.workflow.config import WorkflowConfig, WorkflowStep
@@ -37,7 +38,12 @@ class WorkflowTemplate(StepwiseTemplate):
             temperature=step.temperature,
             max_tokens=step.max_tokens,
         )
-        said = await talk.answer()
+        try:
+            said = await talk.answer()
+        except ApplicationError as error:
+            if f"'{step.name}'" not in error.message:
+                error.message = f"The step '{step.name}' failed: {error.message}"
+            raise
         return {"status": "ok", "output": said.answer.get("content") or "", "finish_reason": said.finish_reason}
 
     def conclude(self, config: WorkflowConfig, values: Values) -> tuple[str, str]:

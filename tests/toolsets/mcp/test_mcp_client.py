@@ -503,6 +503,10 @@ def test_what_is_wrong_with_a_config_is_named(config: dict[str, Any], path: str)
 def test_all_faults_are_named_at_once() -> None:
     found = faults(url="npx", command="npx", args=[], timeout=0)
     assert sorted(path for path, _ in found) == ["config.args", "config.command", "config.timeout", "config.url"]
+    found = faults(auth="header", timeout=0)
+    assert sorted(path for path, _ in found) == ["config.auth_name", "config.timeout"]
+    found = faults(auth_name=7, credentials="personal")
+    assert sorted(path for path, _ in found) == ["config.auth_name", "config.auth_name", "config.credentials"]
 
 
 def test_a_good_config_has_no_faults_and_its_schema_knows_no_programs() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from core.words import counted
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.code.config import RunCode
@@ -94,7 +95,7 @@ def _kept(abandoned: Event, workspace: Workspace, files: Mapping[str, bytes]) ->
     for path, content in sorted(files.items()):
         try:
             size = workspace.change(path, lambda _, content=content: content, abandoned)  # type: ignore[misc]
-            lines.append(f"{path}: {size} bytes{_kind(path)}")
+            lines.append(f"{path}: {counted(size, 'byte')}{_kind(path)}")
         except ToolError as error:
             lines.append(f"{path}: not kept. {error}")
     return lines

@@ -12,9 +12,7 @@ LANGUAGES: tuple[Language, ...] = ("python", "javascript", "typescript")
 
 
 class CodeConfig(ToolsetConfig):
-    languages: list[Language] = Field(
-        default_factory=lambda: list(LANGUAGES), min_length=1, max_length=3, title="Languages"
-    )
+    languages: list[Language] = Field(list(LANGUAGES), min_length=1, max_length=3, title="Languages")
     timeout: int = Field(30, ge=1, le=300, title="Seconds", description="That one piece of code may run.")
     memory_mb: int = Field(256, ge=64, le=1024, title="Megabytes of memory", description="Of one piece of code.")
     scope: Scope = Field(

@@ -1,15 +1,17 @@
 """One transaction of a tenant's database, which nothing outlives: to read, never committed, or to write."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
+from core.validation import Found
 from toolsets.exceptions import ToolError
 from toolsets.kinds.database.arguments import ServerConfig
 from toolsets.kinds.database.connection import CONNECT_TIMEOUT, MAX_REASON, Connection, Login, Slot, connected
+from toolsets.places import private_places
 
 GRACE = 3.0  # seconds that we wait beyond the server's own timeout
 CANCEL_TIMEOUT = 10.0  # seconds that psycopg takes at most to end a query that was given up
@@ -32,6 +34,12 @@ PRIVILEGED_FUNCTIONS = (
     *("dblink", "dblink_exec", "dblink_connect", "dblink_connect_u", "dblink_open", "dblink_send_query"),
     *("lo_export", "lo_import", "pg_read_file", "pg_read_binary_file", "pg_file_write"),
 )
+
+
+def login_faults(config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+    yield from private_places(config, "host")
+    if "password" not in secrets:
+        yield (), "secret_missing", "The kind needs the secret 'password': give it as well."
 
 
 def _texts(names: tuple[str, ...]) -> str:

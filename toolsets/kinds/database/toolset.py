@@ -1,11 +1,12 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from core.validation import Found
 from toolsets.base import Risk, Tool, ToolsetKind
 from toolsets.kinds.database.arguments import DatabaseConfig, DescribeTable, ListTables, Query
 from toolsets.kinds.database.reader import Reader
-from toolsets.kinds.database.session import total_seconds
+from toolsets.kinds.database.session import login_faults, total_seconds
 
 
 class DatabaseToolset(ToolsetKind):
@@ -15,6 +16,9 @@ class DatabaseToolset(ToolsetKind):
     Config: ClassVar[type[DatabaseConfig]] = DatabaseConfig
     secrets: ClassVar[Mapping[str, str]] = {"password": "Password of the user"}
     places: ClassVar[frozenset[str]] = frozenset({"host", "port", "sslmode"})
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        return login_faults(config, secrets)
 
     def tools(self, config: DatabaseConfig) -> Sequence[Tool]:
         reader = Reader(config)

@@ -1,8 +1,9 @@
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
+from core.validation import Found
 from toolsets.base import Risk, Tool, ToolsetKind
-from toolsets.kinds.database.session import total_seconds
+from toolsets.kinds.database.session import login_faults, total_seconds
 from toolsets.kinds.database_writer.arguments import DatabaseWriterConfig, Execute
 from toolsets.kinds.database_writer.writer import Writer
 
@@ -15,6 +16,9 @@ class DatabaseWriterToolset(ToolsetKind):
     secrets: ClassVar[Mapping[str, str]] = {"password": "Password of the user"}
     places: ClassVar[frozenset[str]] = frozenset({"host", "port", "sslmode"})
     reserved = True
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        return login_faults(config, secrets)
 
     def tools(self, config: DatabaseWriterConfig) -> Sequence[Tool]:
         return [

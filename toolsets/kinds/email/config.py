@@ -1,8 +1,10 @@
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from core.validation import CheckedTogether, Found
 from toolsets.base import ToolsetConfig
 from toolsets.kinds.email.addresses import address, recipient_rule
 from toolsets.kinds.email.text import single_line
@@ -48,7 +50,7 @@ class SmtpServer(Server):
     from_name: Line = Field("", title="Sender's name")
 
 
-class EmailConfig(ToolsetConfig):
+class EmailConfig(CheckedTogether, ToolsetConfig):
     imap: ImapServer | None = Field(None, title="Reading (IMAP)")
     smtp: SmtpServer | None = Field(None, title="Sending (SMTP)")
     recipients: list[RecipientRule] = Field(
@@ -63,8 +65,7 @@ class EmailConfig(ToolsetConfig):
     max_text_kb: int = Field(512, ge=1, le=2048, title="Text fetched of one mail or attachment, in KB")
     timeout: int = Field(30, ge=1, le=120, title="Seconds for one call, connecting included")
 
-    @model_validator(mode="after")
-    def _has_a_server(self) -> Self:
-        if self.imap is None and self.smtp is None:
-            raise ValueError("give imap to read mail, smtp to send it, or both")
-        return self
+    @classmethod
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        if data.get("imap") is None and data.get("smtp") is None:
+            yield (), "missing", "give imap to read mail, smtp to send it, or both"

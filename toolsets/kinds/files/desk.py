@@ -4,6 +4,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import Any
 
+from core.words import counted
 from toolsets.base import ToolCallContext
 from toolsets.exceptions import ToolError
 from toolsets.kinds.files import reading
@@ -71,7 +72,7 @@ class Desk:
     async def _change(self, filename: str, edit: Callable[[bytes | None], bytes], context: ToolCallContext) -> str:
         def work(abandoned: Event) -> str:
             size = self._workspace(context).change(filename, edit, abandoned)
-            return f"'{filename}' has {size} bytes now."
+            return f"'{filename}' has {counted(size, 'byte')} now."
 
         return await in_thread(work)
 

@@ -1,24 +1,27 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
+from core.validation import CheckedTogether, Found
 from toolsets.base import LearningKind, Risk, Tool, ToolCallContext, ToolsetConfig
 from toolsets.exceptions import ToolError
 from toolsets.kinds.http.arguments import OperationArguments
 from toolsets.kinds.http.calls import Caller
 from toolsets.kinds.http.credentials import Auth
-from toolsets.kinds.http.faults import Fault, validation_error
+from toolsets.kinds.http.faults import MAX_FAULTS, Fault
 from toolsets.kinds.http.operations import HEADER, MAX_OPERATIONS, SAFE, Operation
 from toolsets.kinds.http.plan import MAX_BASE, Plan, base_faults, plan_of, source_faults
+from toolsets.places import private_places
 
 MAX_DOCUMENT = 2_000_000  # characters
+_NAMED = {"header": "header", "query": "query parameter"}  # by their authentication
 UNFIT = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "cookie"})
 
 
-class HttpConfig(ToolsetConfig):
+class HttpConfig(CheckedTogether, ToolsetConfig):
     document: str = Field(
         "",
         max_length=MAX_DOCUMENT,
@@ -64,40 +67,52 @@ class HttpConfig(ToolsetConfig):
         description="KB that are read; the policy says how much is shown.",
     )
 
-    @model_validator(mode="after")
-    def _all_faults(self) -> "HttpConfig":
-        faults = _auth_faults(self.auth, self.auth_name) + self._document_faults()
-        if faults:
-            raise validation_error("HttpConfig", faults)
-        return self
-
-    def _document_faults(self) -> list[Fault]:
-        """Of a document that is still to be fetched nothing is known."""
-        if self.document_url and self.document:
-            message = "Give the document or its address, not both."
-            return [*source_faults(self.document_url), *self.plan().faults, Fault(("document_url",), "both", message)]
-        if self.document:
-            return list(self.plan().faults)
-        if not self.document_url:
-            message = "Give the document, or its address in document_url."
-            return [*base_faults(self.base_url), Fault(("document",), "missing", message)]
-        faults = source_faults(self.document_url) + base_faults(self.base_url)
-        if self.auth != "none" and not self.base_url:
-            message = "Name the API's address: a document that is fetched could send the secret anywhere."
-            faults.append(Fault(("base_url",), "missing", message))
-        return faults
+    @classmethod
+    def found_together(cls, data: Mapping[str, Any]) -> list[Fault]:
+        """What is of another type, or too long to be looked at, counts as empty: it has a fault of its own."""
+        chosen = data.get("operations")
+        operations = [each for each in chosen if isinstance(each, str)] if isinstance(chosen, list) else []
+        faults = _auth_faults(data.get("auth", "none"), _text(data, "auth_name", 100))
+        document, url = _text(data, "document", MAX_DOCUMENT), _text(data, "document_url", MAX_BASE)
+        return (faults + _document_faults(data, document, url, operations))[:MAX_FAULTS]
 
     def plan(self) -> Plan:
         """Of the document that was pasted."""
         return plan_of(self.document, self.base_url, self.operations)
 
 
-def _auth_faults(auth: Auth, name: str) -> list[Fault]:
+def _text(data: Mapping[str, Any], name: str, longest: int) -> str:
+    value = data.get(name)
+    return value if isinstance(value, str) and len(value) <= longest else ""
+
+
+def _document_faults(data: Mapping[str, Any], document: str, url: str, operations: Sequence[str]) -> list[Fault]:
+    """Of a document that is still to be fetched nothing is known."""
+    base_url = _text(data, "base_url", MAX_BASE)
+    if url and document:
+        message = "Give the document or its address, not both."
+        told = plan_of(document, base_url, operations).faults
+        return [*source_faults(url), *told, Fault(("document_url",), "both", message)]
+    if document:
+        return list(plan_of(document, base_url, operations).faults)
+    if not url:
+        missing = Fault(("document",), "missing", "Give the document, or its address in document_url.")
+        return [*base_faults(base_url), *([] if data.get("document") or data.get("document_url") else [missing])]
+    faults = source_faults(url) + base_faults(base_url)
+    if data.get("auth", "none") != "none" and not data.get("base_url"):
+        message = "Name the API's address: a document that is fetched could send the secret anywhere."
+        faults.append(Fault(("base_url",), "missing", message))
+    return faults
+
+
+def _auth_faults(auth: Any, name: str) -> list[Fault]:
     path = ("auth_name",)
+    if auth in ("none", "bearer", "basic") and name:
+        return [Fault(path, "invalid", "Only the authentications header and query have a name.")]
     if auth not in ("header", "query"):
-        return [Fault(path, "invalid", "Only the authentications header and query have a name.")] if name else []
+        return []
     if not name:
-        return [Fault(path, "missing", f"Name the {auth} that the secret goes to.")]
+        return [Fault(path, "missing", f"Name the {_NAMED[auth]} that the secret goes to.")]
     if auth == "header" and (not HEADER.fullmatch(name) or name.lower() in UNFIT):
         return [Fault(path, "invalid", "This is no header that can hold a secret.")]
     return []
@@ -110,6 +125,14 @@ class HttpToolset(LearningKind):
     Config: ClassVar[type[HttpConfig]] = HttpConfig
     secrets: ClassVar[dict[str, str]] = {"token": "Token, key, or user:password"}
     places: ClassVar[frozenset[str]] = frozenset({"document", "document_url", "base_url"})
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        yield from private_places(config, "base_url", "document_url")
+        auth = config.get("auth")
+        if auth in get_args(Auth) and auth != "none" and "token" not in secrets:
+            yield ("auth",), "secret_missing", "This authentication needs the secret 'token': give it as well."
+        if auth == "basic" and ":" not in (secrets.get("token") or ":"):
+            yield ("auth",), "invalid_secret", "For basic the secret 'token' must have the form user:password."
 
     def needs_learning(self, config: HttpConfig) -> bool:
         return bool(config.document_url)

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from core.words import counted
 from toolsets.exceptions import ToolError
 from toolsets.kinds.mcp.faults import line
 
@@ -119,7 +120,7 @@ def _kind_of(block: dict[str, Any]) -> str:
 
 def _size(data: Any) -> str:
     """Of base64."""
-    return f"{len(data) * 3 // 4:,} bytes" if isinstance(data, str) else "no data"
+    return counted(len(data) * 3 // 4, "byte") if isinstance(data, str) else "no data"
 
 
 def _written(value: Any) -> str:

@@ -1,17 +1,18 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from core.net import AddressRefused, split_url
+from core.validation import CheckedTogether, Found
 from toolsets.base import LearningKind, Tool, ToolCallContext, ToolsetConfig
-from toolsets.kinds.http.faults import Fault, validation_error
 from toolsets.kinds.http.operations import HEADER
 from toolsets.kinds.http.toolset import UNFIT
 from toolsets.kinds.mcp.calls import Caller
 from toolsets.kinds.mcp.learning import is_ours, learned_by
 from toolsets.kinds.mcp.tools import made_of
+from toolsets.places import private_places
 
 MAX_URL = 500
 STDIO = (
@@ -43,7 +44,7 @@ def _checked_url(url: Any) -> Any:
 Program = SkipJsonSchema[Annotated[None, BeforeValidator(_refuse_program)]]
 
 
-class McpConfig(ToolsetConfig):
+class McpConfig(CheckedTogether, ToolsetConfig):
     url: Annotated[str, BeforeValidator(_checked_url)] = Field(
         title="Address",
         description="Of the server's MCP endpoint (streamable HTTP), such as https://mcp.example.com/mcp.",
@@ -80,21 +81,16 @@ class McpConfig(ToolsetConfig):
     args: Program = None
     env: Program = None
 
-    @model_validator(mode="after")
-    def _auth_fits(self) -> "McpConfig":
-        faults = []
-        if self.auth != "header" and self.auth_name:
-            faults.append(Fault(("auth_name",), "invalid", "Only the authentication header has a name."))
-        if self.auth == "header" and not (
-            HEADER.fullmatch(self.auth_name) and self.auth_name.lower() not in UNFIT | OURS
-        ):
-            faults.append(Fault(("auth_name",), "invalid", "Name a header that can hold the secret."))
-        if self.auth == "none" and self.credentials == "personal":
-            message = "Personal credentials need an authentication: bearer or header."
-            faults.append(Fault(("credentials",), "invalid", message))
-        if faults:
-            raise validation_error("McpConfig", faults)
-        return self
+    @classmethod
+    def found_together(cls, data: Mapping[str, Any]) -> Iterator[Found]:
+        auth, name = data.get("auth", "none"), data.get("auth_name", "")
+        if auth in ("none", "bearer") and name:
+            yield ("auth_name",), "invalid", "Only the authentication header has a name."
+        fits = isinstance(name, str) and HEADER.fullmatch(name) and name.lower() not in UNFIT | OURS
+        if auth == "header" and not fits:
+            yield ("auth_name",), "invalid", "Name a header that can hold the secret."
+        if auth == "none" and data.get("credentials") == "personal":
+            yield ("credentials",), "invalid", "Personal credentials need an authentication: bearer or header."
 
     def caller(self) -> Caller:
         personal = self.credentials == "personal"
@@ -108,6 +104,9 @@ class McpToolset(LearningKind):
     Config: ClassVar[type[McpConfig]] = McpConfig
     secrets: ClassVar[dict[str, str]] = {"token": "Token or key"}
     places: ClassVar[frozenset[str]] = frozenset({"url"})
+
+    def server_faults(self, config: Mapping[str, Any], secrets: Mapping[str, str | None]) -> Iterator[Found]:
+        return private_places(config, "url")
 
     def is_personal(self, config: Mapping[str, Any]) -> bool:
         return config.get("credentials") == "personal"
