@@ -1,4 +1,4 @@
-"""The demo data of a first start: two tenants, each with providers, agents, an owner key and a viewer key.
+"""The demo data of a first start: two tenants, each with providers, agents, an owner key and a viewer key, and people.
 
 Safe to run at every start: it makes what is missing and changes nothing else. `demo.json` in the state folder holds
 the credentials, which the database does not know in the clear.
@@ -26,6 +26,7 @@ from toolsets.selectors import toolset_list
 from toolsets.services import toolset_create
 
 TENANTS = {"acme": "Acme", "globex": "Globex"}
+PEOPLE = {"ada": ["acme", "globex"], "grace": ["acme"]}  # members, who have somebody to share a conversation with
 OLLAMA = ("127.0.0.1", 11434)
 INSTRUCTIONS = "You are a helpful assistant. Answer briefly and plainly."
 
@@ -35,10 +36,13 @@ def prepare(base_url: str, *, local_model: bool) -> None:
     path = settings.HOME_DIR / "demo.json"
     demo = _read(path)
     demo["base_url"] = base_url
-    demo["admin"] = demo.get("admin") or {"username": "admin", "password": secrets.token_urlsafe(12)}
+    demo["admin"] = demo.get("admin") or _credentials("admin")
+    demo["people"] = demo.get("people") or [_credentials(name) for name in PEOPLE]
     admin = _admin(demo["admin"])
     known = {entry["slug"]: entry for entry in demo.get("tenants", [])}
     demo["tenants"] = [_tenant(slug, name, known.get(slug), admin, local_model) for slug, name in TENANTS.items()]
+    for person in demo["people"]:
+        _person(person)
     _write(path, demo)
 
 
@@ -59,14 +63,37 @@ def _write(path: Path, demo: dict[str, Any]) -> None:
     draft.replace(path)
 
 
+def _credentials(username: str) -> dict[str, str]:
+    return {"username": username, "password": secrets.token_urlsafe(12)}
+
+
 def _admin(credentials: dict[str, str]) -> User:
     user = User.objects.filter(username=credentials["username"]).first()
     if user is None:
-        user = User.objects.create_superuser(credentials["username"], "", credentials["password"])
-    elif not user.check_password(credentials["password"]) and not user.last_login:
-        user.set_password(credentials["password"])  # demo.json was lost before anybody signed in
-        user.save(update_fields=["password"])
+        return User.objects.create_superuser(credentials["username"], "", credentials["password"])
+    _let_in(user, credentials["password"])
     return user
+
+
+def _let_in(user: User, password: str) -> None:
+    """Give the person this password where demo.json was lost before they ever signed in."""
+    if not user.check_password(password) and not user.last_login:
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
+
+def _person(credentials: dict[str, str]) -> None:
+    """A member of the demo tenants, made once: who was taken out of them stays out."""
+    username, password = credentials["username"], credentials["password"]
+    if user := User.objects.filter(username=username).first():
+        _let_in(user, password)
+        return
+    for slug in PEOPLE[username]:
+        tenant = _find_tenant(slug)
+        assert tenant is not None
+        with tenant_context(tenant.id):
+            actor = system_principal(tenant.id, slug)
+            member_add(actor=actor, username=username, role=Role.MEMBER, password=password)
 
 
 def _tenant(slug: str, name: str, known: dict[str, str] | None, admin: User, local_model: bool) -> dict[str, str]:

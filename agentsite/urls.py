@@ -4,6 +4,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from agentsite import views
 from agentsite.admin.urls import urlpatterns as admin_urlpatterns
+from agentsite.chat.urls import urlpatterns as chat_urlpatterns
 from runs.api.mcp import McpView
 
 handler400 = views.bad_request
@@ -27,5 +28,6 @@ urlpatterns = [
     path("v1/", include("runs.api.urls")),
     path("v1/", include("sessions_app.api.urls")),
     path("mcp", McpView.as_view()),
+    *chat_urlpatterns,
     *admin_urlpatterns,
 ]

@@ -310,18 +310,20 @@ def paginate(request: Any, queryset: QuerySet[Any], serialize: Serialize, *, key
     return _page(rows, limit, serialize, lambda row: getattr(row, column))
 
 
-def paginate_latest(request: Any, queryset: QuerySet[Any], serialize: Serialize) -> Response:
-    """The list envelope, the latest `created_at` first: for rows whose ids do not sort by time."""
+def paginate_latest(
+    request: Any, queryset: QuerySet[Any], serialize: Serialize, *, time: str = "created_at"
+) -> Response:
+    """The list envelope, the latest `time` first: for rows whose ids do not sort by it."""
     limit = page_limit(request)
     cursor = request.GET.get("cursor")
     if cursor:
         at, _, id = _decode_text(cursor).partition(" ")
         try:
-            queryset = queryset.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=id))
+            queryset = queryset.filter(Q(**{f"{time}__lt": at}) | Q(**{time: at}, id__lt=id))
         except (ValidationError, ValueError):
             raise _bad_cursor() from None
-    rows = list(queryset.order_by("-created_at", "-id")[: limit + 1])
-    return _page(rows, limit, serialize, lambda row: f"{row.created_at.isoformat()} {row.id}")
+    rows = list(queryset.order_by(f"-{time}", "-id")[: limit + 1])
+    return _page(rows, limit, serialize, lambda row: f"{getattr(row, time).isoformat()} {row.id}")
 
 
 def paginate_items(request: Any, items: Iterable[T], serialize: Serialize, *, key: Callable[[T], str]) -> Response:

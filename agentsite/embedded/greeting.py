@@ -22,6 +22,8 @@ def announce(base_url: str, demo: dict[str, Any], logs: Path) -> None:
     admin = demo["admin"]
     say()
     say(f"Admin      {base_url}/admin/   user {admin['username']}, password {admin['password']}")
+    people = ", ".join(f"{person['username']} / {person['password']}" for person in demo["people"])
+    say(f"Chat       {base_url}/chat/    user / password: {people}")
     say(f"Platform   {base_url}/platform/")
     say(f"API docs   {base_url}/v1/docs/")
     say(f"API key    {demo['tenants'][0]['api_key']}   (tenant {demo['tenants'][0]['slug']})")

@@ -42,6 +42,12 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
 )
+# The chat page has no inline style or script; its scripts make elements and never parse HTML.
+CHAT_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+)
 
 # Request bodies, in bytes and nesting levels; a larger or deeper one is refused before it is parsed.
 MAX_BODY_BYTES = count("MAX_BODY_BYTES", default=1_048_576)

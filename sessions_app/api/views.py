@@ -2,7 +2,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api import paginate, validated
+from core.api import paginate, paginate_latest, validated
 from core.api_schema import LIST_PARAMETERS, SEARCH, body_errors, errors_of, list_of
 from core.errors import InvalidRequest
 from sessions_app.api.serializers import (
@@ -19,6 +19,8 @@ from sessions_app.selectors.feedback import with_feedback
 from sessions_app.services import sessions as services
 from tenants.api.base import ApiView
 
+MINE = OpenApiParameter("mine", bool, description="`true`: those that you take part in, the last active first.")
+
 
 class SessionsView(ApiView):
     @extend_schema(
@@ -27,6 +29,7 @@ class SessionsView(ApiView):
             SEARCH,
             OpenApiParameter("agent", str, description="An agent's slug."),
             OpenApiParameter("user_id", str),
+            MINE,
             OpenApiParameter("status", str, enum=ChatSession.Status.values),
         ],
         responses={200: list_of(SessionOutput), **errors_of()},
@@ -38,8 +41,11 @@ class SessionsView(ApiView):
         wanted = {name: request.GET.get(name, "") for name in ("q", "agent", "status")}
         if wanted["status"] not in ("", *ChatSession.Status.values):
             raise InvalidRequest(f"status must be one of {', '.join(ChatSession.Status.values)}.", param="status")
-        end_user = request.GET.get("user_id", "")
+        mine, end_user = _flag(request, "mine"), request.GET.get("user_id", "")
         sessions = selectors.session_list(actor=self.actor, end_user=end_user, archived=False, **wanted)
+        if mine:
+            sessions = selectors.my_sessions(sessions, actor=self.actor)
+            return paginate_latest(request, sessions, session_json, time="active_at")
         return paginate(request, sessions, session_json)
 
     @extend_schema(

@@ -35,8 +35,13 @@ def confine(rows: Rows, *, actor: Principal, session: str = "session_id", own: Q
     """
     if not is_confined(actor):
         return rows
-    joined = Q(**{f"{session}__in": _participations(actor).values("session_id")})
+    joined = Q(**{f"{session}__in": taken_part_in(actor)})
     return rows.filter(joined | own if own is not None else joined)
+
+
+def taken_part_in(actor: Principal) -> QuerySet[Any]:
+    """The ids of the sessions that the actor takes part in: a key in none."""
+    return _participations(actor).values("session_id")
 
 
 def my_role(actor: Principal) -> Any:

@@ -5,11 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from core.errors import NotFound
 from core.ids import NIL, parse_uuid
 from sessions_app.models import ChatSession, Message
-from sessions_app.selectors.participants import NO_SESSION, confine, my_role
+from sessions_app.selectors.participants import NO_SESSION, confine, my_role, taken_part_in
 from tenants.permissions import authorize, is_allowed, is_confined
 from tenants.principal import Principal
 
@@ -41,6 +42,12 @@ def session_list(
     if status:
         return sessions.filter(status=status)
     return sessions if archived else sessions.exclude(status=ChatSession.Status.ARCHIVED)
+
+
+def my_sessions(sessions: QuerySet[ChatSession], *, actor: Principal) -> QuerySet[ChatSession]:
+    """Those of them that the actor takes part in, with `active_at`: when something was last said."""
+    mine = sessions.filter(id__in=taken_part_in(actor))
+    return mine.annotate(active_at=Coalesce("last_message_at", "created_at"))
 
 
 def session_find(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:

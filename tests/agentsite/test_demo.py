@@ -46,7 +46,7 @@ def _rows(slug: str) -> list[Any]:
             list(Provider.objects.order_by("slug").values_list("slug", flat=True)),
             list(Agent.objects.order_by("slug").values_list("slug", "status", "version__model")),
             list(ApiKey.objects.order_by("id").values_list("role", flat=True)),
-            list(Membership.objects.values_list("role", flat=True)),
+            list(Membership.objects.order_by("user__username").values_list("user__username", "role")),
             AuditEvent.objects.count(),
         ]
 
@@ -60,13 +60,15 @@ def test_the_first_start_makes_everything_and_the_second_nothing(tmp_path: Path)
         ["local", "scripted"],
         [("assistant", "active", "local/smollm2"), ("scripted", "active", "scripted/default")],
         ["owner", "viewer"],
-        ["owner"],
+        [("ada", "member"), ("admin", "owner"), ("grace", "member")],
     ]
+    assert first["globex"][3] == [("ada", "member"), ("admin", "owner")]
     roles = [
         authenticate_api_key(entry[key]).role for entry in written["tenants"] for key in ("api_key", "viewer_api_key")
     ]
     assert roles == ["owner", "viewer"] * 2
-    assert User.objects.get().check_password(written["admin"]["password"])
+    for person in [written["admin"], *written["people"]]:
+        assert User.objects.get(username=person["username"]).check_password(person["password"])
     assert prepare(tmp_path) == written
     assert rows() == first
 
@@ -119,4 +121,5 @@ def test_a_lost_file_leads_to_new_keys(tmp_path: Path) -> None:
     after = prepare(tmp_path)
     assert authenticate_api_key(after["tenants"][0]["api_key"]).tenant_slug == "acme"
     assert before["tenants"][0]["api_key"] != after["tenants"][0]["api_key"]
-    assert User.objects.get().check_password(after["admin"]["password"])
+    for person in [after["admin"], *after["people"]]:
+        assert User.objects.get(username=person["username"]).check_password(person["password"])

@@ -18,6 +18,7 @@ export class AgentChat extends HTMLElement {
   #guest = "";
   #frame = 0;
   #asked = false; // is a new beginning under way?
+  #isNew = false; // was a new session asked for?
   /** @type {Talk | null} */
   #talk = null;
   #views = null;
@@ -74,6 +75,7 @@ export class AgentChat extends HTMLElement {
 
   /** An empty conversation, which becomes a session with its first message. */
   newSession() {
+    this.#isNew = true;
     this.removeAttribute("session");
     this.#begin();
     this.focus();
@@ -124,6 +126,7 @@ export class AgentChat extends HTMLElement {
     this.#talk = talk;
     const id = this.getAttribute("session");
     if (id) talk.open(id);
+    else if (who.isKnown && !this.#isNew) talk.latest();
     this.#changed();
   }
 

@@ -78,6 +78,11 @@ export class Visitor extends Bearer {
     Object.assign(this, { base, key, store: `agent-chat ${base} ${key}` });
   }
 
+  /** Has this browser been here before? */
+  get isKnown() {
+    return Boolean(this.secret ?? storage()?.getItem(this.store));
+  }
+
   async issue() {
     const store = storage();
     const secret = this.secret ?? store?.getItem(this.store);

@@ -32,6 +32,8 @@ export class Talk {
   #timers = new Set();
   #isOver = false;
   #opening = null;
+  /** @type {(() => void)[]} what waits for the session that is being opened */
+  #waiting = [];
   #refreshing = 0;
 
   /** @param {import("./api.js").Api} api @param {string | null} agent of new sessions @param {Host} host */
@@ -94,9 +96,23 @@ export class Talk {
     this.host.changed();
   }
 
+  /** A visitor who comes back: where they talked last. Without such a session, the next message makes one. */
+  async latest() {
+    this.isLoading = true;
+    this.host.changed();
+    await this.#guarded(async () => {
+      const { data } = await this.api.call("GET", "sessions?mine=true&limit=1");
+      if (data.length && !this.#isOver) return this.open(data[0].id);
+      this.isLoading = false;
+      this.#waiting.splice(0).forEach((go) => go());
+      this.host.changed();
+    });
+  }
+
   #take(session) {
     const told = this.session?.title;
     this.session = session;
+    this.#waiting.splice(0).forEach((go) => go());
     if (session.title !== told) this.host.tell("agent-chat-title", { id: session.id, title: session.title });
     this.host.changed();
   }
@@ -108,6 +124,7 @@ export class Talk {
     } catch (error) {
       if (this.#isOver) return;
       this.isLoading = false;
+      this.#waiting.splice(0).forEach((go) => go());
       this.host.failed(error);
     }
   }
@@ -211,7 +228,8 @@ export class Talk {
     }
   }
 
-  #ensureSession() {
+  async #ensureSession() {
+    if (this.isLoading && !this.session) await new Promise((go) => this.#waiting.push(go));
     if (this.session) return undefined;
     this.#opening ??= this.#make().finally(() => (this.#opening = null));
     return this.#opening;
