@@ -45,7 +45,7 @@ PERMISSIONS: dict[str, tuple[Role, str]] = {
 # What else a scope covers: who may write may read what is written, and who chats may read what chat made.
 _COVERS = {"admin": {"admin", "write", "read"}, "write": {"write", "read"}, "read": {"read"}, "chat": {"chat"}}
 _CHAT_READS = {"session.view", "run.view", "agent.view"}
-_GUEST = {"session.view", "session.edit", "run.view", "chat.run", "run.cancel", "tool.approve"}
+_GUEST = {"session.view", "session.edit", "run.view", "chat.run", "run.cancel"}
 
 
 def is_allowed(actor: Principal, permission: str) -> bool:

@@ -31,7 +31,7 @@ from runs.services.stop import cancel_request
 from runs.services.turns import Turn, TurnRequest, turn_of
 from runs.starting import author_of, started, stored
 from sessions_app.models import ChatSession, Message
-from sessions_app.services.replacing import messages_replace
+from sessions_app.services.replacing import messages_replace, refuse_others
 from sessions_app.services.sessions import messages_append, session_for_turn
 from templates_app.registry import registry
 from tenants.permissions import authorize, is_confined
@@ -84,6 +84,8 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
         request, replace_from=place_of(session, request), when_busy=request.when_busy or version.when_busy
     )
     new, replaces = joining(session=session, messages=request.messages, replace_from=request.replace_from, empty=empty)
+    if replaces is not None:
+        refuse_others(actor=actor, session=session, seq=replaces)
     interrupted = _make_way(actor, request, version, open_runs)
     run = _new_run(actor, request, id=run_id, model=version.model, session=session, version=version)
     if any(not other.is_finished for other in open_runs):  # those that waited have ended for an interrupt

@@ -5,9 +5,11 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, NotFound, NotPermitted
 from core.ids import NIL, parse_uuid
-from sessions_app.models import ChatSession, Message
+from sessions_app.models import ChatSession, Message, Participant
+from sessions_app.selectors.participants import session_role
+from tenants.principal import Principal
 
 
 def replaceable(*, session: ChatSession, ref: str | int) -> int:
@@ -23,6 +25,16 @@ def replaceable(*, session: ChatSession, ref: str | int) -> int:
         message = "This message was replaced already: read the session's messages again."
         raise Conflict(message, code="message_replaced", param="replace_from")
     return kept
+
+
+def refuse_others(*, actor: Principal, session: ChatSession, seq: int) -> None:
+    """Raises NotPermitted for a member who would replace what others said; owners may."""
+    if session_role(actor=actor, session=session) == Participant.Role.OWNER:
+        return
+    said = _messages(session).filter(seq__gte=seq, role=Message.Role.USER, replaced_by=None)
+    if said.exclude(author_kind=actor.kind, author_id=actor.id).exists():
+        message = "Only owners of the session replace what others said: begin after their last message, or fork it."
+        raise NotPermitted(message, code="others_message", param="replace_from")
 
 
 def messages_replace(*, session: ChatSession, seq: int, run_id: UUID) -> None:

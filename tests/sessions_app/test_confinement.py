@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 PEOPLE = ["owner", "member", "viewer", "lowered", "guest", "outsider", "foreign", "operator", "key"]
 READ = dict(zip(PEOPLE, [200, 200, 200, 200, 200, 404, 404, 200, 200], strict=True))
 SPEAK = READ | {"viewer": 403, "lowered": 403}
+DECIDE = SPEAK | {"guest": 403}
 OWN = SPEAK | {"member": 403, "guest": 403}
 EDIT = {"title": "Ours"}
 SAY = {"messages": [{"role": "user", "content": "hi"}]}
@@ -109,16 +110,37 @@ async def test_who_may_speak(room: Room, who: str) -> None:
     decided = await actor.apost(f"runs/{room.approval.run_id}/resume", resumed(room))
     listed = await actor.aget(f"runs/{room.run.id}/events")
     assert (events.status_code, listed.status_code) == (READ[who], READ[who])
-    spoken = {"chat": chat, "ag-ui": stream, "cancel": cancelled, "resume": decided}
+    spoken = {"chat": chat, "ag-ui": stream, "cancel": cancelled}
     assert {op: answer.status_code for op, answer in spoken.items()} == dict.fromkeys(spoken, SPEAK[who])
-    if SPEAK[who] == 403:
-        assert {answer.json()["error"]["code"] for answer in spoken.values()} == {"role_too_low"}
+    assert decided.status_code == DECIDE[who]
+    for answer in (*spoken.values(), decided):
+        if answer.status_code == 403:
+            assert answer.json()["error"]["code"] == ("not_for_guests" if who == "guest" else "role_too_low")
     begun = await Run.objects.filter(
         session=room.session, source__in=["api", "ag-ui"], actor_id=actor.principal.id
     ).acount()
     assert begun == (2 if SPEAK[who] == 200 else 0)
     approval = await ToolApproval.objects.aget(id=room.approval.id)
-    assert (approval.status == "approved") is (SPEAK[who] == 200)
+    assert (approval.status == "approved") is (DECIDE[who] == 200)
+
+
+async def test_members_replace_what_they_said_themselves(room: Room) -> None:
+    thread = str(room.session.id)
+
+    async def chat(who: str, **more: str) -> Any:
+        body = {"model": "helper", **SAY, "metadata": {"session_id": thread, **more}}
+        return await room.people[who].apost("chat/completions", body)
+
+    places = {}
+    for who in ("owner", "member"):
+        assert (await chat(who)).status_code == 200
+        places[who] = str((await ChatSession.objects.aget(id=room.session.id)).last_seq - 1)
+    assert refusal(await chat("member", replace_from=places["owner"])) == (403, "others_message")
+    assert (await chat("member", replace_from=places["member"])).status_code == 200
+    last = (await ChatSession.objects.aget(id=room.session.id)).last_seq
+    again = await chat("owner", replace_from=str(last))  # the answer to the member's question
+    assert again.status_code == 200
+    assert (await chat("owner", replace_from=places["owner"])).status_code == 200
 
 
 async def open_socket(actor: Actor, ref: str) -> Any:

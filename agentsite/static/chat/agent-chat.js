@@ -145,7 +145,8 @@ export class AgentChat extends HTMLElement {
     const names = ["retry", "regenerate", "resend", "rate", "decide"];
     const actions = Object.fromEntries(names.map((name) => [name, act(name)]));
     const canWrite = () => this.#talk?.canWrite ?? false;
-    const ui = { words, canWrite, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
+    const canDecide = () => this.#talk?.canDecide ?? false;
+    const ui = { words, canWrite, canDecide, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
     const composer = new Composer(words, {
       send: (text) => this.#send(text),
       stop: act("stop"),

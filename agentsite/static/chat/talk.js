@@ -73,6 +73,11 @@ export class Talk {
     return this.state !== "refused" && this.session?.role !== "viewer" && (this.session?.status ?? "open") === "open";
   }
 
+  /** May this person decide about calls of tools? Guests may not. */
+  get canDecide() {
+    return this.canWrite && this.conversation.me?.kind !== "guest";
+  }
+
   /** @param {string} id */
   async open(id) {
     this.isLoading = true;

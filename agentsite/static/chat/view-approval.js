@@ -76,7 +76,7 @@ export class ApprovalView {
     const time = new Date(approval.expiresAt).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     setText(this.rules, `${role} ${fill(words.approvalExpires, { time })}`.trim());
     setText(this.fault, approval.fault ?? "");
-    const mayDecide = this.ui.canWrite();
+    const mayDecide = this.ui.canDecide();
     this.args.readOnly = !(approval.canEdit && mayDecide);
     this.comment.hidden = this.row.hidden = !mayDecide;
     this.hint.hidden = this.args.readOnly;

@@ -9,7 +9,8 @@ const MAX_SHOWN = 20_000; // characters of arguments or of a result
 /**
  * @typedef {object} Ui
  * @property {Record<string, string>} words
- * @property {() => boolean} canWrite may the reader write here, and decide?
+ * @property {() => boolean} canWrite may the reader write here?
+ * @property {() => boolean} canDecide about calls of tools?
  * @property {Record<string, (...given: any[]) => void>} actions retry, regenerate, resend, rate, fork, decide
  */
 
