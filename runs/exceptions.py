@@ -1,10 +1,17 @@
-from core.errors import ApplicationError, Conflict, InvalidRequest, NotFound, Unavailable
+from core.errors import ApplicationError, Conflict, InvalidRequest, NotFound, NotPermitted, Unavailable
 
 
 class RunCancelled(ApplicationError):
     """Somebody stopped the run; not a failure."""
 
     status, type, code = 409, "conflict_error", "run_cancelled"
+
+
+class ParticipationEnded(NotPermitted):
+    code = "participation_ended"
+
+    def __init__(self) -> None:
+        super().__init__("Who asked may not speak in this session any more.")
 
 
 class SessionBusy(Conflict):

@@ -24,6 +24,7 @@ from runs.events import make_event
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
 from runs.selectors import run_get
+from runs.services.authors import author_check
 from runs.services.guests import check_guest
 from runs.services.lease import event_append, lease_create
 from runs.services.replacing import joining, place_of
@@ -115,7 +116,8 @@ def _start_at_once(
 def run_start(*, actor: Principal, run: Run, fence: int) -> Turn:
     """A run that waited has its turn; the caller holds its lease and session.
 
-    Raises what `joining` does: what it shall replace may have been replaced meanwhile.
+    Raises what `joining` does: what it shall replace may have been replaced meanwhile. So may who asked have been
+    removed or demoted: raises ParticipationEnded, and what `refuse_others` does.
     """
     fields = _joined(run)
     run.save(update_fields=["status", "started_at", "context_seq"])
@@ -127,8 +129,12 @@ def _joined(run: Run) -> dict[str, Any]:
     messages = run.request["messages"]
     if run.session is None:
         return _join(run, messages)
+    person = author_check(run)
     asked = {"messages": messages, "replace_from": run.request.get("replace_from")}
-    return _join(run, *joining(session=run.session, empty=not run.session.last_seq, **asked))
+    new, replaces = joining(session=run.session, empty=not run.session.last_seq, **asked)
+    if person is not None and replaces is not None:
+        refuse_others(actor=person, session=run.session, seq=replaces)
+    return _join(run, new, replaces)
 
 
 def _join(run: Run, messages: Sequence[dict[str, Any]], replaces: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from core.ids import uuid7
 from runs.models import Run
+from runs.services.authors import may_speak
 from runs.services.turns import Messages, locked_session, new_messages
 from runs.starting import signed
 
@@ -21,16 +22,17 @@ def steering_hear(*, run: Run, heard: Collection[str]) -> list[tuple[str, Messag
 
     `heard` are the runs whose messages it has: those of a commit whose answer was lost are given again. Only those at
     the head of the session's line: what waits behind another message, or asks another agent, is answered after it.
+    What somebody said who may not speak any more is never heard: it fails when it has its turn.
     """
     if locked_session(run) is None:
         return []
     found = []
     others = Run.objects.filter(tenant_id=run.tenant_id, session_id=run.session_id, status=Run.Status.QUEUED)
-    others = others.filter(finished_at=None).select_related("agent_version")
+    others = others.filter(finished_at=None).select_related("agent_version", "session")
     for other in others.order_by("created_at", "id"):
         if str(other.id) in heard:
             continue
-        if other.request["when_busy"] != "steer" or _agent(other) != _agent(run):
+        if other.request["when_busy"] != "steer" or _agent(other) != _agent(run) or not may_speak(other):
             break
         said = new_messages(other.request["messages"])
         for message in said:  # by which all its readers will know it

@@ -17,6 +17,7 @@ from sessions_app.models import ChatSession, Invitation, Participant
 from sessions_app.selectors.participants import ROLE_RANK, invitation_list, session_role
 from sessions_app.services.participants import (
     facts,
+    invitations_close,
     locked_to_share,
     participant_create,
     participant_set_role,
@@ -78,10 +79,7 @@ def invitation_revoke(*, actor: Principal, ref: str, invitation: str, participan
     found = invitation_list(actor=actor, session=session).filter(id=parse_uuid(invitation) or NIL).first()
     if found is None:
         raise NotFound("No invitation with this id.", code="invitation_not_found")
-    if found.revoked_at is None:
-        found.revoked_at = timezone.now()
-        found.save(update_fields=["revoked_at"])
-        audit.record(actor=actor, action="invitation.revoke", target=found, before=facts(found))
+    invitations_close(actor=actor, invitations=Invitation.objects.filter(tenant_id=actor.tenant_id, id=found.id))
     if participants:
         came = Participant.objects.filter(tenant_id=actor.tenant_id, session=session, invitation=found)
         participants_delete(actor=actor, participants=list(came))
@@ -109,6 +107,8 @@ def _parts(token: str) -> tuple[UUID, bytes]:
 def invitation_accept(*, token: str, person: Principal | None, name: str = "") -> Accepted:
     """The person takes part, or may do more than before; nobody becomes a guest of that `name`.
 
+    Who came by the same invitation before may do no more by it.
+
     Call it in the token's tenant. Raises InvitationInvalid, whatever is wrong with the invitation.
     """
     if person is not None and not is_person(person):
@@ -116,7 +116,7 @@ def invitation_accept(*, token: str, person: Principal | None, name: str = "") -
     invitation = _usable(token, person)
     session = invitation.session
     mine = _participant(session, person) if person else None
-    if person and mine and ROLE_RANK[mine.role] >= ROLE_RANK[invitation.role]:
+    if person and mine and not _raises(invitation, mine):
         return Accepted(session.id, session_role(actor=person, session=session), None)
     _use(invitation)
     new = None
@@ -159,6 +159,11 @@ def _admits(invitation: Invitation, person: Principal | None) -> bool:
 def _participant(session: ChatSession, person: Principal) -> Participant | None:
     those = Participant.objects.filter(tenant_id=session.tenant_id, session_id=session.id)
     return those.filter(person_kind=person.kind, person_id=person.id or NIL).first()
+
+
+def _raises(invitation: Invitation, mine: Participant) -> bool:
+    """Not who came by it: they have had its role, and may have less by now."""
+    return ROLE_RANK[mine.role] < ROLE_RANK[invitation.role] and mine.invitation_id != invitation.id
 
 
 def _use(invitation: Invitation) -> None:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
 
 from core import audit
 from core.errors import Conflict, NotFound
 from sessions_app.models import ChatSession, Invitation, Participant
-from sessions_app.selectors.participants import authorize_in, participant_get
+from sessions_app.selectors.participants import ROLE_RANK, authorize_in, participant_get
 from sessions_app.selectors.sessions import session_get
 from tenants.models import Membership
 from tenants.permissions import authorize
@@ -51,6 +53,8 @@ def participant_update(*, actor: Principal, ref: str, participant: str, role: st
 def participant_set_role(*, actor: Principal, participant: Participant, role: str) -> None:
     """In the transaction of a caller that has locked the session, and has looked whether the actor may."""
     _refuse_last_owner([participant])
+    if ROLE_RANK[role] < ROLE_RANK[participant.role]:
+        _close_links(actor, [participant])
     before = facts(participant)
     participant.role = role
     participant.save(update_fields=["role"])
@@ -62,7 +66,7 @@ def participant_remove(*, actor: Principal, ref: str, participant: str) -> None:
     """Take somebody out; everybody may go themselves. Raises Conflict where others would be left without an owner."""
     session = session_get(actor=actor, ref=ref, lock=True)
     found = participant_get(actor=actor, session=session, ref=participant)
-    if (found.person_kind, found.person_id) != (actor.kind, actor.id):
+    if not _is(actor, found):
         authorize_in(actor=actor, session=session, permission="session.share")
     participants_delete(actor=actor, participants=[found])
 
@@ -70,9 +74,33 @@ def participant_remove(*, actor: Principal, ref: str, participant: str) -> None:
 def participants_delete(*, actor: Principal, participants: list[Participant]) -> None:
     """Of one session, in the transaction of a caller that has locked it, and has looked whether the actor may."""
     _refuse_last_owner(participants)
+    _close_links(actor, participants)
     for participant in participants:
         audit.record(actor=actor, action="participant.remove", target=participant, before=facts(participant))
         participant.delete()
+
+
+def _close_links(actor: Principal, changed: list[Participant]) -> None:
+    """Somebody else lowers or removes them: no link that they may have brings them back, made by whomever."""
+    others = [each for each in changed if not _is(actor, each)]
+    if others:
+        links = Invitation.objects.filter(tenant_id=actor.tenant_id, session_id=others[0].session_id)
+        invitations_close(actor=actor, invitations=links.filter(expires_at__gt=timezone.now()))
+
+
+def _is(actor: Principal, participant: Participant) -> bool:
+    return (participant.person_kind, participant.person_id) == (actor.kind, actor.id)
+
+
+def invitations_close(*, actor: Principal, invitations: QuerySet[Invitation]) -> None:
+    """Nobody comes by them any more, in the transaction of a caller that has locked their session.
+
+    Those that are revoked stay as they are.
+    """
+    for invitation in invitations.filter(revoked_at=None):
+        invitation.revoked_at = timezone.now()
+        invitation.save(update_fields=["revoked_at"])
+        audit.record(actor=actor, action="invitation.revoke", target=invitation, before=facts(invitation))
 
 
 def _refuse_last_owner(changed: list[Participant]) -> None:

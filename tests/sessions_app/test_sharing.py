@@ -123,6 +123,57 @@ def test_accepting_raises_a_role_and_lowers_none(olive: UserActor, mona: UserAct
     assert sorted(Invitation.objects.values_list("role", "uses")) == [("member", 1), ("viewer", 1)]
 
 
+@pytest.mark.parametrize("how", ["demoted", "removed"])
+@pytest.mark.parametrize("by", ["owner", "themselves"])
+def test_no_link_undoes_what_an_owner_did(how: str, by: str, olive: UserActor, in_acme: Tenant, scripted: str) -> None:
+    session, otto = make_session(olive, scripted), make_user(in_acme, "otto")
+    viewer, member = invite(olive, session, role="viewer"), invite(olive, session)
+    other = invite(olive, make_session(olive, scripted))
+    for made in (viewer, member):
+        accept(otto.http, made["token"])
+    own = Participant.objects.get(label="otto")
+    place = f"sessions/{session.id}/participants/{own.id}"
+    assert olive.patch(place, {"role": "owner"}).status_code == 200
+    links = [viewer, member, invite(otto, session)]
+    actor = olive if by == "owner" else otto
+    done = actor.patch(place, {"role": "viewer"}) if how == "demoted" else actor.delete(place)
+    assert done.status_code == (200 if how == "demoted" else 204)
+    if by == "owner":
+        for made in links:
+            for client in (otto.http, nobody()):  # nor do they come as somebody else
+                assert refusal(accept(client, made["token"])) == (404, "invitation_invalid")
+        roles = list(Participant.objects.filter(session=session).values_list("label", "role"))
+        assert roles == [("olive", "owner"), *([("otto", "viewer")] if how == "demoted" else [])]
+        assert AuditEvent.objects.filter(action="invitation.revoke", actor_label="olive").count() == 3
+    else:  # who goes may come back
+        assert accept(otto.http, links[1]["token"]).json()["role"] == "member"
+    assert accept(otto.http, other["token"]).status_code == 200
+    if by == "owner":
+        assert accept(otto.http, invite(olive, session)["token"]).json()["role"] == "member"
+
+
+def test_an_owner_who_is_lowered_leaves_no_link_behind_and_one_who_is_raised_does(
+    olive: UserActor, mona: UserActor, session: ChatSession
+) -> None:
+    place = f"sessions/{session.id}/participants/{join(session, mona, 'member').id}"
+    assert olive.patch(place, {"role": "owner"}).status_code == 200
+    token = invite(mona, session, max_uses=5)["token"]
+    assert accept(nobody(), token).status_code == 200
+    assert olive.patch(place, {"role": "member"}).status_code == 200
+    assert refusal(accept(nobody(), token)) == (404, "invitation_invalid")
+    token = invite(olive, session)["token"]
+    assert olive.patch(place, {"role": "owner"}).status_code == 200
+    assert accept(nobody(), token).status_code == 200
+
+
+def test_who_came_by_a_link_may_do_no_more_by_it(olive: UserActor, mona: UserActor, session: ChatSession) -> None:
+    first, second = invite(olive, session), invite(olive, session)
+    accept(mona.http, first["token"])
+    Participant.objects.filter(label="mona").update(role="viewer")
+    assert [accept(mona.http, made["token"]).json()["role"] for made in (first, second)] == ["viewer", "member"]
+    assert sorted(Invitation.objects.values_list("uses", flat=True)) == [1, 1]
+
+
 def test_a_viewer_of_the_tenant_stays_one(olive: UserActor, session: ChatSession, in_acme: Tenant) -> None:
     lars = make_user(in_acme, "lars", "viewer")
     assert accept(lars.http, invite(olive, session)["token"]).json()["role"] == "viewer"
