@@ -19,6 +19,7 @@ export class AgentChat extends HTMLElement {
   #frame = 0;
   #asked = false; // is a new beginning under way?
   #isNew = false; // was a new session asked for?
+  #sought = 0; // seq of the message to show, once it is loaded
   /** @type {Talk | null} */
   #talk = null;
   #views = null;
@@ -79,6 +80,12 @@ export class AgentChat extends HTMLElement {
     this.removeAttribute("session");
     this.#begin();
     this.focus();
+  }
+
+  /** Scrolls to a message and marks it. @param {number} seq its place in the session */
+  show(seq) {
+    this.#sought = seq;
+    this.#changed();
   }
 
   /** Stops the answer that is under way. */
@@ -211,6 +218,8 @@ export class AgentChat extends HTMLElement {
     const { conversation, canWrite, isLoading } = talk;
     this.#chat.classList.toggle("can-fork", this.hasAttribute("fork"));
     thread.update(conversation, { canWrite, loading: isLoading, title: talk.session?.title ?? "" });
+    if (this.#sought && !isLoading) thread.show(this.#sought);
+    if (!isLoading) this.#sought = 0;
     composer.update({ running: talk.isRunning && canWrite, note: this.#note(talk) });
     banner.update(talk.state, talk.why);
     presence.update(conversation);

@@ -74,6 +74,7 @@ textarea::placeholder, input::placeholder { color: var(--quiet); opacity: 1; }
 const TURNS = `
 .turn { position: relative; min-width: 0; border-radius: var(--radius); }
 .turn:focus-visible { outline-offset: 6px; }
+.turn.sought:focus { outline: 2px solid var(--accent); outline-offset: 6px; }
 .author { font-size: .8125rem; font-weight: 600; color: var(--quiet); overflow-wrap: anywhere; }
 .said { display: grid; justify-items: start; gap: .2rem; max-width: 85%; justify-self: start; }
 .said.mine { justify-self: end; justify-items: end; }

@@ -53,6 +53,16 @@ export class Thread {
     this.newest.hidden = true;
   }
 
+  /** The message with the seq, or the answer that it is a part of. @param {number} seq */
+  show(seq) {
+    const element = this.turns.elementAt(seq);
+    if (!element) return;
+    this.#follows = false;
+    element.scrollIntoView({ block: "center" });
+    element.classList.add("sought");
+    element.focus({ preventScroll: true });
+  }
+
   /** A reader who has scrolled up stays there. */
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;

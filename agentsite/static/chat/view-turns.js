@@ -205,6 +205,12 @@ export class Turns {
     this.#keepStop();
   }
 
+  /** @param {number} seq @returns {HTMLElement | undefined} the last turn that begins no later */
+  elementAt(seq) {
+    const views = [...this.#views.values()];
+    return views.findLast(({ turn }) => turn.seq !== null && turn.seq <= seq)?.element;
+  }
+
   #show(turn, facts) {
     const told = `${turn.revision} ${Object.values(facts)}`;
     if (this.#shown.get(turn.key) === told && turn === this.#views.get(turn.key).turn) return;

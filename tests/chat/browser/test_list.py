@@ -129,8 +129,10 @@ def test_titles_and_messages_are_searched(ada: Visitor) -> None:
     hit = ada.page.locator("#list .hits a", has_text="cinnamon").first
     expect(hit.locator("mark").first).to_have_text("cinnamon")
     ada.checked("search")
-    hit.click()
+    ada.page.locator("#list .hits a", has_text="cinnamon").last.click()
     expect(ada.title).to_have_text("Zanzibar by boat")
+    expect(ada.page.get_by_role("article").nth(2)).to_be_focused()
+    expect(hit).to_be_visible()
     search.fill("nothing like this at all")
     expect(ada.page.get_by_text("Nothing was found for “nothing like this at all”.")).to_be_visible()
     search.fill("")

@@ -46,10 +46,12 @@ export class Conversation {
     return this.#put({ agent: $("agent").value });
   }
 
-  open(session) {
+  // `seq` is of the message to show; without one it is the end.
+  open(session, seq = 0) {
     this.#people([]);
     this.show(session);
     this.#put({ session: session.id, ...(session.agent ? { agent: session.agent } : {}) });
+    if (seq) $("chat").querySelector("agent-chat").show(seq);
   }
 
   say(text, ...more) {

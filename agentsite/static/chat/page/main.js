@@ -55,38 +55,39 @@ class Page {
     const { pathname, origin, hash } = new URL(link.href);
     if (origin !== location.origin || hash || (pathname !== "/chat/" && !SESSION.test(pathname))) return;
     event.preventDefault();
-    this.go(pathname);
+    this.go(pathname, Number(link.dataset.seq));
   }
 
-  go(path) {
+  // `seq` is of the message to show.
+  go(path, seq = 0) {
     drawer(false);
     if (path !== location.pathname) history.pushState(null, "", path);
-    this.route();
+    this.route(seq);
   }
 
   open(id) {
     this.go(`/chat/s/${id}`);
   }
 
-  route = acting(async () => {
+  route = acting(async (seq = 0) => {
     const id = SESSION.exec(location.pathname)?.[1];
     if (!id) {
       this.current = null;
       this.conversation.begin();
     } else {
-      await this.#enter(id);
+      await this.#enter(id, seq);
     }
     this.sidebar?.mark();
   });
 
-  async #enter(id) {
+  async #enter(id, seq) {
     try {
       this.current = await this.api.get(`sessions/${id}`);
     } catch (error) {
       this.current = null;
       return this.#missing(id, error);
     }
-    return this.conversation.open(this.current);
+    return this.conversation.open(this.current, seq);
   }
 
   // It may be of another tenant of the person.
