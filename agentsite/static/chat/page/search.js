@@ -31,7 +31,8 @@ function placed(snippet, places) {
 }
 
 function titleHit(session, query) {
-  return el("li", {}, el("a", { href: `/chat/s/${session.id}`, dir: "auto" }, ...marked(titleOf(session), query)));
+  const title = el("span", {}, ...marked(titleOf(session), query));
+  return el("li", {}, el("a", { href: `/chat/s/${session.id}`, dir: "auto" }, title));
 }
 
 function messageHit(hit) {
