@@ -115,10 +115,11 @@ export class Talk {
   }
 
   #take(session) {
-    const told = this.session?.title;
+    const { title: told, role } = this.session ?? {};
     this.session = session;
     this.#waiting.splice(0).forEach((go) => go());
     if (session.title !== told) this.host.tell("agent-chat-title", { id: session.id, title: session.title });
+    if (role && session.role !== role) this.host.tell("agent-chat-role", { id: session.id, role: session.role });
     this.host.changed();
   }
 

@@ -161,8 +161,11 @@ def test_roles_are_changed_and_people_removed(comes: Comes) -> None:
     grace.goto(f"/chat/s/{session}")
     expect(grace.composer).to_be_visible()
     dialog = shares(ada)
+    dialog.get_by_role("combobox", name="Role of grace").select_option("owner")
+    expect(grace.page.get_by_role("button", name="Share", exact=True)).to_be_visible(timeout=15_000)
     dialog.get_by_role("combobox", name="Role of grace").select_option("viewer")
     expect(grace.composer).to_be_hidden(timeout=15_000)  # her socket is closed, and opened anew as a viewer's
+    expect(grace.page.get_by_role("button", name="People", exact=True)).to_be_visible()
     dialog.get_by_role("button", name="Remove grace").click()
     expect(dialog.get_by_role("combobox", name="Role of grace")).to_have_count(0)
     expect(dialog.get_by_role("heading", name="Share “Roles”")).to_be_focused()

@@ -123,7 +123,7 @@ class Page {
     const before = this.current;
     if (session.id !== before?.id) return;
     this.current = session;
-    if (before.status !== session.status || before.role !== session.role) this.conversation.open(session);
+    if (before.status !== session.status) this.conversation.open(session);
     else this.conversation.show(session);
   }
 
