@@ -10,7 +10,7 @@ import { Announcer, Banner, Presence, Thread } from "./view-thread.js";
 
 const CREDENTIALS = ["base-url", "tenant", "key", "agent"];
 
-/** @fires agent-chat-session @fires agent-chat-title @fires agent-chat-answer @fires agent-chat-error @fires agent-chat-presence @fires agent-chat-fork @fires agent-chat-role */
+/** @fires agent-chat-session @fires agent-chat-title @fires agent-chat-answer @fires agent-chat-error @fires agent-chat-presence @fires agent-chat-fork @fires agent-chat-role @fires agent-chat-refused */
 export class AgentChat extends HTMLElement {
   static observedAttributes = [...CREDENTIALS, "session", "fork"];
 

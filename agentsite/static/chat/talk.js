@@ -50,8 +50,9 @@ export class Talk {
       frame: (frame) => this.#heard(frame),
       ready: () => this.#ready(),
       tooBig: () => this.conversation.pending.forEach((said) => this.conversation.giveBack(said, host.words.tooBig)),
-      state: (state, why = "") => {
+      state: (state, why = "", code = "") => {
         Object.assign(this, { state, why });
+        if (state === "refused") host.tell("agent-chat-refused", { id: this.session.id, code, message: why });
         host.changed();
       },
     });
@@ -143,7 +144,7 @@ export class Talk {
       } catch (error) {
         if (![401, 403, 404].includes(error.status)) throw error;
         this.isLoading = false;
-        this.connection.refuse(error.message);
+        this.connection.refuse(error.message, error.code);
       }
     });
   }

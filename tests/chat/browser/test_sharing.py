@@ -169,6 +169,10 @@ def test_roles_are_changed_and_people_removed(comes: Comes) -> None:
     dialog.get_by_role("button", name="Remove grace").click()
     expect(dialog.get_by_role("combobox", name="Role of grace")).to_have_count(0)
     expect(dialog.get_by_role("heading", name="Share “Roles”")).to_be_focused()
+    expect(grace.page.get_by_text("You no longer take part in this conversation.")).to_be_visible(timeout=15_000)
+    expect(grace.listed.filter(has_text="Roles")).to_have_count(0)
+    for button in ("Share", "People", "Actions of this conversation"):
+        expect(grace.page.get_by_role("button", name=button, exact=True)).to_have_count(0)
     grace.page.reload()
     expect(grace.page.get_by_text("There is no such conversation, or you do not take part in it.")).to_be_visible()
     grace.checked("not-found")

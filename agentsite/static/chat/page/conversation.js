@@ -54,6 +54,16 @@ export class Conversation {
     if (seq) $("chat").querySelector("agent-chat").show(seq);
   }
 
+  // In place of a conversation, with nothing that can be done about it.
+  close(title, sentence) {
+    this.#people([]);
+    this.show(null);
+    $("agent-label").hidden = true;
+    $("title").textContent = title;
+    document.title = `${title} · Chat`;
+    this.say(sentence);
+  }
+
   say(text, ...more) {
     $("chat").replaceChildren(el("div", { class: "empty" }, el("p", {}, text), ...more));
   }
@@ -66,6 +76,7 @@ export class Conversation {
     chat.addEventListener("agent-chat-session", (event) => this.#page.begun(event.detail.id));
     for (const told of ["agent-chat-title", "agent-chat-answer", "agent-chat-role"])
       chat.addEventListener(told, () => this.#page.renamed());
+    chat.addEventListener("agent-chat-refused", (event) => this.#page.refused(event.detail));
     chat.addEventListener("agent-chat-fork", (event) => this.#page.fork(event.detail));
     chat.addEventListener("agent-chat-presence", (event) => this.#people(event.detail.participants));
     $("chat").replaceChildren(chat);

@@ -13,6 +13,12 @@ import { openDialog } from "./dialogs.js";
 import { offerThemes } from "./theme.js";
 
 const SESSION = /^\/chat\/s\/([0-9a-f-]{36})$/;
+const NOT_FOUND = "There is no such conversation, or you do not take part in it.";
+const ENDS = {
+  participation_ended: "You no longer take part in this conversation.",
+  session_deleted: "This conversation was deleted.",
+  not_found: NOT_FOUND,
+};
 const known = JSON.parse($("known").textContent);
 
 class Page {
@@ -93,11 +99,10 @@ class Page {
   // It may be of another tenant of the person.
   async #missing(id, error) {
     if (error.status !== 404) throw error;
-    this.conversation.show(null);
-    $("title").textContent = "Not found";
+    this.conversation.close("Not found", "");
     const slug = await tenantWith(id);
     if (slug) return location.replace(`/chat/s/${id}?tenant=${slug}`);
-    return this.conversation.say("There is no such conversation, or you do not take part in it.");
+    return this.conversation.say(NOT_FOUND);
   }
 
   // The component made a session for the first message.
@@ -138,6 +143,16 @@ class Page {
         text: "Sign in",
       });
     } else if (session.id === this.current?.id) this.go("/chat/");
+  }
+
+  // The server closed the conversation to the person. What is no end of it, as of a sign-in, the component tells.
+  refused({ id, code }) {
+    const session = this.current;
+    if (session?.id !== id || !(code in ENDS)) return;
+    this.current = null;
+    this.conversation.close(titleOf(session), ENDS[code]);
+    this.sidebar?.gone(session);
+    if (this.guest) invite.forgetGuest(id);
   }
 
   rename(session) {
