@@ -60,6 +60,8 @@ def test_a_conversation_is_archived_and_comes_back(ada: Visitor) -> None:
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(0)
     expect(ada.composer).to_be_hidden()
     expect(ada.page.get_by_text("This conversation is archived: it can be read")).to_be_visible()
+    notice, back = (ada.page.locator(name).bounding_box() for name in ("#notice", ".banner button"))
+    assert notice and back and notice["y"] >= back["y"] + back["height"], "the notice covers the button"
     ada.page.get_by_role("button", name="Archived").click()
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(1)
     ada.checked("archived")

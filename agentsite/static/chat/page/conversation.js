@@ -108,7 +108,7 @@ export class Conversation {
       "Unarchive",
     );
     const sentence = "This conversation is archived: it can be read, and nothing can be added.";
-    $("chat").before(el("div", { class: "banner" }, el("span", {}, sentence), back));
+    $("notice").parentElement.before(el("div", { class: "banner" }, el("span", {}, sentence), back));
   }
 
   #people(participants) {
