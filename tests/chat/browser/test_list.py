@@ -101,6 +101,7 @@ def test_a_copy_is_made_from_a_message_on(ada: Visitor) -> None:
     ada.page.wait_for_url(lambda url: "/chat/s/" in url and session not in url)
     ada.hears("You said: Message one")
     expect(ada.page.get_by_role("article")).to_have_count(2)
+    expect(ada.page.locator("#list [aria-current]")).to_have_text("Copy Message one")
     ada.choose("Continue in a copy")
     ada.notice("This is your own copy; the other conversation stays as it is.")
 

@@ -178,7 +178,8 @@ export class Sidebar {
       data: { key: `${session.id}-dots` },
       onclick: (event) => openMenu(event.currentTarget, entriesOf(this.#page, session), `Actions of ${title}`),
     };
-    return el("li", {}, el("a", link, title), el("button", button, icon("more")));
+    const copy = session.forked_from && el("bdi", { class: "badge" }, "Copy"); // a bdi leaves the direction to the title
+    return el("li", {}, el("a", link, copy, copy && " ", title), el("button", button, icon("more")));
   }
 
   #field(session) {
