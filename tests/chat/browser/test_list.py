@@ -38,6 +38,7 @@ def test_a_conversation_is_renamed_in_place(ada: Visitor) -> None:
 def test_what_was_last_talked_in_comes_first(ada: Visitor) -> None:
     ada.talk("The older one")
     ada.page.get_by_role("link", name="New conversation").click()
+    expect(ada.composer).to_be_focused()
     ada.talk("The newer one")
     expect(ada.listed.nth(0)).to_have_text("The newer one")
     ada.listed.filter(has_text="The older one").click()

@@ -43,7 +43,15 @@ export class Conversation {
       return this.say("Your role in this tenant is viewer: you read conversations that you are invited to.");
     if (!this.#agents.length)
       return this.say("There is no agent to talk with yet. An operator makes one in the admin and sets it active.");
-    return this.#put({ agent: $("agent").value });
+    this.#put({ agent: $("agent").value });
+    return this.#compose();
+  }
+
+  // Whoever has a keyboard may write at once; on a touch screen it would open one, and who types elsewhere goes on there.
+  #compose() {
+    const types = document.activeElement.matches("input, select");
+    const chat = $("chat").querySelector("agent-chat");
+    if (!types && matchMedia("(hover: hover)").matches) queueMicrotask(() => chat.focus()); // it is made by then
   }
 
   // `seq` is of the message to show; without one it is the end.
