@@ -164,10 +164,10 @@ class Sharing {
     const name = {
       type: "button",
       class: "quiet",
-      "aria-label": `Revoke the link that ${CAN[link.role]}, ${about}`,
+      "aria-label": `Revoke the link: whoever has it ${CAN[link.role]}, ${about}`,
       onclick: revoked,
     };
-    const text = el("span", { class: "grow" }, `Who has it ${CAN[link.role]}`, el("small", {}, about));
+    const text = el("span", { class: "grow" }, `Whoever has it ${CAN[link.role]}`, el("small", {}, about));
     return el("li", {}, text, el("button", name, "Revoke"));
   }
 }
@@ -187,7 +187,7 @@ function copyable(url) {
   const once = el(
     "p",
     { class: "soft" },
-    "It is shown this once. Who has it can come, so give it only to those you mean.",
+    "It is shown this once. Whoever has it can come, so give it only to those you mean.",
   );
   return [
     el("div", { class: "line" }, field, el("button", { type: "button", class: "button", onclick: copied }, "Copy")),
