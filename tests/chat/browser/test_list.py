@@ -62,7 +62,9 @@ def test_a_conversation_is_archived_and_comes_back(ada: Visitor) -> None:
     expect(ada.composer).to_be_hidden()
     expect(ada.page.get_by_text("This conversation is archived: it can be read")).to_be_visible()
     notice, back = (ada.page.locator(name).bounding_box() for name in ("#notice", ".banner button"))
-    assert notice and back and notice["y"] >= back["y"] + back["height"], "the notice covers the button"
+    assert notice is not None
+    assert back is not None
+    assert notice["y"] >= back["y"] + back["height"], "the notice covers the button"
     ada.page.get_by_role("button", name="Archived").click()
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(1)
     ada.checked("archived")
