@@ -164,6 +164,24 @@ test("stored calls have their results", () => {
   assert.deepEqual([call.name, call.args, call.result, said.text], ["clock", "{}", "noon", "It is noon."]);
 });
 
+test("messages of a fork, which have no run, are one answer from the call to the text after its result", () => {
+  const { conversation } = begin();
+  const bare = (...given) => ({ ...stored(...given), run_id: null });
+  const tool_calls = [{ id: "c1", type: "function", function: { name: "clock", arguments: "{}" } }];
+  const rows = [
+    bare(1, "user", "a"),
+    bare(2, "assistant", "I look.", { tool_calls, agent: "helper" }),
+    bare(3, "tool", "noon", { tool_call_id: "c1" }),
+    bare(4, "assistant", "It is noon.", { agent: "helper" }),
+    bare(5, "assistant", "Anything else?", { agent: "helper" }),
+  ];
+  conversation.load(rows);
+  conversation.load(rows.slice(2), 2); // the last page again
+  assert.deepEqual(shown(conversation), ["ada: a", "helper: I look.\n\nIt is noon.", "helper: Anything else?"]);
+  const [, call] = conversation.turns[1].parts;
+  assert.deepEqual([call.name, call.result, conversation.turns[1].messageId], ["clock", "noon", "m4"]);
+});
+
 test("steps hold what they say", () => {
   const { conversation, run } = begin();
   const metadata = { step: "plan" };
