@@ -224,6 +224,7 @@ export class Talk {
 
   /** @param {string} text @param {object} [forwarded] AG-UI's `forwardedProps` */
   async send(text, forwarded = {}) {
+    this.#typed = 0; // the server takes it that nothing is typed any more
     const said = this.conversation.say(text, forwarded);
     try {
       await this.#ensureSession();
