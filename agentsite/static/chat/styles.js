@@ -89,12 +89,13 @@ const TURNS = `
 .answer-body { display: grid; grid-template-columns: minmax(0, 1fr); gap: .4rem; padding-block-start: .2rem; }
 .parts { display: grid; grid-template-columns: minmax(0, 1fr); gap: .7rem; }
 .parts:empty { display: none; }
-.actions { display: flex; flex-wrap: wrap; gap: .1rem; margin-inline-start: -.4rem; opacity: 0; transition: opacity .12s; }
-.said .actions { margin-block: -.2rem -.7rem; margin-inline-end: -.4rem; }
+.actions { display: flex; flex-wrap: wrap; gap: .1rem; margin-block: -.25rem -.7rem; margin-inline-start: -.4rem; opacity: 0; transition: opacity .12s; }
+.said .actions { margin-inline-end: -.4rem; }
 .turn:last-child .actions, .turn:hover .actions, .turn:focus-within .actions, .turn:focus .actions { opacity: 1; }
 @media (hover: none) { .actions { opacity: 1; } }
 .chat:not(.can-fork) button:has(.icon-fork) { display: none; }
 .icon-button { display: grid; place-items: center; width: 2rem; height: 2rem; color: var(--quiet); }
+.actions .icon-button { height: 1.6rem; }
 .icon-button:hover { background: var(--raised); color: var(--ink); }
 .icon-button[aria-pressed="true"] { color: var(--accent); }
 .icon-button[aria-pressed="true"] .icon { fill: color-mix(in srgb, var(--accent) 30%, transparent); }
