@@ -32,6 +32,7 @@ export class Thread {
     );
     this.newest.hidden = true;
     this.element = h("div", { class: "thread" }, this.log, this.newest);
+    this.log.onkeydown = (event) => this.turns.walk(event);
     this.log.onscroll = () => this.#scrolled();
     this.sizes = new ResizeObserver(() => this.#follows && this.toEnd());
     this.sizes.observe(this.log);
