@@ -94,15 +94,19 @@ def test_everything_by_keyboard(come: Come) -> None:
     reach(iris, "Approve")
     keyboard.press("Enter")
     expect(iris.answers.nth(1)).to_contain_text("Written.")
+    assert focused(iris)["label"] == "clerk", "whoever has decided stays in the log"
     reach(iris, "create_file")
     keyboard.press("Enter")
     expect(iris.answers.nth(1)).to_contain_text("has 5 bytes now")
     iris.page.get_by_role("log").focus()
-    keyboard.press("Tab")
+    keyboard.press("ArrowUp")
+    assert iris.answers.nth(1).evaluate("answer => answer.matches(':focus')"), "from the log to the last message"
     for key, label in {"Home": "You", "ArrowDown": "clerk", "End": "clerk", "ArrowUp": "You"}.items():
         keyboard.press(key)
         assert focused(iris)["label"] == label
     assert focused(iris)["outline"] != "none"
+    stops = iris.page.locator("article[tabindex='0'], article :is(.actions button, summary):not([tabindex='-1'])")
+    assert stops.evaluate_all("all => new Set(all.map(one => one.closest('article'))).size") == 1
 
 
 def reach(person: Person, name: str) -> None:
