@@ -134,6 +134,23 @@ test("stored messages complete what is known and stand in their order", () => {
   assert.equal(shown(conversation)[3], "helper: d");
 });
 
+test("what a message in place of another takes away is counted", () => {
+  const { conversation } = begin();
+  const theirs = { author: OMAR, run_id: "r1" };
+  conversation.load([
+    stored(1, "user", "a"),
+    stored(2, "assistant", "b"),
+    stored(3, "user", "c", theirs),
+    stored(4, "assistant", "d", { run_id: "r1" }),
+    stored(5, "user", "e", { run_id: "r2" }),
+    stored(6, "assistant", "f", { run_id: "r2" }),
+  ]);
+  conversation.say("on its way", {});
+  const [first, , , , last] = conversation.turns;
+  assert.deepEqual(conversation.replacedBy(first), { count: 6, others: 1, answers: 3 });
+  assert.deepEqual(conversation.replacedBy(last), { count: 2, others: 0, answers: 1 });
+});
+
 test("what is no longer stored goes", () => {
   const { conversation } = begin();
   conversation.load([stored(1, "user", "a"), stored(2, "assistant", "b"), stored(3, "user", "c", { run_id: "r1" })]);

@@ -146,7 +146,8 @@ export class AgentChat extends HTMLElement {
     const actions = Object.fromEntries(names.map((name) => [name, act(name)]));
     const canWrite = () => this.#talk?.canWrite ?? false;
     const canDecide = () => this.#talk?.canDecide ?? false;
-    const ui = { words, canWrite, canDecide, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
+    const replacedBy = (said) => this.#talk.conversation.replacedBy(said);
+    const ui = { words, canWrite, canDecide, replacedBy, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
     const composer = new Composer(words, {
       send: (text) => this.#send(text),
       stop: act("stop"),

@@ -68,6 +68,13 @@ export class Conversation {
     return said;
   }
 
+  /** What goes when something else is said in place of `said`. @param {Said} said */
+  replacedBy(said) {
+    const gone = this.turns.slice(this.turns.indexOf(said)).filter(({ status }) => status !== "sending");
+    const others = gone.filter(({ kind, mine }) => kind === "said" && !mine).length;
+    return { count: gone.length, others, answers: gone.filter(({ kind }) => kind === "answer").length };
+  }
+
   /** @returns {Said} */
   #said(given) {
     const key = `said ${given.clientId || given.messageId}`;

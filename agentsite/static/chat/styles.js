@@ -83,6 +83,7 @@ const TURNS = `
 .said[data-status="sending"] .bubble { opacity: .75; }
 .status { font-size: .75rem; color: var(--quiet); }
 .editing { width: min(34rem, 100cqi - 2rem); display: grid; gap: .5rem; }
+.editing .notice:empty { display: none; }
 .editing .row { justify-content: flex-end; }
 .answer { display: grid; grid-template-columns: 1.9rem minmax(0, 1fr); gap: .75rem; }
 .avatar { display: grid; place-items: center; width: 1.9rem; height: 1.9rem; border-radius: 50%; background: var(--accent); color: var(--on-accent); font-size: .9rem; }

@@ -11,6 +11,7 @@ const MAX_SHOWN = 20_000; // characters of arguments or of a result
  * @property {Record<string, string>} words
  * @property {() => boolean} canWrite may the reader write here?
  * @property {() => boolean} canDecide about calls of tools?
+ * @property {(said: import("./state.js").Said) => {count: number, others: number, answers: number}} replacedBy
  * @property {Record<string, (...given: any[]) => void>} actions retry, regenerate, resend, rate, fork, decide
  */
 

@@ -1,6 +1,7 @@
 /** One turn of the conversation: what a person said, or what a run answered, with what can be done about it. */
 
 import { copied, h, icon, iconButton, setAttribute, setChildren, setText } from "./dom.js";
+import { fill } from "./strings.js";
 import { PartsView } from "./view-parts.js";
 
 /** @param {string} label */
@@ -57,6 +58,14 @@ export class SaidView {
     this.fork.hidden = turn.seq === null;
   }
 
+  /** What is asked before more is replaced than the message and its answer. */
+  #loss() {
+    const { words, replacedBy } = this.ui;
+    const loss = replacedBy(this.turn);
+    if (loss.others === 0 && loss.answers < 2) return "";
+    return fill(loss.others ? words.replacesOthers : words.replaces, loss);
+  }
+
   #edit() {
     const { words, actions } = this.ui;
     const field = h("textarea", { class: "edit", "aria-label": words.edit, dir: "auto" });
@@ -66,17 +75,25 @@ export class SaidView {
       this.actions.hidden = this.isEditing = false;
       this.edit.focus();
     };
+    const warning = h("p", { class: "notice", role: "alert" });
     const send = () => {
       if (!field.value.trim()) return;
+      const loss = this.#loss();
+      if (loss && warning.textContent !== loss) return ask(loss);
       close();
       actions.resend(this.turn, field.value.trim());
+    };
+    const ask = (loss) => {
+      setText(warning, loss);
+      setText(save, words.replace);
     };
     const save = h("button", { type: "button", class: "primary", text: words.save, onclick: send });
     const cancel = h("button", { type: "button", class: "plain-button", text: words.cancel, onclick: close });
     const form = h(
       "div",
-      { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) },
+      { class: "bubble editing", onkeydown: (event) => onEditKey(event, () => warning.textContent || send(), close) },
       field,
+      warning,
       h("div", { class: "row" }, cancel, save),
     );
     this.text.replaceWith(form);
@@ -85,6 +102,7 @@ export class SaidView {
   }
 }
 
+/** @param {KeyboardEvent} event @param {() => void} send not twice by Enter: what is asked then is answered by a button */
 function onEditKey(event, send, close) {
   if (event.isComposing) return;
   if (event.key === "Escape") close();
