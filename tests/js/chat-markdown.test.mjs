@@ -128,3 +128,11 @@ test("hostile texts make no other elements, attributes and links", () => {
     }
   }
 });
+
+test("a table has one direction", () => {
+  const directed = elements(shown("| الاسم | Size |\n|---|---|\n| ملف | 3 kB |")).filter((one) => one.hasAttribute("dir"));
+  assert.deepEqual(
+    directed.map((one) => [one.nodeName, one.getAttribute("dir")]),
+    [["div", "auto"]],
+  );
+});

@@ -211,11 +211,12 @@ class Renderer {
 
   table({ header, rows, align }, depth) {
     const cell = (tag) => (given, place) =>
-      h(tag, { "data-align": align[place], dir: "auto" }, ...this.inline(given.tokens, depth));
+      h(tag, { "data-align": align[place] }, ...this.inline(given.tokens, depth));
     const line = (tag, cells) => h("tr", {}, ...cells.map(cell(tag)));
     const body = h("tbody", {}, ...rows.map((cells) => line("td", cells)));
     const table = h("table", {}, h("thead", {}, line("th", header)), body);
-    return h("div", { class: "table", tabindex: 0, role: "group", "aria-label": this.words.table }, table);
+    const dir = direction(depth); // of all its columns
+    return h("div", { class: "table", dir, tabindex: 0, role: "group", "aria-label": this.words.table }, table);
   }
 
   /** @returns {Node[]} */

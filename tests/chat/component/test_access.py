@@ -10,7 +10,7 @@ from tests.chat.component.test_talk import FILE, MARKDOWN
 
 WIDE = "```\n" + "x" * 300 + "\n```\n\n| " + " | ".join(f"column {n}" for n in range(12)) + " |\n" + "|-" * 12 + "|\n\n"
 LONG_WORD = "https://example.com/" + "a" * 200
-ARABIC = "# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا."
+ARABIC = "# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا.\n\n| الاسم | Size |\n|---|---|\n| ملف | 3 kB |"
 PHONE = {"width": 320, "height": 640}
 
 
@@ -68,6 +68,8 @@ def test_from_right_to_left(come: Come) -> None:
     assert answer.locator("pre").last.evaluate("code => getComputedStyle(code).direction") == "ltr"
     quote = answer.locator("blockquote")
     assert quote.evaluate("quote => getComputedStyle(quote).direction") == "rtl"
+    for place, cell in enumerate(answer.get_by_role("cell").all()):
+        assert cell.evaluate("cell => getComputedStyle(cell).direction") == "rtl", place
     middle = iris.page.viewport_size["width"] / 2
     iris.say("مرحبا")
     expect(iris.answers.nth(1)).to_contain_text("مرحبا")
