@@ -36,6 +36,7 @@ export const STRINGS = {
   toolRunning: "running",
   toolDone: "done",
   toolFailed: "failed",
+  toolDenied: "denied",
   toolWaiting: "needs approval",
   arguments: "Arguments",
   result: "Result",

@@ -86,6 +86,15 @@ class StepView {
   }
 }
 
+const STATES = {
+  busy: "toolRunning",
+  failed: "toolFailed",
+  denied: "toolDenied",
+  asks: "toolWaiting",
+  done: "toolDone",
+  cut: "stopped",
+};
+
 class ToolView {
   constructor(ui) {
     this.ui = ui;
@@ -100,12 +109,7 @@ class ToolView {
   update(part, run) {
     const state = this.#state(part, run);
     setText(this.name, part.name);
-    setText(
-      this.state,
-      this.ui.words[
-        { busy: "toolRunning", failed: "toolFailed", asks: "toolWaiting", done: "toolDone", cut: "stopped" }[state]
-      ],
-    );
+    setText(this.state, this.ui.words[STATES[state]]);
     setAttribute(this.details, "data-state", state);
     this.details.classList.toggle("busy", state === "busy");
     this.args.show(pretty(part.args));
@@ -115,6 +119,8 @@ class ToolView {
 
   #state(part, run) {
     if (part.approval?.status === "pending") return "asks";
+    if (part.approval?.status === "denied") return "denied";
+    if (part.approval?.status === "deciding") return "busy"; // who decided, and what, is being asked
     if (part.result !== null) return part.failed ? "failed" : "done";
     return run.isOver ? "cut" : "busy";
   }

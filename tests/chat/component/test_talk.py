@@ -163,6 +163,7 @@ def test_a_call_is_denied_and_the_other_page_sees_by_whom(iris: Person, come: Co
     theirs.get_by_role("button", name="Deny").click()
     expect(iris.answers.first).to_contain_text("Denied by omar: not today")
     expect(iris.answers.first).to_contain_text("Well then.")
+    expect(iris.answers.first.locator(".tool .fold-state")).to_have_text("denied")
 
 
 def test_two_people_see_each_other_and_one_stream(iris: Person, come: Come) -> None:
