@@ -1,6 +1,7 @@
 /** The scrolling log, what a screen reader is told, who is there, and the banner about the connection. */
 
 import { h, icon, setChildren, setText } from "./dom.js";
+import { spoken } from "./markdown.js";
 import { fill } from "./strings.js";
 import { initials, Turns } from "./view-turns.js";
 
@@ -85,7 +86,8 @@ export class Announcer {
         ? words.you
         : turn.author?.label || words.somebody;
     const ending = isAnswer && { failed: turn.error?.message || words.failed, cancelled: words.stopped }[turn.status];
-    const text = [turn.text.trim(), ending].filter(Boolean).join(" ");
+    const said = isAnswer ? spoken(turn.text, words) : turn.text.trim();
+    const text = [said, ending].filter(Boolean).join(" ");
     if (text) this.say(fill(words.announce, { author, text }));
   }
 }
