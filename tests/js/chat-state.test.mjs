@@ -289,6 +289,16 @@ test("a message whose run never began is given back", () => {
   assert.deepEqual(conversation.turns, []);
 });
 
+test("where nothing more is told, nothing is under way", () => {
+  const { conversation, told, run } = begin();
+  run("r1", started([user("x", "a", 1)]), text("a", "half"));
+  conversation.say("mine", {});
+  conversation.abandon("gone");
+  assert.deepEqual([conversation.open, conversation.pending], [[], []]);
+  assert.deepEqual(told.returned, [["mine", "gone"]]);
+  assert.equal(conversation.turns[1].status, "cancelled");
+});
+
 test("a message that another run heard has no answer of its own", () => {
   const { conversation, run } = begin();
   run("r1", started([user("x", "a", 1)]));

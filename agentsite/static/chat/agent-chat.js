@@ -114,7 +114,7 @@ export class AgentChat extends HTMLElement {
     const who = this.#who(base);
     if (who === null) return;
     const views = this.#build();
-    const talk = new Talk(new Api(base, who), this.getAttribute("agent"), {
+    const talk = new Talk(new Api(base, who, this.#words.gone), this.getAttribute("agent"), {
       words: this.#words,
       changed: () => this.#changed(),
       finished: (turn) => views.announcer.finished(turn),

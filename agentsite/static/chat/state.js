@@ -89,6 +89,12 @@ export class Conversation {
     this.watcher.changed();
   }
 
+  /** Nothing more is told: no answer counts as under way, and what was not taken is given back. @param {string} why */
+  abandon(why) {
+    for (const answer of this.open) answer.apply({ type: "RUN_ERROR", message: why, code: "run_cancelled" });
+    this.pending.forEach((said) => this.giveBack(said, why));
+  }
+
   /** @param {any} event AG-UI's, with its place in `metadata` */
   receive(event) {
     const { seq, run_id: id } = event.metadata ?? {};

@@ -62,6 +62,7 @@ export const STRINGS = {
   connecting: "Connecting",
   offline: "The connection is lost. Trying again; your text stays here.",
   refused: "This conversation is closed to you: {why}",
+  gone: "This chat is not available any more.",
   notSent: "Not sent: {why}",
   tooBig: "it is too long. Send it in parts.",
   readOnly: "You can read this conversation, but not write in it.",

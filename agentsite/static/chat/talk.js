@@ -52,6 +52,7 @@ export class Talk {
       tooBig: () => this.conversation.pending.forEach((said) => this.conversation.giveBack(said, host.words.tooBig)),
       state: (state, why = "") => {
         Object.assign(this, { state, why });
+        if (state === "refused") this.conversation.abandon(why);
         host.changed();
       },
     });
@@ -96,8 +97,10 @@ export class Talk {
   #unopened(id, error) {
     const isRefused = error.status >= 400 && error.status < 500 && error.status !== 429;
     Object.assign(this, isRefused ? { state: "refused", why: error.message, isLoading: false } : { state: "offline" });
-    if (isRefused) this.host.failed(error);
-    else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
+    if (isRefused) {
+      this.conversation.abandon(error.message);
+      this.host.failed(error);
+    } else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
     this.host.changed();
   }
 

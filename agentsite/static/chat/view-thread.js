@@ -136,7 +136,8 @@ export class Banner {
 
   /** @param {string} state the connection's @param {string} why */
   update(state, why) {
-    const text = { offline: this.words.offline, refused: fill(this.words.refused, { why }) }[state] ?? "";
+    const refused = why === this.words.gone ? why : fill(this.words.refused, { why });
+    const text = { offline: this.words.offline, refused }[state] ?? "";
     setText(this.element, text);
     this.element.classList.toggle("shown", text !== "");
     this.element.classList.toggle("final", state === "refused");
