@@ -23,6 +23,7 @@ export class AgentChat extends HTMLElement {
   #talk = null;
   #views = null;
   #chat = null;
+  #fresh = null;
 
   constructor() {
     super();
@@ -78,7 +79,7 @@ export class AgentChat extends HTMLElement {
     this.#isNew = true;
     this.removeAttribute("session");
     this.#begin();
-    this.focus();
+    queueMicrotask(() => this.focus()); // after the beginning
   }
 
   /** Stops the answer that is under way. */
@@ -160,7 +161,9 @@ export class AgentChat extends HTMLElement {
       presence: new Presence(words),
       announcer: new Announcer(words),
     };
-    const foot = h("div", { class: "foot" }, views.presence.typing, composer.element);
+    this.#fresh = h("button", { type: "button", class: "fresh", text: words.newSession, onclick: () => this.newSession() });
+    const line = h("div", { class: "line" }, views.presence.typing, this.#fresh);
+    const foot = h("div", { class: "foot" }, line, composer.element);
     this.#chat = h(
       "div",
       { class: "chat" },
@@ -214,6 +217,7 @@ export class AgentChat extends HTMLElement {
     thread.update(conversation, { canWrite, loading: isLoading, title: talk.session?.title ?? "" });
     composer.update({ running: talk.isRunning && canWrite, note: this.#note(talk) });
     banner.update(talk.state, talk.why);
+    this.#fresh.hidden = !(this.hasAttribute("key") && talk.session); // members have a list of their conversations
     presence.update(conversation);
   }
 

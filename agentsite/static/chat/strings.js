@@ -1,6 +1,7 @@
 /** All that the component says; `chat.strings = {...}` replaces any of it. Words in braces are filled in. */
 export const STRINGS = {
   conversation: "Conversation",
+  newSession: "New conversation",
   you: "You",
   assistant: "Assistant",
   somebody: "Somebody",

@@ -54,8 +54,11 @@ const FRAME = `
 .turns { display: grid; grid-template-columns: minmax(0, 1fr); gap: .9rem; max-width: var(--measure); margin-inline: auto; }
 .newest { position: absolute; inset-block-end: .75rem; inset-inline: 0; width: max-content; margin-inline: auto; display: flex; align-items: center; gap: .4rem; padding: .35rem .85rem; border-color: var(--line); border-radius: 99px; background: var(--surface); box-shadow: 0 4px 16px rgb(0 0 0 / .16); font-size: .875rem; }
 .foot { grid-row: 4; padding: 0 1rem max(1rem, env(safe-area-inset-bottom)); }
-.composer, .typing { max-width: var(--measure); margin-inline: auto; }
-.typing { min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; color: var(--quiet); padding-inline: .5rem; }
+.composer, .line { max-width: var(--measure); margin-inline: auto; }
+.line { display: flex; align-items: center; justify-content: space-between; gap: .5rem; }
+.fresh { flex: none; min-height: 1.6rem; padding-inline: .5rem; font-size: .8125rem; color: var(--quiet); }
+.fresh:hover { background: var(--raised); color: var(--ink); }
+.typing { min-width: 0; min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; color: var(--quiet); padding-inline: .5rem; }
 .box { display: flex; align-items: flex-end; gap: .4rem; padding: .4rem; border: 1px solid var(--edge); border-radius: calc(var(--radius) + 10px); background: var(--surface); box-shadow: 0 2px 10px rgb(0 0 0 / .06); }
 .box:focus-within { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
 .box textarea { flex: 1; min-width: 0; max-height: 12rem; padding: .4rem .25rem .4rem .75rem; resize: none; border: 0; outline: 0; background: none; color: inherit; font: inherit; line-height: 1.5; overflow-y: auto; }

@@ -27,8 +27,11 @@ def test_a_visitor_talks_and_comes_back(comes: Comes, shop: str, look: str) -> N
     ann.say("And in red?")
     ann.hears("You said: And in red?")
     expect(ann.page.get_by_role("article")).to_have_count(4)
-    ann.page.evaluate("document.querySelector('agent-chat').newSession()")
+    fresh = ann.page.get_by_role("button", name="New conversation")
+    fresh.click()
     expect(ann.page.get_by_role("article")).to_have_count(0)
+    expect(ann.composer).to_be_focused()
+    expect(fresh).to_be_hidden()
     assert ann.page.context.cookies() == []
 
 
