@@ -130,7 +130,8 @@ test("hostile texts make no other elements, attributes and links", () => {
 });
 
 test("a table has one direction", () => {
-  const directed = elements(shown("| الاسم | Size |\n|---|---|\n| ملف | 3 kB |")).filter((one) => one.hasAttribute("dir"));
+  const table = shown("| الاسم | Size |\n|---|---|\n| ملف | 3 kB |");
+  const directed = elements(table).filter((one) => one.hasAttribute("dir"));
   assert.deepEqual(
     directed.map((one) => [one.nodeName, one.getAttribute("dir")]),
     [["div", "auto"]],
@@ -138,6 +139,7 @@ test("a table has one direction", () => {
 });
 
 test("what is read out has no marks", () => {
-  const text = "# A **plan**\n\nUn*believ*able [link](https://a.b):\n\n- one\n- `two`\n\n|a|b|\n|-|-|\n|1|2|\n\n```js\nx = 1\n```";
+  const words = "# A **plan**\n\nUn*believ*able [link](https://a.b):\n\n- one\n- `two`";
+  const text = `${words}\n\n|a|b|\n|-|-|\n|1|2|\n\n\`\`\`js\nx = 1\n\`\`\``;
   assert.equal(spoken(text, WORDS), "A plan Unbelievable link (elsewhere): one two a b 1 2 js x = 1");
 });

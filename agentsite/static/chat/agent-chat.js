@@ -161,7 +161,8 @@ export class AgentChat extends HTMLElement {
       presence: new Presence(words),
       announcer: new Announcer(words),
     };
-    this.#fresh = h("button", { type: "button", class: "fresh", text: words.newSession, onclick: () => this.newSession() });
+    const renew = () => this.newSession();
+    this.#fresh = h("button", { type: "button", class: "fresh", text: words.newSession, onclick: renew });
     const line = h("div", { class: "line" }, views.presence.typing, this.#fresh);
     const foot = h("div", { class: "foot" }, line, composer.element);
     this.#chat = h(

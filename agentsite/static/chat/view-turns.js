@@ -265,7 +265,7 @@ export class Turns {
   }
 }
 
-/** Puts a turn and what can be done there into the order of Tab, or takes it out; a question about a call stays in it. */
+/** Puts a turn and its buttons into the order of Tab, or takes them out; a question about a call stays in it. */
 function offer(turn, isStop) {
   turn.tabIndex = isStop ? 0 : -1;
   for (const one of turn.querySelectorAll(".actions button, .copy-code, summary")) one.tabIndex = turn.tabIndex;
