@@ -10,7 +10,8 @@ from tests.chat.component.test_talk import FILE, MARKDOWN
 
 WIDE = "```\n" + "x" * 300 + "\n```\n\n| " + " | ".join(f"column {n}" for n in range(12)) + " |\n" + "|-" * 12 + "|\n\n"
 LONG_WORD = "https://example.com/" + "a" * 200
-ARABIC = "# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا.\n\n| الاسم | Size |\n|---|---|\n| ملف | 3 kB |"
+TABLE = "| الاسم | Size |\n|---|---|\n| ملف | 3 kB |"
+ARABIC = f"# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا.\n\n{TABLE}"
 PHONE = {"width": 320, "height": 640}
 
 
