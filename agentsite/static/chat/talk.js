@@ -52,7 +52,10 @@ export class Talk {
       tooBig: () => this.conversation.pending.forEach((said) => this.conversation.giveBack(said, host.words.tooBig)),
       state: (state, why = "", code = "") => {
         Object.assign(this, { state, why });
-        if (state === "refused") host.tell("agent-chat-refused", { id: this.session.id, code, message: why });
+        if (state === "refused") {
+          this.conversation.abandon(why);
+          host.tell("agent-chat-refused", { id: this.session.id, code, message: why });
+        }
         host.changed();
       },
     });
@@ -97,8 +100,10 @@ export class Talk {
   #unopened(id, error) {
     const isRefused = error.status >= 400 && error.status < 500 && error.status !== 429;
     Object.assign(this, isRefused ? { state: "refused", why: error.message, isLoading: false } : { state: "offline" });
-    if (isRefused) this.host.failed(error);
-    else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
+    if (isRefused) {
+      this.conversation.abandon(error.message);
+      this.host.failed(error);
+    } else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
     this.host.changed();
   }
 
@@ -226,6 +231,7 @@ export class Talk {
 
   /** @param {string} text @param {object} [forwarded] AG-UI's `forwardedProps` */
   async send(text, forwarded = {}) {
+    this.#typed = 0; // the server takes it that nothing is typed any more
     const said = this.conversation.say(text, forwarded);
     try {
       await this.#ensureSession();
