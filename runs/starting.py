@@ -54,7 +54,8 @@ def stored(rows: Iterable[Message]) -> list[Said]:
 
 def _stored(row: Message) -> Said:
     said = {**openai_message(row), "id": row.client_id or str(row.id), "seq": row.seq}
-    return {**said, "author": {"label": row.author, "user_id": row.end_user}} if row.author_kind else said
+    author = {"kind": row.author_kind, "label": row.author, "user_id": row.end_user}
+    return {**said, "author": author} if row.author_kind else said
 
 
 def plain(messages: Iterable[Said]) -> list[Said]:
@@ -64,18 +65,24 @@ def plain(messages: Iterable[Said]) -> list[Said]:
 
 def agui_message(said: Said) -> dict[str, Any]:
     """AG-UI's message; `name` is its author's, and `metadata.seq` its place in the session."""
-    author = said.get("author") or {}
     metadata = {"seq": said["seq"]} if "seq" in said else None
     content = said.get("content")
     return without_nones(
         id=said["id"],
         role=said["role"],
-        name=said.get("name") or author.get("user_id") or author.get("label") or None,
+        name=_name(said, said.get("author") or {}),
         content=_content(said["role"], content),
         toolCalls=said.get("tool_calls"),
         toolCallId=said.get("tool_call_id"),
         metadata=metadata,
     )
+
+
+def _name(said: Said, author: dict[str, Any]) -> str | None:
+    """A person's own, whatever they say; a program speaks for others."""
+    if author.get("kind") in ("user", "guest"):
+        return author["label"] or None
+    return said.get("name") or author.get("user_id") or author.get("label") or None
 
 
 def _content(role: str, content: Any) -> Any:

@@ -56,4 +56,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 API_KEY_CACHE_SECONDS = 4.0  # a revoked key is refused within 5 s; not configurable, the API promises it
 SOCKET_TICKET_SECONDS = 60
 GUEST_TOKEN_SECONDS = 900  # of the token that a guest's browser gets by its secret, again and again
+# Of a guest who came by an invitation; a widget's key has its own.
+GUEST_MESSAGES_PER_MINUTE = count("GUEST_MESSAGES_PER_MINUTE", default=20)
 VISITOR_DAYS = count("VISITOR_DAYS", default=30)  # for which a widget knows a visitor again, from their first visit on

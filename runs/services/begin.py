@@ -24,7 +24,7 @@ from runs.events import make_event
 from runs.exceptions import SessionBusy
 from runs.models import IdempotencyKey, Run
 from runs.selectors import run_get
-from runs.services.guests import check_guest
+from runs.services.guests import check_guest, check_rate
 from runs.services.lease import event_append, lease_create
 from runs.services.replacing import joining, place_of
 from runs.services.stop import cancel_request
@@ -70,6 +70,8 @@ def begin_turn(*, actor: Principal, request: TurnRequest, owner: UUID) -> Begun:
     repeated = _repeated(actor, request, run_id) if request.idempotency_key else None
     if repeated is not None:
         return Begun(repeated)
+    if actor.kind == "guest":
+        check_rate(actor)
     if "/" in request.model:
         return _begin_model_call(actor, request, run_id, owner)
     agent = agent_for_chat(actor=actor, ref=request.model)

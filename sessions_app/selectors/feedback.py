@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from core.errors import InvalidRequest
 from core.ids import NIL
 from sessions_app.models import Message, MessageFeedback
+from sessions_app.selectors.participants import confine
 from tenants.permissions import authorize
 from tenants.principal import Principal
 
@@ -47,5 +48,6 @@ def feedback_totals(*, actor: Principal, agent_id: UUID) -> dict[str, int]:
     """How many opinions of either kind there are on the answers of an agent, by any of its versions."""
     authorize(actor, "session.view")
     given = MessageFeedback.objects.filter(tenant_id=actor.tenant_id, message__agent_version__agent_id=agent_id)
+    given = confine(given, actor=actor, session="message__session_id")
     found = dict(given.order_by().values_list("rating").annotate(count=Count("id")))
     return {rating: found.get(rating, 0) for rating in MessageFeedback.Rating.values}

@@ -70,7 +70,8 @@ def session_get(*, actor: Principal, ref: str, lock: bool = False) -> ChatSessio
 def session_or_new(*, actor: Principal, ref: str, lock: bool = False) -> ChatSession | None:
     """As `session_find`; None where the actor may make a session of this name.
 
-    Raises NotFound, for a confined actor, where it is somebody else's, and for guests, whose sessions have our ids.
+    Raises NotFound, for a confined actor, where it is somebody else's or a name that can be guessed, and for guests,
+    whose sessions have our ids.
     """
     session = session_find(actor=actor, ref=ref, lock=lock)
     if session is None and is_confined(actor) and not _may_make(actor, ref):
@@ -79,10 +80,17 @@ def session_or_new(*, actor: Principal, ref: str, lock: bool = False) -> ChatSes
 
 
 def _may_make(actor: Principal, ref: str) -> bool:
-    if actor.kind == "guest" or not is_allowed(actor, "session.edit"):
+    if actor.kind == "guest" or not is_allowed(actor, "session.edit") or not is_name_for(actor, ref):
         return False
     of_that_name = Q(external_id=ref) | Q(id=parse_uuid(ref) or NIL)
     return not ChatSession.objects.filter(of_that_name, tenant_id=actor.tenant_id).exists()
+
+
+def is_name_for(actor: Principal, external_id: str) -> bool:
+    """May the actor name a new session so? Names are for programs, such as a customer's number: a person who took one
+    first would be in the conversation. Clients of persons give UUIDs.
+    """
+    return not is_confined(actor) or parse_uuid(external_id) is not None
 
 
 def message_list(*, actor: Principal, session: ChatSession, replaced: bool = False) -> QuerySet[Message]:

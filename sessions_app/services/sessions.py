@@ -6,15 +6,17 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from agents.models import Agent, AgentVersion
 from agents.selectors import agent_get
 from core import audit
-from core.errors import Conflict
+from core.errors import Conflict, InvalidRequest
+from core.ids import parse_uuid
 from sessions_app.models import ChatSession, Message, Participant
 from sessions_app.selectors.participants import authorize_in
-from sessions_app.selectors.sessions import session_get, session_or_new
+from sessions_app.selectors.sessions import is_name_for, session_get, session_or_new
 from sessions_app.services.visitors import visitor_agent
 from tenants.permissions import authorize, is_person
 from tenants.principal import Principal, system_principal
@@ -54,6 +56,9 @@ def _create(
 ) -> ChatSession:
     """In the caller's transaction, which a Conflict leaves as it was. A person who makes it is its owner."""
     authorize(actor, "session.edit")
+    if external_id is not None and not is_name_for(actor, external_id):
+        message = "Give a UUID, or no external_id: other names of sessions are for programs with an API key."
+        raise InvalidRequest(message, code="name_for_programs", param="external_id")
     session = ChatSession(
         tenant_id=actor.tenant_id,
         agent=agent,
@@ -168,6 +173,7 @@ def messages_append(
             _sign(row, message.get("author") or {"user_id": end_user, **(author or {})})
     if rows:
         rows[-1].status = status
+    _keep_ids_apart(session, [row for row in rows if row.role == Message.Role.USER and row.client_id])
     Message.objects.bulk_create(rows)
     session.last_seq += len(rows)
     session.last_message_at = timezone.now()
@@ -188,6 +194,19 @@ def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
         name=message.get("name") or "",
         client_id=message.get("id") or "",
     )
+
+
+def _keep_ids_apart(session: ChatSession, rows: Sequence[Message]) -> None:
+    """An id that another message of the session goes by is not taken over: clients would show only one of the two."""
+    if not rows:
+        return
+    asked = {row.client_id for row in rows}
+    named = Q(client_id__in=asked) | Q(id__in=[ours for id in asked if (ours := parse_uuid(id))])
+    others = Message.objects.filter(named, tenant_id=session.tenant_id, session_id=session.id, replaced_by=None)
+    taken = {name for id, client_id in others.values_list("id", "client_id") for name in (str(id), client_id)}
+    for row in rows:
+        if row.client_id in taken:
+            row.client_id = ""
 
 
 def _sign(row: Message, author: dict[str, Any]) -> None:

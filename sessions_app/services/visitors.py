@@ -12,10 +12,10 @@ from django.utils import timezone
 
 from agents.models import Agent
 from agents.selectors import agent_for_chat
+from audit.models import AuditEvent
 from core.errors import InvalidRequest, NotAuthenticated, NotFound, NotPermitted, RateLimited
 from core.ids import NIL
 from core.tenant import tenant_context
-from sessions_app.models import Participant
 from sessions_app.services.widgets import KEY
 from tenants.authentication import invalid_guest, other_origin
 from tenants.models import Guest, PublishableKey, Tenant
@@ -156,6 +156,8 @@ def _check_sessions(actor: Principal) -> None:
     limit = keys.values_list("messages_per_minute", flat=True).first()
     if limit is None:  # removed a moment ago
         raise invalid_guest()
-    begun = Participant.objects.filter(tenant_id=actor.tenant_id, person_kind="guest", person_id=actor.id or NIL)
+    begun = AuditEvent.objects.filter(  # which stays when the session is deleted
+        tenant_id=actor.tenant_id, actor_kind="guest", actor_id=actor.id or NIL, action="session.create"
+    )
     message = f"A visitor may begin {limit} sessions a minute; the publishable key's messages_per_minute raises this."
     _check_rate(begun, limit, message, "too_many_sessions")

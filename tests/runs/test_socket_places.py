@@ -17,6 +17,7 @@ from tests.sessions_app.conftest import room as room
 from tests.sessions_app.people import join, make_user
 
 pytestmark = pytest.mark.django_db
+HALL, TO_COME = "0e6e9e0a-0000-4000-8000-000000000001", "0e6e9e0a-0000-4000-8000-000000000002"
 
 
 async def opened(actor: Actor, ref: object) -> Any:
@@ -96,12 +97,12 @@ async def test_a_revoked_guests_socket_closes(room: Room, settings: Any) -> None
 
 async def test_who_makes_a_session_by_a_socket_has_a_place_in_it(room: Room, settings: Any) -> None:
     settings.SOCKET_RECHECK_SECONDS = 0.05
-    ws = await opened(room.people["outsider"], "to-come")
-    await say(ws, {"type": "run", "agent": "helper", "input": run_input("mine", "to-come")})
+    ws = await opened(room.people["outsider"], TO_COME)
+    await say(ws, {"type": "run", "agent": "helper", "input": run_input("mine", TO_COME)})
     while (await hear(ws))["type"] != "RUN_FINISHED":
         pass
     assert await lives(ws)
-    assert await Participant.objects.filter(session__external_id="to-come").adelete()
+    assert await Participant.objects.filter(session__external_id=TO_COME).adelete()
     assert await closed(ws) == (4403, "participation_ended")
 
 
@@ -123,16 +124,16 @@ def test_all_places_of_any_tenants_are_one_statement(
 
 async def test_a_name_made_again_by_somebody_else_shows_nothing(room: Room, in_acme: Tenant) -> None:
     """Before the look that closes the socket."""
-    session = await sync_to_async(make_session)(room.people["owner"], "helper", external_id="hall")
-    mona = await opened(room.people["member"], "hall")
+    session = await sync_to_async(make_session)(room.people["owner"], "helper", external_id=HALL)
+    mona = await opened(room.people["member"], HALL)
     assert await closed(mona) == (4403, "not_found")
     await sync_to_async(join)(session, room.people["member"], "member")
-    mona = await opened(room.people["member"], "hall")
+    mona = await opened(room.people["member"], HALL)
     assert await lives(mona)
     await ChatSession.objects.filter(id=session.id).adelete()
     nora = await sync_to_async(make_user)(in_acme, "nora")
-    theirs = await opened(nora, "hall")
-    await say(theirs, {"type": "run", "agent": "helper", "input": run_input("secret", "hall")})
+    theirs = await opened(nora, HALL)
+    await say(theirs, {"type": "run", "agent": "helper", "input": run_input("secret", HALL)})
     while (await hear(theirs))["type"] != "RUN_FINISHED":
         pass
     assert await mona.receive_nothing(timeout=0.3)

@@ -23,6 +23,8 @@ SPEAK = READ | {"viewer": 403, "lowered": 403}
 DECIDE = SPEAK | {"guest": 403}
 OWN = SPEAK | {"member": 403, "guest": 403}
 EDIT = {"title": "Ours"}
+# Names of sessions as clients of persons give them.
+OTHER, TAKEN, MINE, TO_COME = (f"0e6e9e0a-0000-4000-8000-00000000000{number}" for number in range(4))
 SAY = {"messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -79,7 +81,7 @@ def test_who_may_change_who_takes_part(room: Room, who: str) -> None:
 
 @pytest.mark.parametrize("who", PEOPLE)
 def test_lists_have_what_one_may_see(room: Room, who: str, django_assert_max_num_queries: Any) -> None:
-    other = make_session(room.people["outsider"], "helper", external_id="other")
+    other = make_session(room.people["outsider"], "helper", external_id=OTHER)
     make_approval(make_run(other, status="waiting"))
     actor, found = room.people[who], READ[who] == 200
     everything = who in ("operator", "key")
@@ -94,7 +96,7 @@ def test_lists_have_what_one_may_see(room: Room, who: str, django_assert_max_num
         assert row["role"] == roles.get(who, "owner")
     if found:
         assert session_role(actor=actor.principal, session=room.session) == listed[-1]["role"]
-        assert actor.get("sessions/other").status_code == (200 if everything else 404)
+        assert actor.get(f"sessions/{OTHER}").status_code == (200 if everything else 404)
 
 
 @pytest.mark.parametrize("who", PEOPLE)
@@ -190,21 +192,27 @@ def test_a_foreign_session_is_as_one_that_does_not_exist(room: Room) -> None:
 
 
 async def test_a_name_that_is_taken_tells_nothing(room: Room, in_acme: Tenant) -> None:
-    await ChatSession.objects.filter(id=room.session.id).aupdate(external_id="room")
+    await ChatSession.objects.filter(id=room.session.id).aupdate(external_id=TAKEN)
     otto, gus = room.people["outsider"], room.people["guest"]
-    made = await otto.apost("sessions", {"external_id": "room"})
-    said = await otto.apost("chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": "room"}})
+    made = await otto.apost("sessions", {"external_id": TAKEN})
+    said = await otto.apost("chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": TAKEN}})
     by_id = await otto.apost(
         "chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": str(room.session.id)}}
     )
     for answer in (made, said, by_id):
         assert (refusal(answer), answer.json()["error"]["message"]) == ((404, "not_found"), "No session with this id.")
-    again = await room.people["owner"].apost("sessions", {"external_id": "room"})
+    again = await room.people["owner"].apost("sessions", {"external_id": TAKEN})
     assert refusal(again) == (409, "session_exists")
-    mine = await otto.apost("chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": "mine"}})
+    mine = await otto.apost("chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": MINE}})
     assert mine.status_code == 200
-    owner = await Participant.objects.aget(session__external_id="mine")
+    owner = await Participant.objects.aget(session__external_id=MINE)
     assert (owner.person_id, owner.role) == (otto.principal.id, "owner")
+    for name in ({"external_id": "customer-42"}, {"external_id": "customer-42", "agent": "helper"}):
+        assert refusal(await otto.apost("sessions", name)) == (400, "name_for_programs")
+    guessed = {"model": "helper", **SAY, "metadata": {"session_id": "customer-42"}}
+    assert refusal(await otto.apost("chat/completions", guessed)) == (404, "not_found")
+    assert (await room.people["key"].apost("chat/completions", guessed)).status_code == 200
+    assert refusal(await otto.aget("sessions/customer-42")) == (404, "not_found")
     refused = await gus.apost("chat/completions", {"model": "helper", **SAY, "metadata": {"session_id": "new"}})
     assert refusal(refused) == (404, "not_found")
     assert not await ChatSession.objects.filter(external_id="new").aexists()
@@ -213,18 +221,18 @@ async def test_a_name_that_is_taken_tells_nothing(room: Room, in_acme: Tenant) -
 async def test_a_socket_waits_for_a_session_only_where_it_may_be_made(room: Room) -> None:
     gus, lars = room.people["guest"], room.people["lowered"]
     for refused in (gus, lars):
-        ws = await open_socket(refused, "to-come")
+        ws = await open_socket(refused, TO_COME)
         assert await ws.receive_output(timeout=5) == {"type": "websocket.close", "code": 4403, "reason": "not_found"}
     mona, otto = (
-        await open_socket(room.people["member"], "to-come"),
-        await open_socket(room.people["outsider"], "to-come"),
+        await open_socket(room.people["member"], TO_COME),
+        await open_socket(room.people["outsider"], TO_COME),
     )
-    await say(otto, {"type": "run", "agent": "helper", "input": run_input("mine", "to-come")})
+    await say(otto, {"type": "run", "agent": "helper", "input": run_input("mine", TO_COME)})
     assert (await hear_run(otto))[-1]["type"] == "RUN_FINISHED"
-    await say(otto, {"type": "run", "input": run_input("again", "to-come")})
+    await say(otto, {"type": "run", "input": run_input("again", TO_COME)})
     assert (await hear_run(otto))[-1]["type"] == "RUN_FINISHED"
     assert await mona.receive_nothing(timeout=0.3)
-    await say(mona, {"type": "run", "agent": "helper", "input": run_input("mine too", "to-come")})
+    await say(mona, {"type": "run", "agent": "helper", "input": run_input("mine too", TO_COME)})
     assert (await hear(mona))["error"]["code"] == "not_found"
     await otto.disconnect()
     await mona.disconnect()
@@ -260,7 +268,7 @@ def test_confinement_costs_no_query_more(room: Room, django_assert_num_queries: 
     for warm in (olive, key):
         warm.get("sessions")
     for number in range(3):
-        make_session(olive, "helper", external_id=f"s{number}")
+        make_session(olive, "helper", external_id=f"{MINE[:-1]}{number + 4}")
     with django_assert_num_queries(1):
         assert len(key.get("sessions").json()["data"]) == 4
     with django_assert_num_queries(4):  # the browser's session, the user and the memberships before

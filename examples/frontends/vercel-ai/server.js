@@ -24,7 +24,7 @@ async function forward(request, response) {
 
 async function answer(request, response) {
   const file = FILES[request.url];
-  if (/^\/agents\/[^/]+\/ui-stream(\/[^/]+\/stream)?$/.test(request.url)) return forward(request, response);
+  if (/^\/agents\/[\w-]+\/ui-stream(\/[\w-]+\/stream)?$/.test(request.url)) return forward(request, response);
   if (!file) return response.writeHead(404).end();
   response.setHeader("Content-Type", file[1]).end(await readFile(new URL(file[0], import.meta.url)));
 }
