@@ -169,7 +169,7 @@ def test_the_longest_questions_of_the_longest_messages_are_answered(owner: Actor
     words = [f"{'z' * 20}{number}" for number in range(15)]
     text = "z  " * 16_000 + f"y {' '.join(words)} end"
     talk(owner, *[text] * 100)
-    queries = {" ".join([*words, "en"]): words[0], f'"{" ".join(["y", *words])}"': " ".join(["y", *words])[:180]}
+    queries = {" ".join([*words, "en"]): words[0], f'"{" ".join(["y", *words])}"': " ".join(["y", *words])[:170]}
     for q, sought in queries.items():
         page, data = rows(owner, q, limit=100), []
         while page["has_more"]:
