@@ -47,6 +47,7 @@ class Room:
         self.sockets: dict[Show, Seat] = {}
         self.new: set[Show] = set()
         self.rows: list[Present] = []
+        self.typed: dict[tuple[str, UUID | None], float] = {}  # until when, which the rows may not tell yet
         self.frame = ""
         self.timer: asyncio.TimerHandle | None = None
 
@@ -55,7 +56,8 @@ class Room:
 
     def types(self, person: tuple[str, UUID | None]) -> float:
         """Until when, by what is known here."""
-        return max((row.typing_until for row in self.rows if row.seat.person == person), default=0.0)
+        told = (row.typing_until for row in self.rows if row.seat.person == person)
+        return max([self.typed.get(person, 0.0), *told])
 
     def show(self, frame: str) -> None:
         told = list(self.sockets) if frame != self.frame else [show for show in self.sockets if show in self.new]
@@ -114,6 +116,7 @@ class Presence:
         room, person = self._rooms.get(topic), (actor.kind, actor.id)
         if room is not None and room.types(person) < self._now + TYPING_SECONDS / 2:
             for seat in room.seats(person)[:1]:
+                room.typed[person] = self._now + TYPING_SECONDS
                 self._change(topic, room, seat, typing=TYPING_SECONDS)
 
     def spoke(self, topic: UUID, actor: Principal) -> None:
@@ -121,6 +124,7 @@ class Presence:
         room = self._rooms.get(topic)
         if room is None or actor.id is None or room.types((actor.kind, actor.id)) <= self._now:
             return
+        room.typed.pop((actor.kind, actor.id), None)
         for seat in room.seats((actor.kind, actor.id))[:1]:
             self._change(topic, room, seat)
         self._change(topic, room, Seat(actor.kind, actor.id, actor.label, ""), elsewhere=True)

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { elements, html } from "./chat-dom.mjs";
 
-const { MarkdownView, decoded, safeUrl } = await import("../../agentsite/static/chat/markdown.js");
+const { MarkdownView, decoded, safeUrl, spoken } = await import("../../agentsite/static/chat/markdown.js");
 const WORDS = { copyCode: "Copy", external: "elsewhere", image: "Image: {alt}", table: "Table", code: "Code" };
 const OUT = ' target="_blank" rel="noopener noreferrer nofollow"';
 const AWAY = "<span><span> (elsewhere)</span></span>";
@@ -127,4 +127,19 @@ test("hostile texts make no other elements, attributes and links", () => {
       }
     }
   }
+});
+
+test("a table has one direction", () => {
+  const table = shown("| الاسم | Size |\n|---|---|\n| ملف | 3 kB |");
+  const directed = elements(table).filter((one) => one.hasAttribute("dir"));
+  assert.deepEqual(
+    directed.map((one) => [one.nodeName, one.getAttribute("dir")]),
+    [["div", "auto"]],
+  );
+});
+
+test("what is read out has no marks", () => {
+  const words = "# A **plan**\n\nUn*believ*able [link](https://a.b):\n\n- one\n- `two`";
+  const text = `${words}\n\n|a|b|\n|-|-|\n|1|2|\n\n\`\`\`js\nx = 1\n\`\`\``;
+  assert.equal(spoken(text, WORDS), "A plan Unbelievable link (elsewhere): one two a b 1 2 js x = 1");
 });

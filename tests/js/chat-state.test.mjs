@@ -134,6 +134,23 @@ test("stored messages complete what is known and stand in their order", () => {
   assert.equal(shown(conversation)[3], "helper: d");
 });
 
+test("what a message in place of another takes away is counted", () => {
+  const { conversation } = begin();
+  const theirs = { author: OMAR, run_id: "r1" };
+  conversation.load([
+    stored(1, "user", "a"),
+    stored(2, "assistant", "b"),
+    stored(3, "user", "c", theirs),
+    stored(4, "assistant", "d", { run_id: "r1" }),
+    stored(5, "user", "e", { run_id: "r2" }),
+    stored(6, "assistant", "f", { run_id: "r2" }),
+  ]);
+  conversation.say("on its way", {});
+  const [first, , , , last] = conversation.turns;
+  assert.deepEqual(conversation.replacedBy(first), { count: 6, others: 1, answers: 3 });
+  assert.deepEqual(conversation.replacedBy(last), { count: 2, others: 0, answers: 1 });
+});
+
 test("what is no longer stored goes", () => {
   const { conversation } = begin();
   conversation.load([stored(1, "user", "a"), stored(2, "assistant", "b"), stored(3, "user", "c", { run_id: "r1" })]);
@@ -162,6 +179,24 @@ test("stored calls have their results", () => {
   ]);
   const [call, said] = conversation.turns[1].parts;
   assert.deepEqual([call.name, call.args, call.result, said.text], ["clock", "{}", "noon", "It is noon."]);
+});
+
+test("messages of a fork, which have no run, are one answer from the call to the text after its result", () => {
+  const { conversation } = begin();
+  const bare = (...given) => ({ ...stored(...given), run_id: null });
+  const tool_calls = [{ id: "c1", type: "function", function: { name: "clock", arguments: "{}" } }];
+  const rows = [
+    bare(1, "user", "a"),
+    bare(2, "assistant", "I look.", { tool_calls, agent: "helper" }),
+    bare(3, "tool", "noon", { tool_call_id: "c1" }),
+    bare(4, "assistant", "It is noon.", { agent: "helper" }),
+    bare(5, "assistant", "Anything else?", { agent: "helper" }),
+  ];
+  conversation.load(rows);
+  conversation.load(rows.slice(2), 2); // the last page again
+  assert.deepEqual(shown(conversation), ["ada: a", "helper: I look.\n\nIt is noon.", "helper: Anything else?"]);
+  const [, call] = conversation.turns[1].parts;
+  assert.deepEqual([call.name, call.result, conversation.turns[1].messageId], ["clock", "noon", "m4"]);
 });
 
 test("steps hold what they say", () => {
@@ -252,6 +287,16 @@ test("a message whose run never began is given back", () => {
   run("r1", { type: "RUN_ERROR", message: "Stopped.", code: "run_cancelled" });
   assert.deepEqual(told.returned, [["hello", "Stopped."]]);
   assert.deepEqual(conversation.turns, []);
+});
+
+test("where nothing more is told, nothing is under way", () => {
+  const { conversation, told, run } = begin();
+  run("r1", started([user("x", "a", 1)]), text("a", "half"));
+  conversation.say("mine", {});
+  conversation.abandon("gone");
+  assert.deepEqual([conversation.open, conversation.pending], [[], []]);
+  assert.deepEqual(told.returned, [["mine", "gone"]]);
+  assert.equal(conversation.turns[1].status, "cancelled");
 });
 
 test("a message that another run heard has no answer of its own", () => {

@@ -156,6 +156,13 @@ async def test_typing_ends_by_itself_and_with_a_message(acme: Tenant, monkeypatc
             one.presence.typing(TOPIC, ann)
             await until(lambda: other.typing == ["Ann"])
             await until(lambda: first.typing == other.typing == [])
+            frames, writes = len(other.frames), one.store.writes
+            one.presence.typing(TOPIC, ann)
+            one.presence.spoke(TOPIC, ann)  # before anybody was told that she typed, as after a paste and Enter
+            await until(lambda: one.store.writes > writes)
+            two.presence.look(TOPIC)
+            await asyncio.sleep(0.3)
+            assert not any(person["typing"] for frame in other.frames[frames:] for person in frame)
 
 
 async def test_a_stopping_process_takes_its_people_with_it(acme: Tenant) -> None:

@@ -10,7 +10,7 @@ import { Announcer, Banner, Presence, Thread } from "./view-thread.js";
 
 const CREDENTIALS = ["base-url", "tenant", "key", "agent"];
 
-/** @fires agent-chat-session @fires agent-chat-title @fires agent-chat-answer @fires agent-chat-error @fires agent-chat-presence @fires agent-chat-fork */
+/** @fires agent-chat-session @fires agent-chat-title @fires agent-chat-answer @fires agent-chat-error @fires agent-chat-presence @fires agent-chat-fork @fires agent-chat-role @fires agent-chat-refused */
 export class AgentChat extends HTMLElement {
   static observedAttributes = [...CREDENTIALS, "session", "fork"];
 
@@ -19,10 +19,12 @@ export class AgentChat extends HTMLElement {
   #frame = 0;
   #asked = false; // is a new beginning under way?
   #isNew = false; // was a new session asked for?
+  #sought = 0; // seq of the message to show, once it is loaded
   /** @type {Talk | null} */
   #talk = null;
   #views = null;
   #chat = null;
+  #fresh = null;
 
   constructor() {
     super();
@@ -78,7 +80,13 @@ export class AgentChat extends HTMLElement {
     this.#isNew = true;
     this.removeAttribute("session");
     this.#begin();
-    this.focus();
+    queueMicrotask(() => this.focus()); // after the beginning
+  }
+
+  /** Scrolls to a message and marks it. @param {number} seq its place in the session */
+  show(seq) {
+    this.#sought = seq;
+    this.#changed();
   }
 
   /** Stops the answer that is under way. */
@@ -114,7 +122,7 @@ export class AgentChat extends HTMLElement {
     const who = this.#who(base);
     if (who === null) return;
     const views = this.#build();
-    const talk = new Talk(new Api(base, who), this.getAttribute("agent"), {
+    const talk = new Talk(new Api(base, who, this.#words.gone), this.getAttribute("agent"), {
       words: this.#words,
       changed: () => this.#changed(),
       finished: (turn) => views.announcer.finished(turn),
@@ -146,7 +154,8 @@ export class AgentChat extends HTMLElement {
     const actions = Object.fromEntries(names.map((name) => [name, act(name)]));
     const canWrite = () => this.#talk?.canWrite ?? false;
     const canDecide = () => this.#talk?.canDecide ?? false;
-    const ui = { words, canWrite, canDecide, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
+    const replacedBy = (said) => this.#talk.conversation.replacedBy(said);
+    const ui = { words, canWrite, canDecide, replacedBy, actions: { ...actions, fork: (turn) => this.#fork(turn) } };
     const composer = new Composer(words, {
       send: (text) => this.#send(text),
       stop: act("stop"),
@@ -159,7 +168,10 @@ export class AgentChat extends HTMLElement {
       presence: new Presence(words),
       announcer: new Announcer(words),
     };
-    const foot = h("div", { class: "foot" }, views.presence.typing, composer.element);
+    const renew = () => this.newSession();
+    this.#fresh = h("button", { type: "button", class: "fresh", text: words.newSession, onclick: renew });
+    const line = h("div", { class: "line" }, views.presence.typing, this.#fresh);
+    const foot = h("div", { class: "foot" }, line, composer.element);
     this.#chat = h(
       "div",
       { class: "chat" },
@@ -211,8 +223,11 @@ export class AgentChat extends HTMLElement {
     const { conversation, canWrite, isLoading } = talk;
     this.#chat.classList.toggle("can-fork", this.hasAttribute("fork"));
     thread.update(conversation, { canWrite, loading: isLoading, title: talk.session?.title ?? "" });
+    if (this.#sought && !isLoading) thread.show(this.#sought);
+    if (!isLoading) this.#sought = 0;
     composer.update({ running: talk.isRunning && canWrite, note: this.#note(talk) });
     banner.update(talk.state, talk.why);
+    this.#fresh.hidden = !(this.hasAttribute("key") && talk.session); // members have a list of their conversations
     presence.update(conversation);
   }
 

@@ -1,5 +1,6 @@
 /** REST: who asks (a signed-in member, a guest or a visitor of a widget), errors, lists. */
 
+const UNREADABLE = 6; // answers in a row that a page of another origin may not read, until its key counts as revoked
 const EARLY = 30; // seconds before its end at which a token is renewed
 
 /** What the server, or the way to it, has against a request; `status` is 0 when there was no answer. */
@@ -105,13 +106,35 @@ function storage() {
 }
 
 export class Api {
-  /** @param {string} base origin of the server @param {Member | Guest | Visitor} who */
-  constructor(base, who) {
-    Object.assign(this, { base, who });
+  #unreadable = 0;
+
+  /**
+   * @param {string} base origin of the server @param {Member | Guest | Visitor} who
+   * @param {string} gone what is said of a widget whose key was revoked
+   */
+  constructor(base, who, gone) {
+    Object.assign(this, { base, who, gone });
   }
 
   /** @param {string} method @param {string} path below /v1/ @param {object} [body] @returns {Promise<any>} */
   async call(method, path, body) {
+    try {
+      const answer = await this.#call(method, path, body);
+      this.#unreadable = 0;
+      return answer;
+    } catch (error) {
+      throw await this.#judged(error);
+    }
+  }
+
+  /** A page whose key was revoked may read no answer, not even why: it sees only that the server is there. */
+  async #judged(error) {
+    if (error.status !== 0 || !(this.who instanceof Visitor)) this.#unreadable = 0;
+    else if (await isThere(this.base)) this.#unreadable += 1;
+    return this.#unreadable < UNREADABLE ? error : new ApiError(this.gone, { code: "gone", status: 403 });
+  }
+
+  async #call(method, path, body) {
     const url = `${this.base}/v1/${path}`;
     try {
       return await request(url, method, body, await this.who.headers());
@@ -139,6 +162,15 @@ export class Api {
       cursor = page.next_cursor;
     }
   }
+}
+
+/** Does the server answer, readable or not? */
+function isThere(base) {
+  const options = { mode: "no-cors", credentials: "omit", cache: "no-store" };
+  return fetch(`${base}/v1/health`, options).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function request(url, method, body, headers = {}) {

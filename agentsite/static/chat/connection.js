@@ -14,7 +14,7 @@ const PATIENCE = 10_000; // without an answer to a ping for so long, the socket 
  * @property {(frame: any) => void} frame
  * @property {() => void} ready the socket listens: whatever begins from now on is told
  * @property {() => void} tooBig a frame was: it must not be sent again
- * @property {(state: "connecting" | "online" | "offline" | "refused", why?: string) => void} state
+ * @property {(state: "connecting" | "online" | "offline" | "refused", why?: string, code?: string) => void} state
  */
 
 export class Connection {
@@ -73,9 +73,9 @@ export class Connection {
   }
 
   /** No ticket: whoever is refused one asks no further. */
-  #failed(error) {
+  #failed(error, code = error.code) {
     const final = error.status >= 400 && error.status < 500 && error.status !== 429;
-    if (final) this.refuse(error.message);
+    if (final) this.refuse(error.message, code);
     else this.#later(error.retryAfter * 1000);
   }
 
@@ -113,20 +113,20 @@ export class Connection {
     if (code === TOO_BIG) this.listener.tooBig();
     if (code === UNAUTHENTICATED) this.api.who.renew();
     if (code !== UNAUTHENTICATED && code !== FORBIDDEN) return this.#later(code === RESTART ? FIRST_WAIT : 0);
-    if (this.#refusals++ > 0) return this.refuse(reason);
+    if (this.#refusals++ > 0) return this.refuse(reason, reason);
     this.listener.state("offline");
     try {
       await this.api.call("GET", `sessions/${encodeURIComponent(this.#ref)}`);
       if (attempt === this.#attempt) this.#later(0);
     } catch (error) {
-      if (attempt === this.#attempt) this.#failed(error);
+      if (attempt === this.#attempt) this.#failed(error, code === FORBIDDEN ? reason : error.code);
     }
   }
 
-  /** For good: no socket is tried again. @param {string} why */
-  refuse(why) {
+  /** For good: no socket is tried again. @param {string} why @param {string} code */
+  refuse(why, code) {
     this.#drop();
-    this.listener.state("refused", why);
+    this.listener.state("refused", why, code);
   }
 
   /** Twice as long after each failure, and never all clients at once. */

@@ -10,6 +10,7 @@ const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 const MAX_DEPTH = 40; // of nested quotes and lists; deeper is shown as it was written
 const MAX_SPAN = 6000; // characters of one paragraph; a longer one is not searched for emphasis and links
 const REST = 5; // times as long as reading a growing text took, until it is read again
+const INLINE = new Set(["a", "code", "del", "em", "span", "strong", "svg"]);
 const OPTIONS = { gfm: true, breaks: true };
 /** Entities that models write; any other stays as it was written. */
 const ENTITIES = {
@@ -97,6 +98,20 @@ export class MarkdownView {
     const placed = old ? morph(old.node, node) : this.element.appendChild(node);
     return { raw: token.raw, node: placed };
   }
+}
+
+/** What is read out of a text: the words without the marks. @param {string} text @param {Words} words */
+export function spoken(text, words) {
+  const view = new MarkdownView(words, () => {});
+  view.update(text, true);
+  return wordsOf(view.element).replace(/\s+/g, " ").trim();
+}
+
+/** Blocks and cells are apart; the parts of a line are not. */
+function wordsOf(node) {
+  if (node.nodeType === Node.TEXT_NODE) return node.data;
+  const inner = [...node.childNodes].map(wordsOf).join("");
+  return INLINE.has(node.nodeName.toLowerCase()) ? inner : ` ${inner} `;
 }
 
 /** marked's work on one paragraph grows with the square of its length. */
@@ -211,11 +226,12 @@ class Renderer {
 
   table({ header, rows, align }, depth) {
     const cell = (tag) => (given, place) =>
-      h(tag, { "data-align": align[place], dir: "auto" }, ...this.inline(given.tokens, depth));
+      h(tag, { "data-align": align[place] }, ...this.inline(given.tokens, depth));
     const line = (tag, cells) => h("tr", {}, ...cells.map(cell(tag)));
     const body = h("tbody", {}, ...rows.map((cells) => line("td", cells)));
     const table = h("table", {}, h("thead", {}, line("th", header)), body);
-    return h("div", { class: "table", tabindex: 0, role: "group", "aria-label": this.words.table }, table);
+    const dir = direction(depth); // of all its columns
+    return h("div", { class: "table", dir, tabindex: 0, role: "group", "aria-label": this.words.table }, table);
   }
 
   /** @returns {Node[]} */

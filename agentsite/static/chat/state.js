@@ -36,6 +36,8 @@ export class Conversation {
   replacements = 0;
   /** @type {Map<string, {answer: Answer, seq: number, events: any[]}>} */
   #runs = new Map();
+  /** @type {Map<string, string>} of each stored message that has no run, as a fork's: the first message of its answer */
+  #firsts = new Map();
 
   /** @param {Watcher} watcher */
   constructor(watcher) {
@@ -66,6 +68,13 @@ export class Conversation {
     return said;
   }
 
+  /** What goes when something else is said in place of `said`. @param {Said} said */
+  replacedBy(said) {
+    const gone = this.turns.slice(this.turns.indexOf(said)).filter(({ status }) => status !== "sending");
+    const others = gone.filter(({ kind, mine }) => kind === "said" && !mine).length;
+    return { count: gone.length, others, answers: gone.filter(({ kind }) => kind === "answer").length };
+  }
+
   /** @returns {Said} */
   #said(given) {
     const key = `said ${given.clientId || given.messageId}`;
@@ -78,6 +87,12 @@ export class Conversation {
     this.turns = this.turns.filter((turn) => turn !== said);
     this.watcher.returned(said, why);
     this.watcher.changed();
+  }
+
+  /** Nothing more is told: no answer counts as under way, and what was not taken is given back. @param {string} why */
+  abandon(why) {
+    for (const answer of this.open) answer.apply({ type: "RUN_ERROR", message: why, code: "run_cancelled" });
+    this.pending.forEach((said) => this.giveBack(said, why));
   }
 
   /** @param {any} event AG-UI's, with its place in `metadata` */
@@ -205,9 +220,9 @@ export class Conversation {
     const seqs = new Set(messages.map(({ seq }) => seq));
     const isGone = ({ seq }) => seq > after && seq <= (messages.at(-1)?.seq ?? 0) && !seqs.has(seq);
     this.turns = this.turns.filter((turn) => !isGone(turn));
-    for (const message of messages) {
+    for (const [place, message] of messages.entries()) {
       if (message.role === "user") this.#loadSaid(message);
-      else if (message.role === "assistant" || message.role === "tool") this.#loadAnswer(message);
+      else if (message.role === "assistant" || message.role === "tool") this.#loadAnswer(message, messages[place - 1]);
     }
     this.watcher.changed();
   }
@@ -219,8 +234,8 @@ export class Conversation {
     this.#insert(this.#said({ ...given, ...this.#authorship(author, name || user_id) }));
   }
 
-  #loadAnswer(message) {
-    const id = message.run_id ?? message.id;
+  #loadAnswer(message, before) {
+    const id = message.run_id ?? this.#firstOf(message, before);
     const live = this.#runs.get(id)?.answer;
     let answer = live ?? this.#answerOf(id);
     if (!answer) {
@@ -233,6 +248,13 @@ export class Conversation {
     answer.revision += 1;
     if (message.role === "assistant")
       Object.assign(answer, { messageId: message.id, feedback: message.feedback ?? null });
+  }
+
+  /** Without a run, an answer goes from its first message through calls and results to the text after them. */
+  #firstOf({ id }, before) {
+    const goesOn = before && (before.role === "tool" || before.tool_calls?.length);
+    if (!this.#firsts.has(id)) this.#firsts.set(id, (goesOn && this.#firsts.get(before.id)) || id);
+    return this.#firsts.get(id);
   }
 
   /** How the last run ended, which its messages do not tell. @param {any} run as REST tells it */

@@ -1,6 +1,7 @@
 /** All that the component says; `chat.strings = {...}` replaces any of it. Words in braces are filled in. */
 export const STRINGS = {
   conversation: "Conversation",
+  newSession: "New conversation",
   you: "You",
   assistant: "Assistant",
   somebody: "Somebody",
@@ -21,6 +22,9 @@ export const STRINGS = {
   edit: "Edit",
   save: "Send again",
   cancel: "Cancel",
+  replace: "Replace",
+  replaces: "This replaces {count} messages.",
+  replacesOthers: "This replaces {count} messages, {others} of others.",
   copy: "Copy",
   copied: "Copied",
   copyCode: "Copy code",
@@ -33,6 +37,7 @@ export const STRINGS = {
   toolRunning: "running",
   toolDone: "done",
   toolFailed: "failed",
+  toolDenied: "denied",
   toolWaiting: "needs approval",
   arguments: "Arguments",
   result: "Result",
@@ -58,6 +63,7 @@ export const STRINGS = {
   connecting: "Connecting",
   offline: "The connection is lost. Trying again; your text stays here.",
   refused: "This conversation is closed to you: {why}",
+  gone: "This chat is not available any more.",
   notSent: "Not sent: {why}",
   tooBig: "it is too long. Send it in parts.",
   readOnly: "You can read this conversation, but not write in it.",

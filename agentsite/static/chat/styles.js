@@ -54,8 +54,11 @@ const FRAME = `
 .turns { display: grid; grid-template-columns: minmax(0, 1fr); gap: .9rem; max-width: var(--measure); margin-inline: auto; }
 .newest { position: absolute; inset-block-end: .75rem; inset-inline: 0; width: max-content; margin-inline: auto; display: flex; align-items: center; gap: .4rem; padding: .35rem .85rem; border-color: var(--line); border-radius: 99px; background: var(--surface); box-shadow: 0 4px 16px rgb(0 0 0 / .16); font-size: .875rem; }
 .foot { grid-row: 4; padding: 0 1rem max(1rem, env(safe-area-inset-bottom)); }
-.composer, .typing { max-width: var(--measure); margin-inline: auto; }
-.typing { min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; color: var(--quiet); padding-inline: .5rem; }
+.composer, .line { max-width: var(--measure); margin-inline: auto; }
+.line { display: flex; align-items: center; justify-content: space-between; gap: .5rem; }
+.fresh { flex: none; min-height: 1.6rem; padding-inline: .5rem; font-size: .8125rem; color: var(--quiet); }
+.fresh:hover { background: var(--raised); color: var(--ink); }
+.typing { min-width: 0; min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; color: var(--quiet); padding-inline: .5rem; }
 .box { display: flex; align-items: flex-end; gap: .4rem; padding: .4rem; border: 1px solid var(--edge); border-radius: calc(var(--radius) + 10px); background: var(--surface); box-shadow: 0 2px 10px rgb(0 0 0 / .06); }
 .box:focus-within { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
 .box textarea { flex: 1; min-width: 0; max-height: 12rem; padding: .4rem .25rem .4rem .75rem; resize: none; border: 0; outline: 0; background: none; color: inherit; font: inherit; line-height: 1.5; overflow-y: auto; }
@@ -74,6 +77,7 @@ textarea::placeholder, input::placeholder { color: var(--quiet); opacity: 1; }
 const TURNS = `
 .turn { position: relative; min-width: 0; border-radius: var(--radius); }
 .turn:focus-visible { outline-offset: 6px; }
+.turn.sought:focus { outline: 2px solid var(--accent); outline-offset: 6px; }
 .author { font-size: .8125rem; font-weight: 600; color: var(--quiet); overflow-wrap: anywhere; }
 .said { display: grid; justify-items: start; gap: .2rem; max-width: 85%; justify-self: start; }
 .said.mine { justify-self: end; justify-items: end; }
@@ -83,18 +87,20 @@ const TURNS = `
 .said[data-status="sending"] .bubble { opacity: .75; }
 .status { font-size: .75rem; color: var(--quiet); }
 .editing { width: min(34rem, 100cqi - 2rem); display: grid; gap: .5rem; }
+.editing .notice:empty { display: none; }
 .editing .row { justify-content: flex-end; }
 .answer { display: grid; grid-template-columns: 1.9rem minmax(0, 1fr); gap: .75rem; }
 .avatar { display: grid; place-items: center; width: 1.9rem; height: 1.9rem; border-radius: 50%; background: var(--accent); color: var(--on-accent); font-size: .9rem; }
 .answer-body { display: grid; grid-template-columns: minmax(0, 1fr); gap: .4rem; padding-block-start: .2rem; }
 .parts { display: grid; grid-template-columns: minmax(0, 1fr); gap: .7rem; }
 .parts:empty { display: none; }
-.actions { display: flex; flex-wrap: wrap; gap: .1rem; margin-inline-start: -.4rem; opacity: 0; transition: opacity .12s; }
-.said .actions { margin-block: -.2rem -.7rem; margin-inline-end: -.4rem; }
+.actions { display: flex; flex-wrap: wrap; gap: .1rem; margin-block: -.25rem -.7rem; margin-inline-start: -.4rem; opacity: 0; transition: opacity .12s; }
+.said .actions { margin-inline-end: -.4rem; }
 .turn:last-child .actions, .turn:hover .actions, .turn:focus-within .actions, .turn:focus .actions { opacity: 1; }
 @media (hover: none) { .actions { opacity: 1; } }
 .chat:not(.can-fork) button:has(.icon-fork) { display: none; }
 .icon-button { display: grid; place-items: center; width: 2rem; height: 2rem; color: var(--quiet); }
+.actions .icon-button { height: 1.6rem; }
 .icon-button:hover { background: var(--raised); color: var(--ink); }
 .icon-button[aria-pressed="true"] { color: var(--accent); }
 .icon-button[aria-pressed="true"] .icon { fill: color-mix(in srgb, var(--accent) 30%, transparent); }

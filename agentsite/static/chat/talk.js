@@ -50,8 +50,12 @@ export class Talk {
       frame: (frame) => this.#heard(frame),
       ready: () => this.#ready(),
       tooBig: () => this.conversation.pending.forEach((said) => this.conversation.giveBack(said, host.words.tooBig)),
-      state: (state, why = "") => {
+      state: (state, why = "", code = "") => {
         Object.assign(this, { state, why });
+        if (state === "refused") {
+          this.conversation.abandon(why);
+          host.tell("agent-chat-refused", { id: this.session.id, code, message: why });
+        }
         host.changed();
       },
     });
@@ -96,8 +100,10 @@ export class Talk {
   #unopened(id, error) {
     const isRefused = error.status >= 400 && error.status < 500 && error.status !== 429;
     Object.assign(this, isRefused ? { state: "refused", why: error.message, isLoading: false } : { state: "offline" });
-    if (isRefused) this.host.failed(error);
-    else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
+    if (isRefused) {
+      this.conversation.abandon(error.message);
+      this.host.failed(error);
+    } else this.#later(Math.max(OPEN_AGAIN, error.retryAfter * 1000), () => this.open(id));
     this.host.changed();
   }
 
@@ -115,10 +121,11 @@ export class Talk {
   }
 
   #take(session) {
-    const told = this.session?.title;
+    const { title: told, role } = this.session ?? {};
     this.session = session;
     this.#waiting.splice(0).forEach((go) => go());
     if (session.title !== told) this.host.tell("agent-chat-title", { id: session.id, title: session.title });
+    if (role && session.role !== role) this.host.tell("agent-chat-role", { id: session.id, role: session.role });
     this.host.changed();
   }
 
@@ -142,7 +149,7 @@ export class Talk {
       } catch (error) {
         if (![401, 403, 404].includes(error.status)) throw error;
         this.isLoading = false;
-        this.connection.refuse(error.message);
+        this.connection.refuse(error.message, error.code);
       }
     });
   }
@@ -224,6 +231,7 @@ export class Talk {
 
   /** @param {string} text @param {object} [forwarded] AG-UI's `forwardedProps` */
   async send(text, forwarded = {}) {
+    this.#typed = 0; // the server takes it that nothing is typed any more
     const said = this.conversation.say(text, forwarded);
     try {
       await this.#ensureSession();

@@ -108,6 +108,7 @@ export class ApprovalView {
       if (edited === null) return;
       if (JSON.stringify(edited) !== JSON.stringify(this.approval.arguments)) payload.editedArgs = edited;
     }
+    this.element.closest("article").focus(); // the buttons are about to go
     this.ui.actions.decide(this.run, this.approval, payload);
   }
 

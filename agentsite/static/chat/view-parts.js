@@ -11,6 +11,7 @@ const MAX_SHOWN = 20_000; // characters of arguments or of a result
  * @property {Record<string, string>} words
  * @property {() => boolean} canWrite may the reader write here?
  * @property {() => boolean} canDecide about calls of tools?
+ * @property {(said: import("./state.js").Said) => {count: number, others: number, answers: number}} replacedBy
  * @property {Record<string, (...given: any[]) => void>} actions retry, regenerate, resend, rate, fork, decide
  */
 
@@ -85,6 +86,15 @@ class StepView {
   }
 }
 
+const STATES = {
+  busy: "toolRunning",
+  failed: "toolFailed",
+  denied: "toolDenied",
+  asks: "toolWaiting",
+  done: "toolDone",
+  cut: "stopped",
+};
+
 class ToolView {
   constructor(ui) {
     this.ui = ui;
@@ -99,12 +109,7 @@ class ToolView {
   update(part, run) {
     const state = this.#state(part, run);
     setText(this.name, part.name);
-    setText(
-      this.state,
-      this.ui.words[
-        { busy: "toolRunning", failed: "toolFailed", asks: "toolWaiting", done: "toolDone", cut: "stopped" }[state]
-      ],
-    );
+    setText(this.state, this.ui.words[STATES[state]]);
     setAttribute(this.details, "data-state", state);
     this.details.classList.toggle("busy", state === "busy");
     this.args.show(pretty(part.args));
@@ -114,6 +119,8 @@ class ToolView {
 
   #state(part, run) {
     if (part.approval?.status === "pending") return "asks";
+    if (part.approval?.status === "denied") return "denied";
+    if (part.approval?.status === "deciding") return "busy"; // who decided, and what, is being asked
     if (part.result !== null) return part.failed ? "failed" : "done";
     return run.isOver ? "cut" : "busy";
   }

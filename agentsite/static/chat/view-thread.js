@@ -1,6 +1,7 @@
 /** The scrolling log, what a screen reader is told, who is there, and the banner about the connection. */
 
 import { h, icon, setChildren, setText } from "./dom.js";
+import { spoken } from "./markdown.js";
 import { fill } from "./strings.js";
 import { initials, Turns } from "./view-turns.js";
 
@@ -32,6 +33,7 @@ export class Thread {
     );
     this.newest.hidden = true;
     this.element = h("div", { class: "thread" }, this.log, this.newest);
+    this.log.onkeydown = (event) => this.turns.walk(event);
     this.log.onscroll = () => this.#scrolled();
     this.sizes = new ResizeObserver(() => this.#follows && this.toEnd());
     this.sizes.observe(this.log);
@@ -51,6 +53,16 @@ export class Thread {
     this.#follows = true;
     this.log.scrollTop = this.log.scrollHeight;
     this.newest.hidden = true;
+  }
+
+  /** The message with the seq, or the answer that it is a part of. @param {number} seq */
+  show(seq) {
+    const element = this.turns.elementAt(seq);
+    if (!element) return;
+    this.#follows = false;
+    element.scrollIntoView({ block: "center" });
+    element.classList.add("sought");
+    element.focus({ preventScroll: true });
   }
 
   /** A reader who has scrolled up stays there. */
@@ -84,7 +96,8 @@ export class Announcer {
         ? words.you
         : turn.author?.label || words.somebody;
     const ending = isAnswer && { failed: turn.error?.message || words.failed, cancelled: words.stopped }[turn.status];
-    const text = [turn.text.trim(), ending].filter(Boolean).join(" ");
+    const said = isAnswer ? spoken(turn.text, words) : turn.text.trim();
+    const text = [said, ending].filter(Boolean).join(" ");
     if (text) this.say(fill(words.announce, { author, text }));
   }
 }
@@ -133,7 +146,8 @@ export class Banner {
 
   /** @param {string} state the connection's @param {string} why */
   update(state, why) {
-    const text = { offline: this.words.offline, refused: fill(this.words.refused, { why }) }[state] ?? "";
+    const refused = why === this.words.gone ? why : fill(this.words.refused, { why });
+    const text = { offline: this.words.offline, refused }[state] ?? "";
     setText(this.element, text);
     this.element.classList.toggle("shown", text !== "");
     this.element.classList.toggle("final", state === "refused");

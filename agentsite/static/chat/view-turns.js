@@ -1,6 +1,7 @@
 /** One turn of the conversation: what a person said, or what a run answered, with what can be done about it. */
 
 import { copied, h, icon, iconButton, setAttribute, setChildren, setText } from "./dom.js";
+import { fill } from "./strings.js";
 import { PartsView } from "./view-parts.js";
 
 /** @param {string} label */
@@ -57,6 +58,14 @@ export class SaidView {
     this.fork.hidden = turn.seq === null;
   }
 
+  /** What is asked before more is replaced than the message and its answer. */
+  #loss() {
+    const { words, replacedBy } = this.ui;
+    const loss = replacedBy(this.turn);
+    if (loss.others === 0 && loss.answers < 2) return "";
+    return fill(loss.others ? words.replacesOthers : words.replaces, loss);
+  }
+
   #edit() {
     const { words, actions } = this.ui;
     const field = h("textarea", { class: "edit", "aria-label": words.edit, dir: "auto" });
@@ -66,17 +75,25 @@ export class SaidView {
       this.actions.hidden = this.isEditing = false;
       this.edit.focus();
     };
+    const warning = h("p", { class: "notice", role: "alert" });
     const send = () => {
       if (!field.value.trim()) return;
+      const loss = this.#loss();
+      if (loss && warning.textContent !== loss) return ask(loss);
       close();
       actions.resend(this.turn, field.value.trim());
+    };
+    const ask = (loss) => {
+      setText(warning, loss);
+      setText(save, words.replace);
     };
     const save = h("button", { type: "button", class: "primary", text: words.save, onclick: send });
     const cancel = h("button", { type: "button", class: "plain-button", text: words.cancel, onclick: close });
     const form = h(
       "div",
-      { class: "bubble editing", onkeydown: (event) => onEditKey(event, send, close) },
+      { class: "bubble editing", onkeydown: (event) => onEditKey(event, () => warning.textContent || send(), close) },
       field,
+      warning,
       h("div", { class: "row" }, cancel, save),
     );
     this.text.replaceWith(form);
@@ -85,6 +102,7 @@ export class SaidView {
   }
 }
 
+/** @param {KeyboardEvent} event @param {() => void} send not twice by Enter: what is asked then is answered by a button */
 function onEditKey(event, send, close) {
   if (event.isComposing) return;
   if (event.key === "Escape") close();
@@ -182,12 +200,13 @@ function isSpeaking(turn) {
 export class Turns {
   #views = new Map();
   #shown = new Map(); // what each view was last told, by the turn's key
+  #stop = null;
 
   /** @param {import("./view-parts.js").Ui} ui */
   constructor(ui) {
     this.ui = ui;
     this.element = h("div", { class: "turns" });
-    this.element.addEventListener("keydown", (event) => this.#walk(event));
+    this.element.addEventListener("focusin", (event) => this.#entered(event));
   }
 
   /** @param {import("./state.js").Conversation} conversation @param {boolean} canWrite */
@@ -205,29 +224,55 @@ export class Turns {
     this.#keepStop();
   }
 
+  /** @param {number} seq @returns {HTMLElement | undefined} the last turn that begins no later */
+  elementAt(seq) {
+    const views = [...this.#views.values()];
+    return views.findLast(({ turn }) => turn.seq !== null && turn.seq <= seq)?.element;
+  }
+
   #show(turn, facts) {
     const told = `${turn.revision} ${Object.values(facts)}`;
-    if (this.#shown.get(turn.key) === told && turn === this.#views.get(turn.key).turn) return;
+    const view = this.#views.get(turn.key);
+    if (this.#shown.get(turn.key) === told && turn === view.turn) return;
     this.#shown.set(turn.key, told);
-    this.#views.get(turn.key).update(turn, facts);
+    view.update(turn, facts);
+    offer(view.element, view.element === this.#stop);
   }
 
-  /** One of the turns can be reached by Tab, the last one unless the reader is on another. */
+  /** Tab reaches one of the turns and its buttons: the last one, unless the reader is on another. */
   #keepStop() {
-    const turns = [...this.element.children];
-    if (turns.some((turn) => turn.tabIndex === 0) || turns.length === 0) return;
-    turns.at(-1).tabIndex = 0;
+    const here = this.element.getRootNode().activeElement?.closest("article.turn");
+    this.#stopAt(here ?? this.element.lastElementChild);
   }
 
-  #walk(event) {
-    if (!event.target.matches?.("article.turn")) return;
-    const turns = [...this.element.children];
-    const here = turns.indexOf(event.target);
-    const there = { ArrowUp: here - 1, ArrowDown: here + 1, Home: 0, End: turns.length - 1 }[event.key];
-    if (there === undefined || !turns[there]) return;
-    event.preventDefault();
-    for (const turn of turns) turn.tabIndex = -1;
-    turns[there].tabIndex = 0;
-    turns[there].focus();
+  #stopAt(turn) {
+    if (turn === this.#stop) return;
+    for (const each of [this.#stop, turn]) if (each) offer(each, each === turn);
+    this.#stop = turn;
   }
+
+  /** Whether a turn was clicked or walked to. */
+  #entered(event) {
+    this.#stopAt(event.target.closest("article.turn") ?? this.#stop);
+  }
+
+  /** An arrow key leads from the log, or from a turn, to another turn. */
+  walk(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const turns = [...this.element.children];
+    const last = turns.length - 1;
+    const here = turns.indexOf(event.target);
+    if (here < 0 && event.target !== event.currentTarget) return;
+    const [up, down] = here < 0 ? [last, last] : [here - 1, here + 1];
+    const there = turns[{ ArrowUp: up, ArrowDown: down, Home: 0, End: last }[event.key]];
+    if (!there) return;
+    event.preventDefault();
+    there.focus();
+  }
+}
+
+/** Puts a turn and its buttons into the order of Tab, or takes them out; a question about a call stays in it. */
+function offer(turn, isStop) {
+  turn.tabIndex = isStop ? 0 : -1;
+  for (const one of turn.querySelectorAll(".actions button, .copy-code, summary")) one.tabIndex = turn.tabIndex;
 }

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    name = f"chat_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    name = f"chat_page_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     with new_database(os.environ["DATABASE_URL"], name) as url:
         yield new_site(tmp_path_factory.mktemp("chat"), url)
 

@@ -38,6 +38,7 @@ def test_a_conversation_is_renamed_in_place(ada: Visitor) -> None:
 def test_what_was_last_talked_in_comes_first(ada: Visitor) -> None:
     ada.talk("The older one")
     ada.page.get_by_role("link", name="New conversation").click()
+    expect(ada.composer).to_be_focused()
     ada.talk("The newer one")
     expect(ada.listed.nth(0)).to_have_text("The newer one")
     ada.listed.filter(has_text="The older one").click()
@@ -60,6 +61,10 @@ def test_a_conversation_is_archived_and_comes_back(ada: Visitor) -> None:
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(0)
     expect(ada.composer).to_be_hidden()
     expect(ada.page.get_by_text("This conversation is archived: it can be read")).to_be_visible()
+    notice, back = (ada.page.locator(name).bounding_box() for name in ("#notice", ".banner button"))
+    assert notice is not None
+    assert back is not None
+    assert notice["y"] >= back["y"] + back["height"], "the notice covers the button"
     ada.page.get_by_role("button", name="Archived").click()
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(1)
     ada.checked("archived")
@@ -99,6 +104,7 @@ def test_a_copy_is_made_from_a_message_on(ada: Visitor) -> None:
     ada.page.wait_for_url(lambda url: "/chat/s/" in url and session not in url)
     ada.hears("You said: Message one")
     expect(ada.page.get_by_role("article")).to_have_count(2)
+    expect(ada.page.locator("#list [aria-current]")).to_have_text("Copy Message one")
     ada.choose("Continue in a copy")
     ada.notice("This is your own copy; the other conversation stays as it is.")
 
@@ -129,8 +135,10 @@ def test_titles_and_messages_are_searched(ada: Visitor) -> None:
     hit = ada.page.locator("#list .hits a", has_text="cinnamon").first
     expect(hit.locator("mark").first).to_have_text("cinnamon")
     ada.checked("search")
-    hit.click()
+    ada.page.locator("#list .hits a", has_text="cinnamon").last.click()
     expect(ada.title).to_have_text("Zanzibar by boat")
+    expect(ada.page.get_by_role("article").nth(2)).to_be_focused()
+    expect(hit).to_be_visible()
     search.fill("nothing like this at all")
     expect(ada.page.get_by_text("Nothing was found for “nothing like this at all”.")).to_be_visible()
     search.fill("")

@@ -1,5 +1,6 @@
 """Several people in one conversation, each in a browser of their own."""
 
+import re
 from typing import Any
 
 from playwright.sync_api import expect
@@ -10,7 +11,7 @@ from tests.chat.browser.conftest import SESSION, Comes, Visitor
 def shares(owner: Visitor) -> Any:
     """The dialog in which the owner of the open conversation shares it."""
     owner.page.get_by_role("button", name="Share").click()
-    return owner.page.get_by_role("dialog")
+    return owner.page.get_by_role("dialog", name=re.compile("^Share"))
 
 
 def link(owner: Visitor, audience: str, may: str = "may talk", uses: str = "") -> str:
@@ -161,11 +162,26 @@ def test_roles_are_changed_and_people_removed(comes: Comes) -> None:
     grace.goto(f"/chat/s/{session}")
     expect(grace.composer).to_be_visible()
     dialog = shares(ada)
+    dialog.get_by_role("combobox", name="Role of grace").select_option("owner")
+    expect(grace.page.get_by_role("button", name="Share", exact=True)).to_be_visible(timeout=15_000)
     dialog.get_by_role("combobox", name="Role of grace").select_option("viewer")
     expect(grace.composer).to_be_hidden(timeout=15_000)  # her socket is closed, and opened anew as a viewer's
+    expect(grace.page.get_by_role("button", name="People", exact=True)).to_be_visible()
+    dialog.get_by_role("combobox", name="Role of ada").select_option("viewer")
+    expect(dialog.get_by_role("status")).to_have_class(re.compile("fault"))
+    expect(dialog.get_by_role("combobox", name="Role of ada")).to_have_value("owner")
+    ada.faults.clear()
     dialog.get_by_role("button", name="Remove grace").click()
+    asked = ada.page.get_by_role("dialog", name="Remove grace?")
+    expect(asked.get_by_role("button", name="Cancel")).to_be_focused()
+    asked.get_by_role("button", name="Remove", exact=True).click()
+    expect(dialog.get_by_role("status")).to_be_empty()
     expect(dialog.get_by_role("combobox", name="Role of grace")).to_have_count(0)
     expect(dialog.get_by_role("heading", name="Share “Roles”")).to_be_focused()
+    expect(grace.page.get_by_text("You no longer take part in this conversation.")).to_be_visible(timeout=15_000)
+    expect(grace.listed.filter(has_text="Roles")).to_have_count(0)
+    for button in ("Share", "People", "Actions of this conversation"):
+        expect(grace.page.get_by_role("button", name=button, exact=True)).to_have_count(0)
     grace.page.reload()
     expect(grace.page.get_by_text("There is no such conversation, or you do not take part in it.")).to_be_visible()
     grace.checked("not-found")

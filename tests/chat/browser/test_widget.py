@@ -27,8 +27,11 @@ def test_a_visitor_talks_and_comes_back(comes: Comes, shop: str, look: str) -> N
     ann.say("And in red?")
     ann.hears("You said: And in red?")
     expect(ann.page.get_by_role("article")).to_have_count(4)
-    ann.page.evaluate("document.querySelector('agent-chat').newSession()")
+    fresh = ann.page.get_by_role("button", name="New conversation")
+    fresh.click()
     expect(ann.page.get_by_role("article")).to_have_count(0)
+    expect(ann.composer).to_be_focused()
+    expect(fresh).to_be_hidden()
     assert ann.page.context.cookies() == []
 
 
@@ -73,6 +76,25 @@ def test_a_key_of_another_page_is_refused_in_words(comes: Comes, server: Server,
         eve.checked("widget-refused")
     assert any("403" in fault for fault in eve.faults)
     eve.faults.clear()
+
+
+def test_a_widget_whose_key_is_revoked_says_so_and_asks_no_further(
+    comes: Comes, server: Server, tmp_path: Path
+) -> None:
+    with pages(tmp_path) as port, server.client() as http:
+        write(tmp_path, server, key(server, f"http://127.0.0.1:{port}"))
+        made = http.get("publishable-keys").json()["data"]
+        ann = visits(comes, f"http://127.0.0.1:{port}/")
+        ann.say('#script [{"repeat": "word ", "times": 3000, "delay_ms": 100}]')
+        expect(ann.page.get_by_text("word word").first).to_be_visible()
+        for row in made:
+            if f"http://127.0.0.1:{port}" in row["origins"]:
+                assert http.delete(f"publishable-keys/{row['id']}").status_code == 204
+        gone = ann.page.get_by_text("This chat is not available any more.")
+        expect(gone.first).to_be_visible(timeout=150_000)
+        expect(ann.page.get_by_role("button", name="Stop", exact=True)).to_be_hidden()
+        expect(ann.page.get_by_role("img", name="Working")).to_be_hidden()
+    ann.faults.clear()  # the console says that nothing could be read
 
 
 def test_a_page_that_no_key_allows_loads_no_widget(comes: Comes, shop: str) -> None:

@@ -10,7 +10,8 @@ from tests.chat.component.test_talk import FILE, MARKDOWN
 
 WIDE = "```\n" + "x" * 300 + "\n```\n\n| " + " | ".join(f"column {n}" for n in range(12)) + " |\n" + "|-" * 12 + "|\n\n"
 LONG_WORD = "https://example.com/" + "a" * 200
-ARABIC = "# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا."
+TABLE = "| الاسم | Size |\n|---|---|\n| ملف | 3 kB |"
+ARABIC = f"# خطة\n\nهذه **خطة** قصيرة:\n\n1. أولا\n2. ثانيا\n\n> اقتباس\n\nو `code` هنا.\n\n{TABLE}"
 PHONE = {"width": 320, "height": 640}
 
 
@@ -68,6 +69,8 @@ def test_from_right_to_left(come: Come) -> None:
     assert answer.locator("pre").last.evaluate("code => getComputedStyle(code).direction") == "ltr"
     quote = answer.locator("blockquote")
     assert quote.evaluate("quote => getComputedStyle(quote).direction") == "rtl"
+    for place, cell in enumerate(answer.get_by_role("cell").all()):
+        assert cell.evaluate("cell => getComputedStyle(cell).direction") == "rtl", place
     middle = iris.page.viewport_size["width"] / 2
     iris.say("مرحبا")
     expect(iris.answers.nth(1)).to_contain_text("مرحبا")
@@ -94,15 +97,19 @@ def test_everything_by_keyboard(come: Come) -> None:
     reach(iris, "Approve")
     keyboard.press("Enter")
     expect(iris.answers.nth(1)).to_contain_text("Written.")
+    assert focused(iris)["label"] == "clerk", "whoever has decided stays in the log"
     reach(iris, "create_file")
     keyboard.press("Enter")
     expect(iris.answers.nth(1)).to_contain_text("has 5 bytes now")
     iris.page.get_by_role("log").focus()
-    keyboard.press("Tab")
+    keyboard.press("ArrowUp")
+    assert iris.answers.nth(1).evaluate("answer => answer.matches(':focus')"), "from the log to the last message"
     for key, label in {"Home": "You", "ArrowDown": "clerk", "End": "clerk", "ArrowUp": "You"}.items():
         keyboard.press(key)
         assert focused(iris)["label"] == label
     assert focused(iris)["outline"] != "none"
+    stops = iris.page.locator("article[tabindex='0'], article :is(.actions button, summary):not([tabindex='-1'])")
+    assert stops.evaluate_all("all => new Set(all.map(one => one.closest('article'))).size") == 1
 
 
 def reach(person: Person, name: str) -> None:

@@ -102,6 +102,18 @@ def test_answering_again_and_sending_again_replace_what_was_said(iris: Person) -
     iris.open(session=iris.session)
     expect(iris.answers).to_have_count(1)
     expect(iris.said.first).to_contain_text("two")
+    iris.say("three")
+    expect(iris.answers.nth(1).get_by_role("button", name="Answer again")).to_be_visible()
+    iris.said.first.hover()
+    iris.said.first.get_by_role("button", name="Edit").click()
+    field.fill("four")
+    field.press("Enter")
+    expect(iris.said.first.get_by_role("alert")).to_have_text("This replaces 4 messages.")
+    field.press("Enter")
+    expect(iris.said).to_have_count(2)
+    iris.said.first.get_by_role("button", name="Replace").click()
+    expect(iris.answers.first).to_contain_text("You said: four")
+    expect(iris.said).to_have_count(1)
 
 
 def test_what_the_server_does_not_take_is_written_back(iris: Person) -> None:
@@ -151,6 +163,7 @@ def test_a_call_is_denied_and_the_other_page_sees_by_whom(iris: Person, come: Co
     theirs.get_by_role("button", name="Deny").click()
     expect(iris.answers.first).to_contain_text("Denied by omar: not today")
     expect(iris.answers.first).to_contain_text("Well then.")
+    expect(iris.answers.first.locator(".tool .fold-state")).to_have_text("denied")
 
 
 def test_two_people_see_each_other_and_one_stream(iris: Person, come: Come) -> None:

@@ -1,6 +1,6 @@
 // What a person may do with a conversation, as entries of its menu.
 
-import { acting, el, notice } from "./dom.js";
+import { $, acting, el, notice } from "./dom.js";
 import { confirmed } from "./dialogs.js";
 
 export const UNTITLED = "New conversation";
@@ -31,6 +31,7 @@ async function removed(page, { id }) {
   if (!(await confirmed("Delete this conversation?", sentences.filter(Boolean), "Delete"))) return;
   await page.api.delete(`sessions/${session.id}`);
   page.gone(session);
+  if (document.activeElement === document.body) $("list").querySelector("a")?.focus();
   notice("The conversation was deleted.");
 }
 

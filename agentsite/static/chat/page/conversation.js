@@ -43,13 +43,33 @@ export class Conversation {
       return this.say("Your role in this tenant is viewer: you read conversations that you are invited to.");
     if (!this.#agents.length)
       return this.say("There is no agent to talk with yet. An operator makes one in the admin and sets it active.");
-    return this.#put({ agent: $("agent").value });
+    this.#put({ agent: $("agent").value });
+    return this.#compose();
   }
 
-  open(session) {
+  // Whoever has a keyboard may write at once; on a touch screen it would open one, and who types elsewhere goes on there.
+  #compose() {
+    const types = document.activeElement.matches("input, select");
+    const chat = $("chat").querySelector("agent-chat");
+    if (!types && matchMedia("(hover: hover)").matches) queueMicrotask(() => chat.focus()); // it is made by then
+  }
+
+  // `seq` is of the message to show; without one it is the end.
+  open(session, seq = 0) {
     this.#people([]);
     this.show(session);
     this.#put({ session: session.id, ...(session.agent ? { agent: session.agent } : {}) });
+    if (seq) $("chat").querySelector("agent-chat").show(seq);
+  }
+
+  // In place of a conversation, with nothing that can be done about it.
+  close(title, sentence) {
+    this.#people([]);
+    this.show(null);
+    $("agent-label").hidden = true;
+    $("title").textContent = title;
+    document.title = `${title} · Chat`;
+    this.say(sentence);
   }
 
   say(text, ...more) {
@@ -62,8 +82,9 @@ export class Conversation {
     const chat = el("agent-chat", { theme: theme(), ...who, ...attributes });
     if (guest) chat.guest = guest.secret;
     chat.addEventListener("agent-chat-session", (event) => this.#page.begun(event.detail.id));
-    for (const told of ["agent-chat-title", "agent-chat-answer"])
+    for (const told of ["agent-chat-title", "agent-chat-answer", "agent-chat-role"])
       chat.addEventListener(told, () => this.#page.renamed());
+    chat.addEventListener("agent-chat-refused", (event) => this.#page.refused(event.detail));
     chat.addEventListener("agent-chat-fork", (event) => this.#page.fork(event.detail));
     chat.addEventListener("agent-chat-presence", (event) => this.#people(event.detail.participants));
     $("chat").replaceChildren(chat);
@@ -95,7 +116,7 @@ export class Conversation {
       "Unarchive",
     );
     const sentence = "This conversation is archived: it can be read, and nothing can be added.";
-    $("chat").before(el("div", { class: "banner" }, el("span", {}, sentence), back));
+    $("notice").parentElement.before(el("div", { class: "banner" }, el("span", {}, sentence), back));
   }
 
   #people(participants) {

@@ -13,6 +13,12 @@ import { openDialog } from "./dialogs.js";
 import { offerThemes } from "./theme.js";
 
 const SESSION = /^\/chat\/s\/([0-9a-f-]{36})$/;
+const NOT_FOUND = "There is no such conversation, or you do not take part in it.";
+const ENDS = {
+  participation_ended: "You no longer take part in this conversation.",
+  session_deleted: "This conversation was deleted.",
+  not_found: NOT_FOUND,
+};
 const known = JSON.parse($("known").textContent);
 
 class Page {
@@ -55,48 +61,48 @@ class Page {
     const { pathname, origin, hash } = new URL(link.href);
     if (origin !== location.origin || hash || (pathname !== "/chat/" && !SESSION.test(pathname))) return;
     event.preventDefault();
-    this.go(pathname);
+    this.go(pathname, Number(link.dataset.seq));
   }
 
-  go(path) {
+  // `seq` is of the message to show.
+  go(path, seq = 0) {
     drawer(false);
     if (path !== location.pathname) history.pushState(null, "", path);
-    this.route();
+    this.route(seq);
   }
 
   open(id) {
     this.go(`/chat/s/${id}`);
   }
 
-  route = acting(async () => {
+  route = acting(async (seq = 0) => {
     const id = SESSION.exec(location.pathname)?.[1];
     if (!id) {
       this.current = null;
       this.conversation.begin();
     } else {
-      await this.#enter(id);
+      await this.#enter(id, seq);
     }
     this.sidebar?.mark();
   });
 
-  async #enter(id) {
+  async #enter(id, seq) {
     try {
       this.current = await this.api.get(`sessions/${id}`);
     } catch (error) {
       this.current = null;
       return this.#missing(id, error);
     }
-    return this.conversation.open(this.current);
+    return this.conversation.open(this.current, seq);
   }
 
   // It may be of another tenant of the person.
   async #missing(id, error) {
     if (error.status !== 404) throw error;
-    this.conversation.show(null);
-    $("title").textContent = "Not found";
+    this.conversation.close("Not found", "");
     const slug = await tenantWith(id);
     if (slug) return location.replace(`/chat/s/${id}?tenant=${slug}`);
-    return this.conversation.say("There is no such conversation, or you do not take part in it.");
+    return this.conversation.say(NOT_FOUND);
   }
 
   // The component made a session for the first message.
@@ -122,7 +128,7 @@ class Page {
     const before = this.current;
     if (session.id !== before?.id) return;
     this.current = session;
-    if (before.status !== session.status || before.role !== session.role) this.conversation.open(session);
+    if (before.status !== session.status) this.conversation.open(session);
     else this.conversation.show(session);
   }
 
@@ -137,6 +143,16 @@ class Page {
         text: "Sign in",
       });
     } else if (session.id === this.current?.id) this.go("/chat/");
+  }
+
+  // The server closed the conversation to the person. What is no end of it, as of a sign-in, the component tells.
+  refused({ id, code }) {
+    const session = this.current;
+    if (session?.id !== id || !(code in ENDS)) return;
+    this.current = null;
+    this.conversation.close(titleOf(session), ENDS[code]);
+    this.sidebar?.gone(session);
+    if (this.guest) invite.forgetGuest(id);
   }
 
   rename(session) {

@@ -31,13 +31,15 @@ function placed(snippet, places) {
 }
 
 function titleHit(session, query) {
-  return el("li", {}, el("a", { href: `/chat/s/${session.id}`, dir: "auto" }, ...marked(titleOf(session), query)));
+  const title = el("span", {}, ...marked(titleOf(session), query));
+  return el("li", {}, el("a", { href: `/chat/s/${session.id}`, dir: "auto" }, title));
 }
 
 function messageHit(hit) {
   const title = el("span", { class: "hit-title", dir: "auto" }, hit.session.title || "Untitled");
   const text = el("span", { class: "hit-text", dir: "auto" }, ...placed(hit.snippet, hit.hits));
-  return el("li", {}, el("a", { href: `/chat/s/${hit.session.id}`, title: when(hit.created_at) }, title, text));
+  const link = { href: `/chat/s/${hit.session.id}`, title: when(hit.created_at), data: { seq: hit.seq } };
+  return el("li", {}, el("a", link, title, text));
 }
 
 function group(title, items) {

@@ -1,7 +1,7 @@
 // The dialog “Share”: who takes part, in which role, and the links by which others may come.
 
 import { acting, avatar, el, notice, option, when } from "./dom.js";
-import { openDialog } from "./dialogs.js";
+import { confirmed, openDialog } from "./dialogs.js";
 import { owns, titleOf } from "./actions.js";
 
 const ROLES = { owner: "Owner", member: "Member", viewer: "Viewer" };
@@ -47,10 +47,14 @@ class Sharing {
   #doing(work) {
     return acting(async (event) => {
       event?.preventDefault?.();
+      notice("");
       const dialog = this.people.closest("dialog");
-      await work(event);
-      await this.load();
-      if (!dialog.contains(document.activeElement)) dialog.querySelector("h2").focus();
+      try {
+        await work(event);
+      } finally {
+        await this.load(); // after a refusal, too: the rows say what is so
+        if (!dialog.contains(document.activeElement)) dialog.querySelector("h2").focus();
+      }
     });
   }
 
@@ -66,7 +70,9 @@ class Sharing {
       this.page.api.patch(`${this.path}/participants/${person.id}`, { role: event.target.value }),
     );
     const { select } = choice("", ROLES, person.role, { "aria-label": `Role of ${person.label}`, onchange: changed });
-    const going = this.#doing(() => this.page.api.delete(`${this.path}/participants/${person.id}`));
+    const gone = this.#doing(() => this.page.api.delete(`${this.path}/participants/${person.id}`));
+    const sentence = `${person.label} no longer sees “${titleOf(this.session)}” then, until somebody invites them again.`;
+    const going = async () => (await confirmed(`Remove ${person.label}?`, [sentence], "Remove")) && gone();
     const remove = el(
       "button",
       { type: "button", class: "quiet", "aria-label": `Remove ${person.label}`, onclick: going },
@@ -158,10 +164,10 @@ class Sharing {
     const name = {
       type: "button",
       class: "quiet",
-      "aria-label": `Revoke the link that ${CAN[link.role]}, ${about}`,
+      "aria-label": `Revoke the link: whoever has it ${CAN[link.role]}, ${about}`,
       onclick: revoked,
     };
-    const text = el("span", { class: "grow" }, `Who has it ${CAN[link.role]}`, el("small", {}, about));
+    const text = el("span", { class: "grow" }, `Whoever has it ${CAN[link.role]}`, el("small", {}, about));
     return el("li", {}, text, el("button", name, "Revoke"));
   }
 }
@@ -181,7 +187,7 @@ function copyable(url) {
   const once = el(
     "p",
     { class: "soft" },
-    "It is shown this once. Who has it can come, so give it only to those you mean.",
+    "It is shown this once. Whoever has it can come, so give it only to those you mean.",
   );
   return [
     el("div", { class: "line" }, field, el("button", { type: "button", class: "button", onclick: copied }, "Copy")),

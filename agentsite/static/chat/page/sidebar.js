@@ -17,6 +17,7 @@ export class Sidebar {
   #cursor = null;
   #archived = false;
   #query = "";
+  #isFound = false; // are the list's parts what the server found?
   #asked = 0;
   #renaming = null;
   #timer;
@@ -81,6 +82,7 @@ export class Sidebar {
 
   #search() {
     this.#query = $("search").value.trim();
+    this.#isFound = false;
     this.#draw();
     clearTimeout(this.#timer);
     if (this.#query) this.#timer = setTimeout(() => this.#find(), 250);
@@ -90,7 +92,9 @@ export class Sidebar {
     const asked = (this.#asked += 1);
     const query = this.#query;
     const parts = await found(this.#page.api, query, [...this.#sessions.values()]);
-    if (asked === this.#asked && query === this.#query) this.#list.replaceChildren(...parts);
+    if (asked !== this.#asked || query !== this.#query) return;
+    this.#isFound = true;
+    this.#list.replaceChildren(...parts);
   });
 
   changed(session) {
@@ -101,6 +105,7 @@ export class Sidebar {
 
   gone(session) {
     this.#sessions.delete(session.id);
+    if (this.#query) this.#find();
     this.#draw();
   }
 
@@ -108,6 +113,7 @@ export class Sidebar {
     this.#renaming = session.id;
     this.#draw();
     const field = this.#list.querySelector("input.rename");
+    if (!field) this.#renaming = null;
     if (!field) return false;
     field.focus();
     field.select();
@@ -115,6 +121,7 @@ export class Sidebar {
   }
 
   #draw() {
+    if (this.#isFound) return;
     const field = this.#list.querySelector("input.rename");
     if (field && this.#renaming === field.dataset.id) return; // somebody types
     const held = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
@@ -171,7 +178,8 @@ export class Sidebar {
       data: { key: `${session.id}-dots` },
       onclick: (event) => openMenu(event.currentTarget, entriesOf(this.#page, session), `Actions of ${title}`),
     };
-    return el("li", {}, el("a", link, title), el("button", button, icon("more")));
+    const copy = session.forked_from && el("bdi", { class: "badge" }, "Copy"); // a bdi leaves the direction to the title
+    return el("li", {}, el("a", link, copy, copy && " ", title), el("button", button, icon("more")));
   }
 
   #field(session) {
