@@ -49,8 +49,8 @@ class SearchView(ApiView):
     def get(self, request: Request) -> Response:
         """The messages that have all these words, newest first, of the sessions that you may see.
 
-        A page may have fewer hits than `limit`, or none, while `has_more` is true: a phrase is looked for in a bounded
-        number of messages at once. Of a message its first 50,000 characters are searched.
+        `q` has at most 16 words. A page may have fewer hits than `limit`, or none, while `has_more` is true: a phrase
+        is looked for in a bounded number of messages at once. Of a message its first 50,000 characters are searched.
         """
         limit, before = page_limit(request), id_cursor(request)
         page = message_search(actor=self.actor, q=request.GET.get("q", ""), before=before, limit=limit)

@@ -28,8 +28,9 @@ $$;
 # sessions.
 #
 # A word that many messages have is found among the newest, without the index, which knows no order: these are read until
-# they have more than 300 kB. `loose` is what the index knows by itself; phrases and exclusions are checked on the newest
-# `checked` of its hits, and `hit` says how that ended.
+# they have more than 300 kB of text. `loose` is what the index knows by itself; phrases and exclusions are checked on the
+# newest `checked` of its hits, or on fewer that have 1 MB of text, and `hit` says how that ended. A last row with no `hit`
+# says that older ones than its `id` are not checked yet.
 # The planner, which knows nothing of tenants' words, would walk all messages backwards for a rare one: it may not.
 SEARCH = r"""
 DROP POLICY IF EXISTS search ON message;
@@ -46,10 +47,16 @@ DECLARE
     exact tsquery := websearch_to_tsquery('simple', sought);
     closing tsquery := phraseto_tsquery('simple', beginning);
     loose tsquery;
-    early uuid[];
+    early uuid[] := '{}';
+    each record;
+    bytes int;
+    work int := 0;
+    looked int := 0;
+    hits int := 0;
 BEGIN
     IF numnode(closing) > 0 THEN
-        exact := exact && (closing::text || ':*')::tsquery;
+        -- A beginning of one letter would gather most words of all tenants.
+        exact := exact && (closing::text || CASE WHEN closing::text ~ '[^'' ]{2}''$' THEN ':*' ELSE '' END)::tsquery;
     END IF;
     loose := nullif(regexp_replace(querytree(exact), '<(-|\d+)>', '&', 'g'), 'T')::tsquery;
     IF person_id IS NOT NULL THEN
@@ -63,37 +70,52 @@ BEGIN
     END IF;
     IF person_id IS NULL THEN
         PERFORM set_config('enable_indexscan', 'on', true);
-        WITH newest AS (
-            SELECT *, sum(pg_column_size(content)) OVER (ORDER BY id DESC) AS size FROM (
-                SELECT * FROM message  -- so written that only the index on (tenant_id, id) will do
-                WHERE tenant_id >= app_tenant()
-                    AND (tenant_id, id) < (app_tenant(), coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-                ORDER BY tenant_id DESC, id DESC LIMIT 200) AS latest
-        ), hits AS (
-            SELECT id FROM newest
-            WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND size < 300000
-                AND message_words(tenant_id, session_id, content) @@ exact
-            ORDER BY id DESC LIMIT most
-        )
-        SELECT array_agg(id ORDER BY id DESC) INTO early FROM hits;
+        FOR each IN
+            SELECT * FROM message  -- so written that only the index on (tenant_id, id) will do
+            WHERE tenant_id >= app_tenant()
+                AND (tenant_id, id) < (app_tenant(), coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            ORDER BY tenant_id DESC, id DESC LIMIT 200
+        LOOP
+            EXIT WHEN each.tenant_id <> app_tenant() OR work > 300000 OR cardinality(early) = most;
+            CONTINUE WHEN each.replaced_by IS NOT NULL;
+            work := work + coalesce(octet_length(message_text(each.content)), 0);
+            IF message_words(each.tenant_id, each.session_id, each.content) @@ exact THEN
+                early := early || each.id;
+            END IF;
+        END LOOP;
         IF cardinality(early) = most THEN
             RETURN QUERY SELECT unnest(early), true;
             RETURN;
         END IF;
+        work := 0;
         PERFORM set_config('enable_indexscan', 'off', true);
     END IF;
-    RETURN QUERY
-        SELECT n.id, exact::text = loose::text OR (
-            SELECT message_words(m.tenant_id, m.session_id, m.content) @@ exact
-            FROM message AS m WHERE m.tenant_id = app_tenant() AND m.id = n.id)
-        FROM (
-            SELECT id FROM (
-                SELECT id, tenant_id, replaced_by FROM message
-                WHERE message_words(tenant_id, session_id, content) @@ (scope && loose) OFFSET 0
-            ) AS found
-            WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND (before IS NULL OR id < before)
-            ORDER BY id DESC LIMIT CASE WHEN exact::text = loose::text THEN most ELSE checked END
-        ) AS n ORDER BY n.id DESC;
+    FOR each IN
+        SELECT id FROM (
+            SELECT id, tenant_id, replaced_by FROM message
+            WHERE message_words(tenant_id, session_id, content) @@ (scope && loose) OFFSET 0
+        ) AS found
+        WHERE tenant_id = app_tenant() AND replaced_by IS NULL AND (before IS NULL OR id < before)
+        ORDER BY id DESC LIMIT CASE WHEN exact::text = loose::text THEN most ELSE checked + 1 END
+    LOOP
+        EXIT WHEN hits = most;
+        IF exact::text = loose::text THEN
+            id := each.id;
+            hit := true;
+        ELSIF looked = checked OR work > 1000000 THEN
+            hit := NULL;
+            RETURN NEXT;
+            RETURN;
+        ELSE
+            SELECT m.id, message_words(m.tenant_id, m.session_id, m.content) @@ exact,
+                coalesce(octet_length(message_text(m.content)), 0) INTO id, hit, bytes
+            FROM message AS m WHERE m.tenant_id = app_tenant() AND m.id = each.id;
+            work := work + bytes;
+            looked := looked + 1;
+        END IF;
+        hits := hits + hit::int;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 

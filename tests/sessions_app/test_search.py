@@ -8,6 +8,7 @@ from django.db import connections
 from core.ids import uuid7
 from core.tenant import tenant_context
 from sessions_app.models import ChatSession, Message
+from sessions_app.selectors import search
 from sessions_app.selectors.search import CHECKED, message_search
 from sessions_app.services.sessions import messages_append, session_create
 from sessions_app.tasks import tidy_search
@@ -71,6 +72,10 @@ def message_of(session: ChatSession) -> Message:
         ("東京", ["私は東京に行きました"]),
         ("京都", []),
         ("привет", ["Скажи: ПРИВЕТ, мир"]),
+        ("p", []),  # nor is one letter a beginning
+        ("paid n", []),
+        ("jane@e", []),
+        ("東", ["私は東京に行きました"]),
         ("jane@example.com", ["Mail jane@example.com today"]),
         ("don't panic", ["Now don't panic!"]),
         ("-paid", []),
@@ -139,6 +144,56 @@ def test_a_phrase_is_looked_for_page_by_page(owner: Actor) -> None:
     assert (page["data"], page["has_more"]) == ([], True)
     page = rows(owner, '"red fox"', cursor=page["next_cursor"])
     assert ([row["snippet"] for row in page["data"]], page["has_more"]) == (["red fox"], False)
+
+
+def test_of_long_messages_fewer_are_checked_for_a_phrase(owner: Actor) -> None:
+    talk(owner, "red fox", *["fox or red or " * 3_500] * 30)
+    page = rows(owner, '"red fox"')
+    assert (page["data"], page["has_more"]) == ([], True)
+    page = rows(owner, '"red fox"', cursor=page["next_cursor"])
+    assert ([row["snippet"] for row in page["data"]], page["has_more"]) == (["red fox"], False)
+
+
+def test_a_query_has_few_words(owner: Actor) -> None:
+    talk(owner, "red fox")
+    for many in ("z " * 17, f'"{"z " * 17}"', "z-" * 17, "z_" * 17, "-z " * 17, "東" * 17, "red or " * 17):
+        answer = owner.get("search", q=many)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "query_too_long"), many
+        assert "at most 16 words" in answer.json()["error"]["message"]
+    assert found(owner, " or ".join(["fox"] * 8)) == ["red fox"]
+
+
+@pytest.mark.slow
+def test_the_longest_questions_of_the_longest_messages_are_answered(owner: Actor) -> None:
+    """Patterns that try each of their words at each place of a text, or go on from each anew, would take minutes."""
+    words = [f"{'z' * 20}{number}" for number in range(15)]
+    text = "z  " * 16_000 + f"y {' '.join(words)} end"
+    talk(owner, *[text] * 100)
+    queries = {" ".join([*words, "en"]): words[0], f'"{" ".join(["y", *words])}"': " ".join(["y", *words])[:170]}
+    for q, sought in queries.items():
+        page, data = rows(owner, q, limit=100), []
+        while page["has_more"]:
+            data += page["data"]
+            page = rows(owner, q, limit=100, cursor=page["next_cursor"])
+        data += page["data"]
+        assert len(data) == 100
+        assert all(sought in hit["snippet"] for hit in data)
+
+
+def test_a_search_that_takes_too_long_is_ended(owner: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TIMEOUT", 50)
+    monkeypatch.setattr(search, "_SQL", f"SELECT pg_sleep(600){', %s' * 8}")
+    answer = owner.get("search", q="plan")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "search_timeout")
+    assert "fewer or rarer words" in answer.json()["error"]["message"]
+
+
+def test_one_letter_is_no_beginning_in_the_database_either(owner: Actor, acme: Tenant) -> None:
+    talk(owner, "plan")
+    with tenant_context(acme.id), connections["default"].cursor() as cursor:
+        for beginning, hits in (("p", 0), ("pl", 1)):
+            cursor.execute("SELECT count(*) FROM message_search('', %s, NULL, NULL, NULL, 10, 10)", [beginning])
+            assert cursor.fetchone() == (hits,)
 
 
 def test_bad_questions(owner: Actor) -> None:
