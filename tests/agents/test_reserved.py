@@ -81,7 +81,7 @@ def test_compatibility_tells_why(owner: Actor, scripted: Provider, add_template:
 
 def test_the_database_writer_is_reserved(owner: Actor, body: dict[str, Any]) -> None:
     config = {"host": "db.example.com", "database": "shop", "user": "clerk"}
-    shop = {"slug": "shop", "name": "Shop", "kind": "database_writer", "config": config}
+    shop = {"slug": "shop", "name": "Shop", "kind": "database_writer", "config": config, "secrets": {"password": "x"}}
     assert owner.post("toolsets", shop).status_code == 201
     assert owner.get("toolsets/shop/tools").json()["data"][0]["approval"] is True
     refused = owner.post("agents", {**body, "toolsets": ["shop"]}).json()["error"]

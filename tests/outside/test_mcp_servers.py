@@ -214,6 +214,9 @@ def test_a_server_that_is_not_there(near: Server) -> None:
 
 
 def test_a_private_address_is_refused_where_the_site_does_not_allow_it(uvicorn: Server, everything: str) -> None:
+    """At once where it is written as an address; a name is looked up when the server is asked."""
+    body = {"slug": "inside", "name": "Inside", "kind": "mcp", "config": {"url": everything}}
     with uvicorn.client() as http:
-        agent = Agent(http, {"url": everything})
+        assert http.post("toolsets", json=body).json()["error"]["code"] == "address_refused"
+        agent = Agent(http, {"url": everything.replace("127.0.0.1", "localhost")})
     assert agent.refreshed["learn_error"] == "The host has no address on the public internet that may be reached."

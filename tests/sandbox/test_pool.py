@@ -54,6 +54,7 @@ async def test_it_starts_with_the_first_job_and_has_no_secret(code: Code, monkey
         monkeypatch.setenv(name, "CANARY")
     assert client.client()._pool is None
     await code("python", "1")
+    await until(lambda: len(slots_of(pool().pid)) == 2)  # the used one is gone, and none goes by itself
     for pid in [pool().pid, *slots_of(pool().pid)]:
         assert b"CANARY" not in environment(pid)
         assert b"SECRET" not in environment(pid)

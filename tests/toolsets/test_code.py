@@ -98,7 +98,7 @@ async def test_a_file_that_cannot_be_kept_is_said_and_the_others_are(model: Mode
         "python", "open('big', 'wb').write(bytes(2_000_000))\nopen('small', 'w').write('x')", max_file_mb=1
     )
     assert told["files"][0].startswith("big: not kept. A file may have 1 MB")
-    assert told["files"][1] == "small: 1 bytes"
+    assert told["files"][1] == "small: 1 byte"
 
 
 async def test_a_server_without_a_sandbox_says_so(model: Model, settings: Any) -> None:

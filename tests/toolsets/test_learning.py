@@ -273,7 +273,7 @@ def test_validation_asks_nobody(owner: Actor, far: Server, made: Toolset) -> Non
     assert validated({"policy": {"only": ["any"]}})["errors"][0]["code"] == "unknown_tool"
     assert owner.patch("toolsets/far", {"policy": {"only": ["any"]}}).status_code == 400
     moved = {"config": {"host": "b.example.com"}, "secrets": {"token": "x"}}
-    assert validated(moved) == {"valid": True, "errors": [], "tools": []}
+    assert validated(moved) == {"valid": True, "errors": [], "warnings": [], "tools": []}
     assert far.asked == []
 
 

@@ -302,7 +302,7 @@ async def test_evil_pages_end_in_time(name: str) -> None:
         began = time.monotonic()
         box = toolbox()
         text = await box.ask("fetch_url", json.dumps({"url": held.put("/", EVIL[name], "text/html"), "links": True}))
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         assert "root:" not in text
         assert box.results[-1].is_error is False or text.startswith("The page")
 
