@@ -136,7 +136,11 @@ class Stock:
             except OSError as error:  # such as a program that the slot's user may not execute
                 faults.append(f"{wall.name}: {error}")
                 continue
-            fault = await self._fault(slot)
+            try:
+                fault = await self._fault(slot)
+            except BaseException:  # the server goes while it starts
+                self._retire(slot)
+                raise
             if fault is None:
                 self._ready[terms].append(slot)
                 return wall

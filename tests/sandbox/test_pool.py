@@ -136,6 +136,20 @@ async def test_two_pools_have_users_of_their_own(code: Code) -> None:
         await other.close()
 
 
+async def test_a_pool_ends_whose_server_goes_while_its_first_slot_starts(jail: str) -> None:
+    from sandbox.jobs import _request
+
+    pool, others = await Pool.start(), descendants()
+    job = asyncio.create_task(pool.run(_request(Job(Language.PYTHON, "1")), None))
+    while not slots_of(pool.pid):  # noqa: ASYNC110 it must not be ready by then
+        await asyncio.sleep(0)
+    mine = descendants() - others
+    await asyncio.wait_for(pool.close(), 60)
+    with pytest.raises(JobFailed):
+        await job
+    assert await left_of(mine) == []
+
+
 async def test_without_bubblewrap_it_is_level_2(code: Code, settings: Any) -> None:
     settings.SANDBOX_LEVEL, settings.SANDBOX_BWRAP = "auto", "/nowhere/bwrap"
     assert (await code("python", "1 + 1")).value == 2
