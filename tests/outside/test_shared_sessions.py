@@ -59,7 +59,7 @@ def ticket_of(server: Server, client: httpx.Client) -> str:
 
 async def present(ws: ClientConnection, holds: Any) -> list[dict[str, Any]]:
     """The list of those in the session, once it is as wanted."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):  # daphne tells nobody that it stops: its people go by the clock
         while True:
             people: list[dict[str, Any]] = (await hear(ws, presence=True))["value"]["participants"]
             if holds(people):
