@@ -16,9 +16,6 @@ def utc_today() -> datetime.date:
     return timezone.now().astimezone(datetime.UTC).date()
 
 
-GUEST = models.Q(actor_kind="guest")  # whose runs of the last minute are counted
-
-
 class Run(TenantModel):
     """One answer being made, or made: of an agent version in a session, or of a bare model without either.
 
@@ -77,7 +74,6 @@ class Run(TenantModel):
                 condition=models.Q(finished_at__isnull=False),
                 name="run_statistics",
             ),
-            models.Index(fields=["tenant", "actor_id", "created_at"], condition=GUEST, name="run_guest"),
         ]
 
     def __str__(self) -> str:

@@ -1,30 +1,21 @@
 """What a guest may begin: turns with the one agent of a session in which they take part."""
 
-from datetime import timedelta
-
 import orjson
 from django.conf import settings
-from django.db import connection
-from django.utils import timezone
 
-from core.errors import InvalidRequest, NotPermitted, RateLimited
+from audit.models import AuditEvent
+from core.errors import InvalidRequest, NotPermitted
+from core.ids import NIL
 from runs.services.turns import TurnRequest, new_messages
 from sessions_app.models import ChatSession
 from sessions_app.selectors.sessions import session_get
+from sessions_app.services.visitors import lock_for, refuse_more
+from tenants.models import PublishableKey
 from tenants.permissions import refuse_guest
 from tenants.principal import Principal
 
-_WINDOW = timedelta(minutes=1)
 _ROLES = ("user", "tool")  # what others say, and instructions, come from the tenant alone
 MOST_SAID = 100_000  # bytes of the messages of one turn, as JSON
-# By the audit, which stays when a guest deletes their session.
-_SAID = """
-    SELECT coalesce(k.messages_per_minute, %s), count(a.id), min(a.created_at)
-    FROM guest g LEFT JOIN publishable_key k ON k.tenant_id = g.tenant_id AND k.id = g.key_id
-    LEFT JOIN audit_event a ON a.tenant_id = g.tenant_id AND a.created_at > %s AND a.actor_kind = 'guest'
-        AND a.actor_id = g.id AND a.action = 'run.create'
-    WHERE g.tenant_id = %s AND g.id = %s GROUP BY k.id
-"""
 
 
 def check_guest(actor: Principal, request: TurnRequest) -> None:
@@ -60,14 +51,16 @@ def _is_open_to(actor: Principal, request: TurnRequest, session: ChatSession) ->
 def check_rate(actor: Principal) -> None:
     """Raises RateLimited for a guest who says too much; in a transaction.
 
-    One at a time for a guest, so that turns that begin together do not pass the limit together.
+    One at a time for a guest, so that turns that begin together do not pass the limit together. It is counted by the
+    audit, which stays when a guest deletes their session.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"runs of guest {actor.id}"])
-        since = timezone.now() - _WINDOW
-        cursor.execute(_SAID, [settings.GUEST_MESSAGES_PER_MINUTE, since, actor.tenant_id, actor.id])
-        limit, said, first = cursor.fetchone() or (0, 0, since)
-    if said >= limit:
-        raises = "the publishable key's messages_per_minute, or GUEST_MESSAGES_PER_MINUTE on the server, raises this"
-        message = f"A guest may say {limit} messages a minute; {raises}."
-        raise RateLimited(message, code="too_many_messages", retry_after=((first or since) - since).total_seconds())
+    lock_for(f"runs of guest {actor.id}")
+    keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
+    limit = keys.values_list("messages_per_minute", flat=True).first()
+    if limit is None:
+        limit = settings.GUEST_MESSAGES_PER_MINUTE
+    said = AuditEvent.objects.filter(
+        tenant_id=actor.tenant_id, actor_kind="guest", actor_id=actor.id or NIL, action="run.create"
+    )
+    raises = "the publishable key's messages_per_minute, or GUEST_MESSAGES_PER_MINUTE on the server, raises this"
+    refuse_more(said, limit, f"A guest may say {limit} messages a minute; {raises}.", "too_many_messages")

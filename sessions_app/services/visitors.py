@@ -105,22 +105,22 @@ def _network(address: str | None) -> str | None:
 
 def _check_visitors(key: PublishableKey, network: str | None) -> None:
     """One at a time for a network, so that visitors who come together do not pass the limit together."""
-    _lock(f"visitors of {key.id} {network}")
+    lock_for(f"visitors of {key.id} {network}")
     came = Guest.objects.filter(tenant_id=key.tenant_id, key_id=key.id, address=network)
     message = (
         f"{key.visitors_per_minute} new visitors came from your network within a minute; the publishable key's "
         "visitors_per_minute raises this."
     )
-    _check_rate(came, key.visitors_per_minute, message, "too_many_visitors")
+    refuse_more(came, key.visitors_per_minute, message, "too_many_visitors")
 
 
-def _lock(what: str) -> None:
+def lock_for(what: str) -> None:
     """Until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [what])
 
 
-def _check_rate(rows: QuerySet[Any], limit: int, message: str, code: str) -> None:
+def refuse_more(rows: QuerySet[Any], limit: int, message: str, code: str) -> None:
     """Raises RateLimited where `limit` of the rows were made within the last minute."""
     now = timezone.now()
     times: list[datetime] = list(
@@ -151,7 +151,7 @@ def visitor_agent(*, actor: Principal, agent: str | None, external_id: str | Non
 
 
 def _check_sessions(actor: Principal) -> None:
-    _lock(f"sessions of guest {actor.id}")
+    lock_for(f"sessions of guest {actor.id}")
     keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
     limit = keys.values_list("messages_per_minute", flat=True).first()
     if limit is None:  # removed a moment ago
@@ -160,4 +160,4 @@ def _check_sessions(actor: Principal) -> None:
         tenant_id=actor.tenant_id, actor_kind="guest", actor_id=actor.id or NIL, action="session.create"
     )
     message = f"A visitor may begin {limit} sessions a minute; the publishable key's messages_per_minute raises this."
-    _check_rate(begun, limit, message, "too_many_sessions")
+    refuse_more(begun, limit, message, "too_many_sessions")

@@ -33,7 +33,7 @@ CREATE POLICY stream ON open_socket TO app_stream USING (tenant_id = ANY ((SELEC
 
 
 class Migration(migrations.Migration):
-    dependencies = [("runs", "0006_run_guest")]
+    dependencies = [("runs", "0005_statistics")]
 
     operations = [
         migrations.SeparateDatabaseAndState(
