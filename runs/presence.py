@@ -197,10 +197,11 @@ class Presence:
         room = self._rooms.get(topic)
         if room is None:
             return
-        room.show(_frame(room.rows, self._now))
+        now = self._now  # once: between two looks at the clock somebody might stop typing, unseen by both
+        room.show(_frame(room.rows, now))
         if room.timer is not None:
             room.timer.cancel()
-        ends = [row.typing_until for row in room.rows if row.typing_until > self._now]
+        ends = [row.typing_until for row in room.rows if row.typing_until > now]
         room.timer = asyncio.get_running_loop().call_at(min(ends), self._show, topic) if ends else None
 
     def _live(self) -> None:

@@ -104,11 +104,14 @@ def desk() -> Iterator[Desk]:
 
 @pytest.fixture
 def toolsets(near: Server, desk: Desk) -> Iterator[list[str]]:
+    """They go with the agents that were given them."""
     with near.client() as http:
         for slug, fields in TOOLSETS.items():
             config = fields.get("config", {}) | ({"base_url": desk.url} if slug == "desk" else {})
             made(http.post("toolsets", json={"slug": slug, "name": slug, "kind": fields["kind"], "config": config}))
         yield list(TOOLSETS)
+        for slug in ("by-script", "by-wire"):  # whichever the test made
+            http.delete(f"agents/{slug}")
         for slug in TOOLSETS:
             assert http.delete(f"toolsets/{slug}").status_code == 204
 

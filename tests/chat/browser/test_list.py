@@ -10,6 +10,14 @@ from tests.chat.browser.conftest import Comes, Visitor
 from tests.outside.site import Server
 
 
+# Where the notice begins and the button ends, once both are there: the notice goes by itself after some seconds.
+NOTICE_AND_BUTTON = """() => {
+    const [notice, back] = [document.querySelector("#notice"), document.querySelector(".banner button")];
+    if (!back || notice.textContent !== "Archived. It is in the list of archived ones.") return false;
+    return { noticed: notice.getBoundingClientRect().top, button: back.getBoundingClientRect().bottom };
+}"""
+
+
 @pytest.fixture
 def ada(comes: Comes) -> Visitor:
     return comes("ada")
@@ -57,14 +65,10 @@ def test_what_was_last_talked_in_comes_first(ada: Visitor) -> None:
 def test_a_conversation_is_archived_and_comes_back(ada: Visitor) -> None:
     ada.talk("To be archived")
     ada.choose("Archive")
-    ada.notice("Archived. It is in the list of archived ones.")
+    assert ada.page.wait_for_function(NOTICE_AND_BUTTON).evaluate("box => box.noticed >= box.button"), "it is covered"
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(0)
     expect(ada.composer).to_be_hidden()
     expect(ada.page.get_by_text("This conversation is archived: it can be read")).to_be_visible()
-    notice, back = (ada.page.locator(name).bounding_box() for name in ("#notice", ".banner button"))
-    assert notice is not None
-    assert back is not None
-    assert notice["y"] >= back["y"] + back["height"], "the notice covers the button"
     ada.page.get_by_role("button", name="Archived").click()
     expect(ada.listed.filter(has_text="To be archived")).to_have_count(1)
     ada.checked("archived")
