@@ -117,7 +117,7 @@ class Upstream:
 
     async def _parts(self, step: str, answered: bool) -> AsyncIterator[bytes]:
         yield ROLE
-        while step == "end" and not self.may_end.is_set():
+        while step == "end" and not self.may_end.is_set():  # noqa: ASYNC110 of another thread
             await asyncio.sleep(0.05)
         if step == "flaky" and self.calls[step] == 1:
             yield chunk({"content": "half an "})

@@ -9,7 +9,6 @@ from playwright.sync_api import expect
 from tests.chat.browser.conftest import Comes, Visitor
 from tests.outside.site import Server
 
-
 # Where the notice begins and the button ends, once both are there: the notice goes by itself after some seconds.
 NOTICE_AND_BUTTON = """() => {
     const [notice, back] = [document.querySelector("#notice"), document.querySelector(".banner button")];
