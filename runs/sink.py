@@ -14,7 +14,7 @@ from llm.wire import Accumulator, ChatRequest, Delta, ToolCallDelta
 from runs.events import RESERVED, custom, without_nones
 from runs.exceptions import ReservedName
 from runs.stream import RunStream
-from runs.transcript import Transcript
+from runs.transcript import Transcript, tool_outcome
 from templates_app.current_step import current_step
 from templates_app.events import Answer, Checkpointed, Custom, Event, StepFailed, StepFinished, StepStarted
 from toolsets.events import ToolResult
@@ -186,7 +186,7 @@ class RunSink:
     async def tool_result(self, result: ToolResult) -> None:
         id = short_id()
         answer = {"role": "tool", "tool_call_id": result.tool_call_id, "content": result.content}
-        self.messages.append({"id": id, **answer})
+        self.messages.append({"id": id, **answer, **tool_outcome(result.is_error)})
         self.stream.publish(
             "TOOL_CALL_RESULT",
             messageId=id,

@@ -53,7 +53,7 @@ class Transcript:
                 self._calls[data["toolCallId"]]["function"]["arguments"] += data["delta"]
             case "TOOL_CALL_RESULT":
                 answer = {"role": "tool", "tool_call_id": data["toolCallId"], "content": data["content"]}
-                self._said[data["messageId"]] = answer
+                self._said[data["messageId"]] = answer | tool_outcome((data.get("metadata") or {}).get("error"))
             case "CUSTOM" if data["name"] == "heard":
                 for place, message in enumerate(data["value"]["messages"]):
                     self._said[f"{data['value']['run_id']} {place}"] = message
@@ -105,6 +105,11 @@ class Transcript:
     def endings(self) -> list[Fields]:
         """The events that end what is open, the last begun first."""
         return list(reversed(self._open.values()))
+
+
+def tool_outcome(is_error: bool | None) -> Message:
+    """What a tool's message says besides its words, which is stored as its status."""
+    return {"is_error": True} if is_error else {}
 
 
 def step_of(data: dict[str, Any]) -> str:

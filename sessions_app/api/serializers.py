@@ -62,7 +62,9 @@ class MessageOutput(serializers.Serializer[Message]):
     tool_calls = serializers.ListField(child=serializers.DictField(), allow_null=True)
     tool_call_id = serializers.CharField()
     name = serializers.CharField()
-    status = serializers.ChoiceField(Message.Status.choices)
+    status = serializers.ChoiceField(
+        Message.Status.choices, help_text="`cancelled` or `failed`: cut short. A tool's result that failed is `failed`."
+    )
     user_id = serializers.CharField(source="end_user")
     run_id = serializers.UUIDField(allow_null=True)
     agent = serializers.SerializerMethodField()

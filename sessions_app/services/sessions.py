@@ -163,7 +163,8 @@ def messages_append(
     """Append messages in OpenAI's shape; the caller holds the session's row lock and records the audit event.
 
     Each may have an `id`, by which clients know it, and the `author` of a user's one: its `kind`, `id`, `label` and
-    `user_id`; without that it is the given `author`'s. `status` marks the last of them; the others are complete.
+    `user_id`; without that it is the given `author`'s. `status` marks the last of them; the others are complete, but for
+    results of tools with `is_error`.
     """
     rows = [_row(session, message, session.last_seq + offset) for offset, message in enumerate(messages, start=1)]
     for row, message in zip(rows, messages, strict=True):
@@ -171,7 +172,7 @@ def messages_append(
         row.agent_version = agent_version if row.role == Message.Role.ASSISTANT else None
         if row.role == Message.Role.USER:
             _sign(row, message.get("author") or {"user_id": end_user, **(author or {})})
-    if rows:
+    if rows and status != Message.Status.COMPLETE:
         rows[-1].status = status
     _keep_ids_apart(session, [row for row in rows if row.role == Message.Role.USER and row.client_id])
     Message.objects.bulk_create(rows)
@@ -183,6 +184,7 @@ def messages_append(
 
 
 def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
+    failed = message["role"] == Message.Role.TOOL and message.get("is_error") is True
     return Message(
         tenant_id=session.tenant_id,
         session=session,
@@ -193,6 +195,7 @@ def _row(session: ChatSession, message: dict[str, Any], seq: int) -> Message:
         tool_call_id=message.get("tool_call_id") or "",
         name=message.get("name") or "",
         client_id=message.get("id") or "",
+        status=Message.Status.FAILED if failed else Message.Status.COMPLETE,
     )
 
 

@@ -170,15 +170,17 @@ test("a message that a run takes in is told at once", () => {
 
 test("stored calls have their results", () => {
   const { conversation } = begin();
-  const tool_calls = [{ id: "c1", type: "function", function: { name: "clock", arguments: "{}" } }];
+  const tool_calls = ["c1", "c2"].map((id) => ({ id, type: "function", function: { name: "clock", arguments: "{}" } }));
   conversation.load([
     stored(1, "user", "a"),
     stored(2, "assistant", null, { tool_calls }),
     stored(3, "tool", "noon", { tool_call_id: "c1" }),
-    stored(4, "assistant", "It is noon."),
+    stored(4, "tool", "A person denied this call.", { tool_call_id: "c2", status: "failed" }),
+    stored(5, "assistant", "It is noon."),
   ]);
-  const [call, said] = conversation.turns[1].parts;
+  const [call, denied, said] = conversation.turns[1].parts;
   assert.deepEqual([call.name, call.args, call.result, said.text], ["clock", "{}", "noon", "It is noon."]);
+  assert.deepEqual([call.failed, denied.failed, conversation.turns[1].status], [false, true, "done"]);
 });
 
 test("messages of a fork, which have no run, are one answer from the call to the text after its result", () => {

@@ -210,7 +210,7 @@ async def end_a_call(target: ModelTarget, upstream: Upstream, how: str) -> float
                     return
 
     task = asyncio.create_task(read())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not upstream.calls:  # noqa: ASYNC110 the provider runs in another thread
             await asyncio.sleep(0.01)
         if how != "cancel-before-answer":

@@ -85,7 +85,7 @@ async def waiting(owner: Actor, *steps: Any, count: int = 1, **fields: Any) -> t
 
 
 async def asked(owner: Actor, count: int = 1) -> list[dict[str, Any]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(found := (await owner.aget("approvals", status="pending")).json()["data"]) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return list(reversed(found))
@@ -320,11 +320,11 @@ async def test_calls_that_are_made_at_once_are_asked_together(
     fields = {"slug": "three", "name": "Three", "template": "three", "model": "scripted/default", "toolsets": ["safe"]}
     await activate(owner, fields)
     run, (first, second) = await waiting(owner, {"say": "x"}, model="three", count=2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not any("outcome" in event for event in await events(owner, run)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await resume(owner, run, says(second))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while "b" not in DONE:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (await owner.aget(f"runs/{run.id}")).json()["status"] == "waiting"

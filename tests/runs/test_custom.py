@@ -370,7 +370,7 @@ async def test_a_cancelled_run_ends_its_job_at_once(owner: Actor, in_acme: Tenan
     assert run.status == "cancelled"
     assert [message.content for message in (await stored())["messages"]] == ["Sleep", "Good night."]
     assert client().admission.running == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while slots(pool.pid):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

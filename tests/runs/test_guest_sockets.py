@@ -33,7 +33,7 @@ async def ticket_of(visitor: GuestActor) -> list[str]:
 async def test_a_visitor_talks_over_a_socket(visitor: GuestActor, session: str) -> None:
     protocols = await ticket_of(visitor)
     ws = communicator(session, None, protocols, SHOP)
-    assert await ws.connect(timeout=5) == (True, "agui.v1")
+    assert await ws.connect(timeout=20) == (True, "agui.v1")
     await say(ws, {"type": "run", "input": run_input("hi")})
     assert text_of(await hear_run(ws)) == "You said: hi"
     await say(ws, {"type": "run", "agent": "scripted/default", "input": run_input("hi")})
@@ -72,7 +72,7 @@ async def test_a_key_that_changes_closes_the_sockets_that_it_no_longer_covers(
         await sync_to_async(PublishableKey.objects.update)(origins=[SHOP, "https://new.example"])
         assert await ws.receive_nothing(timeout=0.3)
         await sync_to_async(PublishableKey.objects.update)(**change)
-        closed = await ws.receive_output(timeout=5)
+        closed = await ws.receive_output(timeout=20)
         assert (closed["type"], closed["code"]) == ("websocket.close", code)
 
 
@@ -86,6 +86,6 @@ async def test_a_revoked_guest_ends_alone(in_acme: Tenant, visitor: GuestActor, 
     other, theirs = await sync_to_async(another)()
     async with socket(visitor, session, origin=SHOP) as ws, socket(other, theirs, origin=SHOP) as stays:
         await sync_to_async(Guest.objects.filter(id=visitor.principal.id).update)(revoked_at=timezone.now())
-        assert (await ws.receive_output(timeout=5))["code"] == 4401
+        assert (await ws.receive_output(timeout=20))["code"] == 4401
         await say(stays, {"type": "ping"})
         assert await hear(stays) == {"type": "pong"}

@@ -86,7 +86,7 @@ def paused_and_taken(tenant: Tenant, run: Run) -> Turn | Finished | None:
 
 
 async def until(check: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await check():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -152,7 +152,7 @@ async def test_a_process_that_comes_back_stores_nothing(owner: Actor, scripted: 
     turn = await sync_to_async(paused_and_taken)(in_acme, run)
     assert isinstance(turn, Turn)
     zombie = here.tasks[run.id]
-    await asyncio.wait([zombie], timeout=5)
+    await asyncio.wait([zombie], timeout=20)
     assert zombie.done()
     assert not here.live
     lease = await RunLease.objects.aget()

@@ -130,7 +130,7 @@ async def test_an_end_that_cannot_be_made_still_ends_the_run(
         raise TypeError("unforeseen")
 
     monkeypatch.setattr(ending, "outcome_of", fail)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         response = await chat(owner, user("hi"))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_failed")
     run = await Run.objects.aget()

@@ -155,7 +155,7 @@ async def use_template(owner: Actor, slug: str) -> None:
 
 async def interrupted(owner: Actor, run: Run, count: int = 1) -> list[dict[str, Any]]:
     """The run's events once it has told `count` times that it waits."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while ["outcome" in event for event in await events(owner, run)].count(True) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return await events(owner, run)

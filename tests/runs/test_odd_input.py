@@ -83,6 +83,6 @@ async def test_a_call_id_that_no_column_takes(owner: Actor, scripted: str, in_ac
 )
 async def test_socket_addresses(owner: Actor, scripted: str, path: str, origin: str | None, code: int) -> None:
     ws = communicator(path.replace("%00", "\0"), owner.token, origin=origin)
-    await ws.connect(timeout=5)
-    closed = await ws.receive_output(timeout=5)
+    await ws.connect(timeout=20)
+    closed = await ws.receive_output(timeout=20)
     assert (closed["type"], closed["code"]) == ("websocket.close", code)

@@ -179,7 +179,7 @@ async def test_a_run_that_is_deleted_is_paid_all_the_same(owner: Actor, cap: Cap
     run = await runner.begin(actor=owner.principal, request=slow)
     here = await process()
     task = here.tasks[run.id]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while here.live[run.id].stored < 3:  # it speaks  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await sync_to_async(session_delete)(actor=owner.principal, ref="s")

@@ -148,7 +148,7 @@ async def test_a_ticket_opens_one_of_many_sockets(owner: Actor, scripted: str, i
     sockets = [communicator("room", None, protocols=["agui.v1", f"ticket.{ticket}"]) for _ in range(20)]
 
     async def opened(ws: Any) -> bool:
-        await ws.connect(timeout=10)
+        await ws.connect(timeout=20)
         try:
             told = await ws.receive_output(timeout=0.5)
         except TimeoutError:

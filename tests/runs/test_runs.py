@@ -121,7 +121,7 @@ async def test_a_pass_through_ends_with_its_caller_whoever_looks_at_it(owner: Ac
     parts = aiter(response)
     await anext(parts)
     await parts.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         events = events_of(await frames(followed))
     assert (events[-1][1]["type"], events[-1][1]["code"]) == ("RUN_ERROR", "run_cancelled")
 

@@ -55,7 +55,7 @@ def communicator(
 @asynccontextmanager
 async def socket(actor: Actor, session: str = "room", **options: Any) -> Any:
     ws = communicator(session, actor.token, **options)
-    connected, protocol = await ws.connect(timeout=5)
+    connected, protocol = await ws.connect(timeout=20)
     assert (connected, protocol) == (True, "agui.v1")
     try:
         yield ws
@@ -69,7 +69,7 @@ async def say(ws: WebsocketCommunicator, frame: dict[str, Any]) -> None:
 
 async def hear(ws: WebsocketCommunicator, *, presence: bool = False) -> dict[str, Any]:
     """The next frame; who is present comes when it comes, and is told only who asks for it."""
-    frame: dict[str, Any] = orjson.loads(await ws.receive_from(timeout=5))
+    frame: dict[str, Any] = orjson.loads(await ws.receive_from(timeout=20))
     if (frame.get("name") == "presence") is presence:
         return frame
     return await hear(ws, presence=presence)
@@ -264,8 +264,8 @@ async def test_a_bad_frame_is_an_error_and_the_socket_stays(
 
 
 async def refused(ws: WebsocketCommunicator) -> int:
-    await ws.connect(timeout=5)
-    closed = await ws.receive_output(timeout=5)
+    await ws.connect(timeout=20)
+    closed = await ws.receive_output(timeout=20)
     assert closed["type"] == "websocket.close"
     return int(closed["code"])
 
@@ -288,11 +288,11 @@ async def test_who_may_open_a_socket(owner: Actor, stranger: Actor, scripted: st
 @pytest.mark.parametrize("path", ["/ws", "/ws/v1/sessions/", "/ws/v2/sessions/room", "/ws/v1/sessions/a%0Ab"])
 async def test_an_unknown_address_is_refused(path: str) -> None:
     ws = WebsocketCommunicator(application, path)
-    assert await ws.connect(timeout=5) == (False, 1000)
+    assert await ws.connect(timeout=20) == (False, 1000)
     ws = WebsocketCommunicator(application, path)
     ws.scope["extensions"] = {"websocket.http.response": {}}
     await ws.send_input({"type": "websocket.connect"})
-    start, body = [await ws.receive_output(timeout=5) for _ in range(2)]
+    start, body = [await ws.receive_output(timeout=20) for _ in range(2)]
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
     assert orjson.loads(body["body"])["error"]["code"] == "not_found"
 
@@ -308,7 +308,7 @@ async def test_a_ticket_opens_one_socket(owner: Actor, scripted: str) -> None:
     assert body["expires_in"] == 60
     protocols = ["agui.v1", f"ticket.{body['ticket']}"]
     ws = communicator("room", None, protocols)
-    assert await ws.connect(timeout=5) == (True, "agui.v1")
+    assert await ws.connect(timeout=20) == (True, "agui.v1")
     await say(ws, {"type": "run", "agent": scripted, "input": run_input("hi")})
     assert text_of(await hear_run(ws)) == "You said: hi"
     await ws.disconnect()
@@ -323,7 +323,7 @@ async def test_a_revoked_key_closes_its_sockets(owner: Actor, viewer: Actor, str
     async with socket(owner) as one, socket(owner, "hall") as two, socket(viewer) as other, socket(stranger) as theirs:
         await sync_to_async(revoke)(owner)
         for ws in (one, two):
-            closed = await ws.receive_output(timeout=5)
+            closed = await ws.receive_output(timeout=20)
             assert (closed["type"], closed["code"]) == ("websocket.close", 4401)
         for ws in (other, theirs):
             await say(ws, {"type": "ping"})
@@ -364,7 +364,7 @@ async def test_sockets_stay_while_nobody_can_look(
             assert await hear(ws) == {"type": "pong"}
             broken.undo()
             await sync_to_async(revoke)(owner)
-            assert (await ws.receive_output(timeout=5))["code"] == 4401
+            assert (await ws.receive_output(timeout=20))["code"] == 4401
     assert "could not be checked" in caplog.text
 
 

@@ -93,7 +93,7 @@ async def test_a_socket_that_cannot_look_for_runs_must_be_opened_again(
     monkeypatch.setattr(consumers, "runs_to_follow", failing)
     async with socket(owner) as ws:
         assert (await hear(ws))["error"]["code"] == "database_unavailable"
-        closed = await ws.receive_output(timeout=5)
+        closed = await ws.receive_output(timeout=20)
         assert (closed["type"], closed["code"]) == ("websocket.close", 1012)
 
 

@@ -23,12 +23,12 @@ HALL, TO_COME = "0e6e9e0a-0000-4000-8000-000000000001", "0e6e9e0a-0000-4000-8000
 async def opened(actor: Actor, ref: object) -> Any:
     ticket = await sync_to_async(actor.post)("ws-tickets")
     ws = communicator(str(ref), None, ["agui.v1", f"ticket.{ticket.json()['ticket']}"])
-    assert await ws.connect(timeout=5) == (True, "agui.v1")
+    assert await ws.connect(timeout=20) == (True, "agui.v1")
     return ws
 
 
 async def closed(ws: Any) -> tuple[int, str]:
-    while (output := await ws.receive_output(timeout=5))["type"] != "websocket.close":
+    while (output := await ws.receive_output(timeout=20))["type"] != "websocket.close":
         pass
     return output["code"], output["reason"]
 

@@ -86,5 +86,5 @@ async def test_who_does_not_read_holds_a_stop_up_for_a_moment_only(
     monkeypatch.setattr(runner, "TELL_SECONDS", 0.1)
     here = await process()
     with here.telling():
-        async with asyncio.timeout(5), stopped():
+        async with asyncio.timeout(20), stopped():
             pass

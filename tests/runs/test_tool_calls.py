@@ -98,11 +98,14 @@ async def test_a_toolset_bounds_its_calls(owner: Actor, safe: str, policy: dict[
     steps = script(
         uses("put", "a"), uses("look", "b"), uses("put", "c"), {"tool": "current_time", "args": {}}, {"say": "x"}
     )
-    await chat(owner, steps)
+    await chat(owner, steps, metadata={"session_id": "s"})
     assert DONE == ["a"]
     found = await rows()
     assert [row.status for row in found] == ["succeeded", "succeeded", "failed", "succeeded"]
     assert words in found[2].result
+    stored = (await owner.aget("sessions/s/messages")).json()["data"]
+    assert [each["status"] for each in stored if each["role"] == "tool"] == [*["complete"] * 2, "failed", "complete"]
+    assert stored[-1]["status"] == "complete"
 
 
 async def test_a_result_is_cut_as_the_policy_says(owner: Actor, safe: str) -> None:

@@ -284,7 +284,7 @@ async def test_what_nobody_foresaw_stops_no_other_run(acme: Tenant, log: Any, mo
         monkeypatch.setattr(here.store, "write", surprised)
         say(good, "well")
         say(bad, "never")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await here.writer.flushed(good)
         assert await of(good) == [(1, "well")]
         assert here.lost == [bad.key.run_id]
@@ -502,7 +502,7 @@ async def test_what_is_nested_too_deeply_holds_up_nobody(acme: Tenant, log: Any)
             deep = [deep]
         say(good, "a")
         bad.publish("CUSTOM", name="deep", value=deep)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await here.writer.flushed(good)
             await here.writer.flushed(bad)
         assert (good.stored, bad.stored, here.lost) == (1, 1, [])

@@ -149,7 +149,7 @@ async def open_socket(actor: Actor, ref: str) -> Any:
     """As a browser does, by a ticket."""
     ticket = await sync_to_async(actor.post)("ws-tickets")
     ws = communicator(ref, None, ["agui.v1", f"ticket.{ticket.json()['ticket']}"])
-    assert await ws.connect(timeout=5) == (True, "agui.v1")
+    assert await ws.connect(timeout=20) == (True, "agui.v1")
     return ws
 
 
@@ -159,7 +159,7 @@ async def test_who_may_open_a_socket_and_speak_in_it(room: Room, who: str) -> No
         return
     ws = await open_socket(room.people[who], str(room.session.id))
     if READ[who] == 404:
-        assert await ws.receive_output(timeout=5) == {"type": "websocket.close", "code": 4403, "reason": "not_found"}
+        assert await ws.receive_output(timeout=20) == {"type": "websocket.close", "code": 4403, "reason": "not_found"}
         return
     await say(ws, {"type": "ping"})
     while (frame := await hear(ws))["type"] != "pong":
@@ -222,7 +222,7 @@ async def test_a_socket_waits_for_a_session_only_where_it_may_be_made(room: Room
     gus, lars = room.people["guest"], room.people["lowered"]
     for refused in (gus, lars):
         ws = await open_socket(refused, TO_COME)
-        assert await ws.receive_output(timeout=5) == {"type": "websocket.close", "code": 4403, "reason": "not_found"}
+        assert await ws.receive_output(timeout=20) == {"type": "websocket.close", "code": 4403, "reason": "not_found"}
     mona, otto = (
         await open_socket(room.people["member"], TO_COME),
         await open_socket(room.people["outsider"], TO_COME),

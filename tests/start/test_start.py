@@ -70,7 +70,7 @@ class Site:
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
 
 
 def gone(home: Path) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while processes_of(home) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not processes_of(home)
@@ -223,5 +223,5 @@ def test_lost_worker_and_database_come_back_and_a_lost_server_ends_it(home: Home
     server = next(pid for pid in processes_of(home.path) if b"uvicorn" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(server, signal.SIGKILL)
     site.until("The server ended")
-    assert site.process.wait(timeout=20) == 1
+    assert site.process.wait(timeout=60) == 1
     assert processes_of(home.path) == []

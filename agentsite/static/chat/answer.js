@@ -249,8 +249,10 @@ export class Answer {
     if (message.status !== "complete") this.status = message.status;
   }
 
-  #storedResult({ tool_call_id, content, name }) {
-    this.add(toolPart(tool_call_id, name)).result = textOf(content);
+  #storedResult({ tool_call_id, content, name, status }) {
+    const part = this.add(toolPart(tool_call_id, name));
+    part.result = textOf(content);
+    part.failed = status === "failed";
   }
 }
 
