@@ -125,7 +125,7 @@ export class Talk {
     this.session = session;
     this.#waiting.splice(0).forEach((go) => go());
     if (session.title !== told) this.host.tell("agent-chat-title", { id: session.id, title: session.title });
-    if (role && session.role !== role) this.host.tell("agent-chat-role", { id: session.id, role: session.role });
+    if (session.role !== role) this.host.tell("agent-chat-role", { id: session.id, role: session.role });
     this.host.changed();
   }
 
@@ -169,7 +169,7 @@ export class Talk {
     this.conversation.pending.forEach((said) => this.#transmit(said));
     const first = this.isLoading;
     await this.#reading(async () => {
-      if (!first) this.#take(await this.api.call("GET", `sessions/${this.session.id}`)); // with the role of now
+      if (!first) await this.#retake(); // with the role of now
       await this.#load(first);
     });
   }
@@ -201,9 +201,12 @@ export class Talk {
   async #refresh() {
     this.host.tell("agent-chat-answer", { id: this.session.id });
     await this.#load(false);
-    const retitle = async () => this.#take(await this.api.call("GET", `sessions/${this.session.id}`));
-    await retitle();
-    this.#later(TITLE_AFTER, () => this.#reading(retitle));
+    await this.#retake();
+    this.#later(TITLE_AFTER, () => this.#reading(() => this.#retake()));
+  }
+
+  async #retake() {
+    this.#take(await this.api.call("GET", `sessions/${this.session.id}`));
   }
 
   #heard(frame) {
@@ -211,7 +214,14 @@ export class Talk {
     else if (frame.type !== "CUSTOM" || frame.name !== "resume") this.conversation.receive(frame);
     if (frame.type === "RUN_FINISHED" && frame.outcome?.type === "interrupt")
       frame.outcome.interrupts.forEach((one) => this.#asked(one));
-    if (frame.type === "CUSTOM" && frame.name === "presence") this.host.tell("agent-chat-presence", frame.value);
+    if (frame.type === "CUSTOM" && frame.name === "presence") this.#present(frame.value);
+  }
+
+  /** The socket has the person's role of now; the session may have been read before that was changed. */
+  #present(value) {
+    this.host.tell("agent-chat-presence", value);
+    const me = value.participants.find(({ id }) => id === this.conversation.me?.id);
+    if (me && me.role !== this.session.role) this.#reading(() => this.#retake());
   }
 
   /** Each question is told once, though it may come again. */

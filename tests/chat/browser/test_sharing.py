@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Route, expect
 
 from tests.chat.browser.conftest import SESSION, Comes, Visitor
 
@@ -153,6 +154,32 @@ def test_a_viewer_reads_and_cannot_send(comes: Comes) -> None:
     grace.notice("This is your own copy; the other conversation stays as it is.")
     grace.say("In my own")
     grace.hears("You said: In my own")
+
+
+@pytest.mark.parametrize(("asked", "before"), [("sessions/*", 1), ("ws-tickets", 0)], ids=["page", "component"])
+def test_a_role_that_changes_while_the_page_opens(comes: Comes, asked: str, before: int) -> None:
+    """Once the page has read the session, or the component has too. What is asked for then is answered later."""
+    ada, grace = comes("ada"), comes("grace")
+    session = ada.talk("Soon an owner")
+    adds(ada, "grace")
+    dialog = shares(ada)
+    routes: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if len(routes) < before:
+            route.continue_()
+        routes.append(route)
+
+    grace.page.route(f"**/v1/{asked}", answer)
+    grace.goto(f"/chat/s/{session}")
+    expect(grace.page.get_by_role("button", name="People", exact=True)).to_be_visible()
+    with ada.page.expect_response(lambda response: response.request.method == "PATCH"):
+        dialog.get_by_role("combobox", name="Role of grace").select_option("owner")
+    assert routes[before:]
+    for route in routes[before:]:
+        route.continue_()
+    grace.page.unroute_all()
+    expect(grace.page.get_by_role("button", name="Share", exact=True)).to_be_visible(timeout=15_000)
 
 
 def test_roles_are_changed_and_people_removed(comes: Comes) -> None:

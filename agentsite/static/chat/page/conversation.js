@@ -82,8 +82,9 @@ export class Conversation {
     const chat = el("agent-chat", { theme: theme(), ...who, ...attributes });
     if (guest) chat.guest = guest.secret;
     chat.addEventListener("agent-chat-session", (event) => this.#page.begun(event.detail.id));
-    for (const told of ["agent-chat-title", "agent-chat-answer", "agent-chat-role"])
+    for (const told of ["agent-chat-title", "agent-chat-answer"])
       chat.addEventListener(told, () => this.#page.renamed());
+    chat.addEventListener("agent-chat-role", ({ detail }) => this.#page.ranked(detail));
     chat.addEventListener("agent-chat-refused", (event) => this.#page.refused(event.detail));
     chat.addEventListener("agent-chat-fork", (event) => this.#page.fork(event.detail));
     chat.addEventListener("agent-chat-presence", (event) => this.#people(event.detail.participants));

@@ -118,6 +118,10 @@ class Page {
     if (this.current) this.changed(await this.api.get(`sessions/${this.current.id}`));
   });
 
+  ranked({ id, role }) {
+    if (id === this.current?.id && role !== this.current.role) this.renamed();
+  }
+
   changed(session) {
     this.sidebar?.changed(session);
     this.seen(session);
