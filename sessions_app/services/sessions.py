@@ -163,8 +163,8 @@ def messages_append(
     """Append messages in OpenAI's shape; the caller holds the session's row lock and records the audit event.
 
     Each may have an `id`, by which clients know it, and the `author` of a user's one: its `kind`, `id`, `label` and
-    `user_id`; without that it is the given `author`'s. `status` marks the last of them; the others are complete, but for
-    results of tools with `is_error`.
+    `user_id`; without that it is the given `author`'s. `status` marks the last of them. The others are complete, or
+    `failed`: results of tools with `is_error`.
     """
     rows = [_row(session, message, session.last_seq + offset) for offset, message in enumerate(messages, start=1)]
     for row, message in zip(rows, messages, strict=True):

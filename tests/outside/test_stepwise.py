@@ -96,7 +96,7 @@ class Upstream:
     the result of a tool count as `<step>+tool`.
     """
 
-    WORDS = {"slow": ("s1 s2 s3 s4 s5 s6 s7 s8 s9 s10", 0.3), "tool": ("t1 t2 t3 t4 t5", 0.3)}
+    WORDS = {"slow": ("s1 s2 s3 s4 s5 s6 s7 s8 s9 s10", 0.15), "tool": ("t1 t2 t3 t4 t5", 0.15)}
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
