@@ -148,10 +148,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "actor"):
             return
+        frame = None
         try:
-            await self._handle(parse_json((text_data or "").encode() if bytes_data is None else bytes_data))
+            frame = parse_json((text_data or "").encode() if bytes_data is None else bytes_data)
+            await self._handle(frame)
         except Exception as fault:
-            await self.send(text_data=self._error_frame(fault))
+            await self.send(text_data=self._error_frame(fault, **_key(frame)))
 
     async def _handle(self, frame: Any) -> None:
         match frame.get("type") if isinstance(frame, dict) else None:
@@ -364,7 +366,7 @@ class SessionConsumer(AsyncWebsocketConsumer):
         return task
 
     def _error_frame(self, fault: Exception, **metadata: Any) -> str:
-        """`metadata` is the run's that the fault is about, as an event has it."""
+        """`metadata` is the run's that the fault is about, as an event has it, or the frame's."""
         error = to_application_error(fault)
         if error is None:
             logger.error("A socket's work failed", exc_info=fault)
@@ -372,6 +374,12 @@ class SessionConsumer(AsyncWebsocketConsumer):
         about = {"metadata": metadata} if metadata else {}
         body = error.body(request_facts(self.scope).request_id)
         return orjson.dumps({"type": "error", **body, **about}).decode()
+
+
+def _key(frame: Any) -> dict[str, str]:
+    """By which a client knows which of its messages was refused: several may wait for their turn."""
+    key = frame.get("idempotency_key") if isinstance(frame, dict) else None
+    return {"idempotency_key": key} if isinstance(key, str) else {}
 
 
 def _found(actor: Principal, ref: str) -> tuple[ChatSession | None, Place | None]:

@@ -15,7 +15,7 @@ from runs.models import Run, RunEvent
 from runs.selectors import events_of, run_get
 from runs.services.finish import Finished, Outcome, finish_turn
 from runs.services.steer import is_heard
-from runs.services.turns import locked_session
+from runs.services.turns import locked_session, new_messages
 from runs.starting import goes_on
 from sessions_app.selectors.participants import authorize_in
 from tenants.permissions import authorize
@@ -59,7 +59,10 @@ def run_end(*, run: Run, fence: int, after: int, status: str, error: Application
     """End a run that nobody runs, with an error; `said` are the messages that are known of it."""
     outcome = Outcome(status, said.get("messages", []), said.get("partial"), "", error.code, error.message)
     started = [events.make_event(after + 1, "RUN_STARTED", goes_on(run))] if _is_paused(run, after) else []
-    last = events.make_event(after + len(started) + 1, "RUN_ERROR", events.run_error(error))
+    told = events.run_error(error)
+    if after == 0:  # its messages are not part of the conversation: who sent them has them back
+        told["metadata"]["messages"] = [said["id"] for said in new_messages(run.request["messages"]) if said.get("id")]
+    last = events.make_event(after + len(started) + 1, "RUN_ERROR", told)
     return finish_turn(run=run, fence=fence, outcome=outcome, events=[*started, last])
 
 

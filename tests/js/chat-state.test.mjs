@@ -285,10 +285,12 @@ test("a run that ends without a decision withdraws the question", () => {
 
 test("a message whose run never began is given back", () => {
   const { conversation, told, run } = begin();
-  conversation.say("hello", {});
-  run("r1", { type: "RUN_ERROR", message: "Stopped.", code: "run_cancelled" });
-  assert.deepEqual(told.returned, [["hello", "Stopped."]]);
-  assert.deepEqual(conversation.turns, []);
+  const ended = (messages) => ({ type: "RUN_ERROR", message: "Stopped.", code: "run_cancelled", metadata: { messages } });
+  const [first, second] = ["first", "second"].map((text) => conversation.say(text, {}));
+  run("r1", ended([second.clientId]));
+  run("r2", ended(["of somebody else"]));
+  assert.deepEqual(told.returned, [["second", "Stopped."]]);
+  assert.deepEqual(conversation.turns, [first]);
 });
 
 test("where nothing more is told, nothing is under way", () => {

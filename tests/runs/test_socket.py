@@ -297,6 +297,28 @@ async def test_an_unknown_address_is_refused(path: str) -> None:
     assert orjson.loads(body["body"])["error"]["code"] == "not_found"
 
 
+async def test_a_client_learns_which_of_its_messages_was_not_taken(
+    owner: Actor, scripted: str, in_acme: Tenant
+) -> None:
+    """Also while others wait for their turn: one is refused at once, and one ends before it has begun."""
+    async with socket(owner) as ws:
+        frame = {"type": "run", "agent": scripted, "input": run_input(WORDS), "idempotency_key": "k1"}
+        await say(ws, frame)
+        await hear(ws)
+        waits = {**run_input("waits"), "messages": [{"id": "m2", "role": "user", "content": "waits"}]}
+        await say(ws, {**frame, "input": waits, "idempotency_key": "k2"})
+        await say(ws, {**frame, "agent": "nobody", "idempotency_key": "k3"})
+        while (told := await hear(ws))["type"] != "error":
+            pass
+        assert (told["error"]["code"], told["metadata"]) == ("model_not_found", {"idempotency_key": "k3"})
+        waiting = await Run.objects.aget(status="queued")
+        await say(ws, {"type": "cancel", "run_id": str(waiting.id)})
+        while told.get("metadata", {}).get("run_id") != str(waiting.id):
+            told = await hear(ws)
+        assert (told["type"], told["metadata"]["seq"], told["metadata"]["messages"]) == ("RUN_ERROR", 1, ["m2"])
+        EVENT.validate_python(told)
+
+
 async def test_a_viewer_watches_and_does_not_run(viewer: Actor, scripted: str) -> None:
     async with socket(viewer) as ws:
         await say(ws, {"type": "run", "agent": scripted, "input": run_input("x")})

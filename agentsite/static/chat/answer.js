@@ -61,6 +61,8 @@ export class Answer {
     /** @type {{message: string, code: string} | null} */
     this.error = null;
     this.answeredBy = null;
+    /** @type {string[]} ids of its messages, where it ended before its turn */
+    this.unsaid = [];
   }
 
   get isOver() {
@@ -115,8 +117,9 @@ export class Answer {
     this.#end("done");
   }
 
-  RUN_ERROR({ message, code }) {
+  RUN_ERROR({ message, code, metadata }) {
     this.error = { message, code };
+    this.unsaid = metadata?.messages ?? [];
     this.#end(code === "run_cancelled" ? "cancelled" : "failed");
   }
 

@@ -230,12 +230,14 @@ export class Talk {
     this.#told.add(id);
   }
 
-  /** One without a run is of the message that was sent first; one with a place means that the run must be asked for again. */
+  /** One with a key is of that message; one with a place means that the run must be asked for again. */
   #fault({ error, metadata }) {
-    const { run_id, seq } = metadata ?? {};
+    const { run_id, seq, idempotency_key: key } = metadata ?? {};
+    const { pending } = this.conversation;
+    const isUnread = !metadata && error.type === "invalid_request_error"; // of what was sent first
+    const said = isUnread ? pending[0] : pending.find(({ clientId }) => clientId === key);
     if (seq !== undefined) this.#later(AGAIN_AFTER, () => this.connection.send({ type: "since", run_id, seq }));
-    else if (!run_id && this.conversation.pending.length)
-      this.conversation.giveBack(this.conversation.pending[0], error.message);
+    else if (said) this.conversation.giveBack(said, error.message);
     else this.host.failed(Object.assign(new Error(error.message), { code: error.code }));
   }
 
