@@ -16,7 +16,9 @@ globalThis.WebSocket = class {
   send(text) {
     this.sent.push(JSON.parse(text));
   }
-  close() {}
+  close() {
+    this.closed = true;
+  }
 };
 const { Talk } = await import("../../agentsite/static/chat/talk.js");
 after(() => talks.forEach((talk) => talk.close()));
@@ -97,4 +99,19 @@ test("an error that is of no message gives none back", async () => {
   assert.deepEqual([told.returned, told.failed], [[], ["Away."]]);
   hear(socket, { type: "error", error: { message: "NUL.", code: "invalid_character", type: "invalid_request_error" } });
   assert.deepEqual(told.returned, [["on its way", "NUL."]]);
+});
+
+test("what was said before its talk was left is sent, and nothing is told of it", async () => {
+  const made = later();
+  const { talk, told } = begin({ "POST sessions": () => made.promise });
+  talk.send("hello");
+  await settled();
+  talk.close();
+  made.give(SESSION);
+  const socket = await listens();
+  assert.deepEqual(
+    socket.sent.flatMap(({ input }) => input?.messages.map(({ content }) => content) ?? []),
+    ["hello"],
+  );
+  assert.deepEqual([told.events, socket.closed], [[], true]);
 });

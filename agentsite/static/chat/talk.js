@@ -54,18 +54,26 @@ export class Talk {
         Object.assign(this, { state, why });
         if (state === "refused") {
           this.conversation.abandon(why);
-          host.tell("agent-chat-refused", { id: this.session.id, code, message: why });
+          this.#tell("agent-chat-refused", { id: this.session.id, code, message: why });
         }
         host.changed();
       },
     });
   }
 
-  /** For good. */
+  /** For good: what was said before is still sent, and nothing is told any more. */
   close() {
     this.#isOver = true;
-    this.connection.close();
+    if (this.#isLeft || this.connection.isReady) this.connection.close();
     this.#timers.forEach(clearTimeout);
+  }
+
+  get #isLeft() {
+    return this.#isOver && this.conversation.pending.length === 0;
+  }
+
+  #tell(name, detail) {
+    if (!this.#isOver) this.host.tell(name, detail);
   }
 
   get isRunning() {
@@ -93,7 +101,7 @@ export class Talk {
       if (!this.#isOver) this.#unopened(id, error);
       return;
     }
-    if (!this.#isOver) this.connection.open(this.session.id);
+    if (!this.#isLeft) this.connection.open(this.session.id);
   }
 
   /** Refused, or else to be tried again. */
@@ -113,7 +121,7 @@ export class Talk {
     this.host.changed();
     await this.#guarded(async () => {
       const { data } = await this.api.call("GET", "sessions?mine=true&limit=1");
-      if (data.length && !this.#isOver) return this.open(data[0].id);
+      if (data.length && !this.#isLeft) return this.open(data[0].id);
       this.isLoading = false;
       this.#waiting.splice(0).forEach((go) => go());
       this.host.changed();
@@ -124,8 +132,8 @@ export class Talk {
     const { title: told, role } = this.session ?? {};
     this.session = session;
     this.#waiting.splice(0).forEach((go) => go());
-    if (session.title !== told) this.host.tell("agent-chat-title", { id: session.id, title: session.title });
-    if (session.role !== role) this.host.tell("agent-chat-role", { id: session.id, role: session.role });
+    if (session.title !== told) this.#tell("agent-chat-title", { id: session.id, title: session.title });
+    if (session.role !== role) this.#tell("agent-chat-role", { id: session.id, role: session.role });
     this.host.changed();
   }
 
@@ -167,11 +175,13 @@ export class Talk {
   async #ready() {
     for (const cursor of this.conversation.cursors) this.connection.send({ type: "since", ...cursor });
     this.conversation.pending.forEach((said) => this.#transmit(said));
+    if (this.#isOver) return this.connection.close();
     const first = this.isLoading;
     await this.#reading(async () => {
       if (!first) await this.#retake(); // with the role of now
       await this.#load(first);
     });
+    return undefined;
   }
 
   async #load(first) {
@@ -199,7 +209,7 @@ export class Talk {
   }
 
   async #refresh() {
-    this.host.tell("agent-chat-answer", { id: this.session.id });
+    this.#tell("agent-chat-answer", { id: this.session.id });
     await this.#load(false);
     await this.#retake();
     this.#later(TITLE_AFTER, () => this.#reading(() => this.#retake()));
@@ -219,7 +229,7 @@ export class Talk {
 
   /** The socket has the person's role of now; the session may have been read before that was changed. */
   #present(value) {
-    this.host.tell("agent-chat-presence", value);
+    this.#tell("agent-chat-presence", value);
     const me = value.participants.find(({ id }) => id === this.conversation.me?.id);
     if (me && me.role !== this.session.role) this.#reading(() => this.#retake());
   }
@@ -263,7 +273,7 @@ export class Talk {
   async #make() {
     this.conversation.me = await this.api.me();
     this.session = await this.api.call("POST", "sessions", this.agent ? { agent: this.agent } : {});
-    this.host.tell("agent-chat-session", { id: this.session.id });
+    this.#tell("agent-chat-session", { id: this.session.id });
     this.connection.open(this.session.id);
   }
 
