@@ -115,3 +115,26 @@ test("what was said before its talk was left is sent, and nothing is told of it"
   );
   assert.deepEqual([told.events, socket.closed], [[], true]);
 });
+
+test("a decision that came second shows the first, however late its refusal comes", async () => {
+  const answer = later();
+  const conflict = Object.assign(new Error("Decided."), { status: 409 });
+  const { talk, socket } = await opened({
+    "POST runs/r1/resume": () => answer.promise,
+    "GET approvals/i1": { id: "i1", status: "approved", decided_by: { label: "omar" }, comment: "" },
+  });
+  const schema = { properties: {} };
+  const asked = { id: "i1", toolCallId: "c1", responseSchema: schema, metadata: { tool: "t", arguments: {} } };
+  const place = (seq) => ({ metadata: { run_id: "r1", seq } });
+  hear(socket, { type: "RUN_STARTED", input: { messages: [] }, ...place(1) });
+  hear(socket, { type: "RUN_FINISHED", outcome: { type: "interrupt", interrupts: [asked] }, ...place(2) });
+  const [run] = talk.conversation.open;
+  const [approval] = run.approvals;
+  const decided = talk.decide(run, approval, { approved: false });
+  hear(socket, { type: "RUN_STARTED", ...place(3) });
+  await settled();
+  assert.deepEqual([approval.status, approval.by], ["approved", "omar"]);
+  answer.refuse(conflict);
+  await decided;
+  assert.deepEqual([approval.status, approval.by], ["approved", "omar"]);
+});

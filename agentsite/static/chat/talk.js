@@ -344,7 +344,7 @@ export class Talk {
       const resume = [{ interruptId: approval.id, status: "resolved", payload }];
       await this.api.call("POST", `runs/${run.runId}/resume`, { resume });
     } catch (error) {
-      Object.assign(approval, { status: "pending", fault: error.message });
+      if (approval.status === "deciding") Object.assign(approval, { status: "pending", fault: error.message });
       if (error.status === 409) await this.#decided(run);
     }
     this.#changed(run);
