@@ -138,3 +138,33 @@ test("a decision that came second shows the first, however late its refusal come
   await decided;
   assert.deepEqual([approval.status, approval.by], ["approved", "omar"]);
 });
+
+test("a run that failed while the socket was away is told when it is back", async () => {
+  const { talk, socket, known } = await opened();
+  const asked = { id: "m1", seq: 1, role: "user", content: "hello", run_id: "r1", author: ADA };
+  known["ALL sessions/s1/messages null"] = { rows: [asked], cursor: null, before: null };
+  known["GET sessions/s1/runs?limit=1"] = { data: [{ id: "r1", error: { message: "Broke.", code: "run_failed" } }] };
+  socket.onclose({ code: 1006, reason: "" });
+  talk.connection.open("s1");
+  await listens();
+  assert.deepEqual(
+    talk.conversation.turns.map(({ text, error }) => error?.message ?? text),
+    ["hello", "Broke."],
+  );
+});
+
+test("what was replaced while the socket was away goes, however far back", async () => {
+  const row = (seq, text) => ({ id: `m${seq}`, seq, role: "user", content: text, run_id: "r0", author: ADA });
+  const { talk, socket, known } = await opened({
+    "ALL sessions/s1/messages null": { rows: [row(1, "a"), row(2, "b"), row(3, "c")], cursor: "2", before: row(2) },
+  });
+  known["ALL sessions/s1/messages null"] = { rows: [row(1, "a"), row(4, "d")], cursor: null, before: null };
+  known["ALL sessions/s1/messages 2"] = { rows: [row(4, "d")], cursor: "2", before: null };
+  socket.onclose({ code: 1006, reason: "" });
+  talk.connection.open("s1");
+  await listens();
+  assert.deepEqual(
+    talk.conversation.turns.map(({ text }) => text),
+    ["a", "d"],
+  );
+});

@@ -176,26 +176,25 @@ export class Talk {
     for (const cursor of this.conversation.cursors) this.connection.send({ type: "since", ...cursor });
     this.conversation.pending.forEach((said) => this.#transmit(said));
     if (this.#isOver) return this.connection.close();
-    const first = this.isLoading;
+    this.#tail = { cursor: null, after: 0 }; // whatever was replaced meanwhile
     await this.#reading(async () => {
-      if (!first) await this.#retake(); // with the role of now
-      await this.#load(first);
+      if (!this.isLoading) await this.#retake(); // with the role of now
+      await this.#load();
+      const { data } = await this.api.call("GET", `sessions/${this.session.id}/runs?limit=1`);
+      if (data.length) this.conversation.ended(data[0]);
+      this.isLoading = false;
+      this.host.changed();
     });
     return undefined;
   }
 
-  async #load(first) {
-    const path = `sessions/${this.session.id}`;
+  async #load() {
     const replacements = this.conversation.replacements;
-    const { rows, cursor, before } = await this.api.all(`${path}/messages`, this.#tail.cursor);
-    if (replacements !== this.conversation.replacements) return this.#load(first);
-    this.conversation.load(rows, this.#tail.after);
-    this.#tail = { cursor, after: before?.seq ?? this.#tail.after };
-    if (!first) return undefined;
-    const { data } = await this.api.call("GET", `${path}/runs?limit=1`);
-    if (data.length) this.conversation.ended(data[0]);
-    this.isLoading = false;
-    this.host.changed();
+    const tail = this.#tail; // another load may move it
+    const { rows, cursor, before } = await this.api.all(`sessions/${this.session.id}/messages`, tail.cursor);
+    if (replacements !== this.conversation.replacements) return this.#load();
+    this.conversation.load(rows, tail.after);
+    this.#tail = { cursor, after: before?.seq ?? tail.after };
     return undefined;
   }
 
@@ -210,7 +209,7 @@ export class Talk {
 
   async #refresh() {
     this.#tell("agent-chat-answer", { id: this.session.id });
-    await this.#load(false);
+    await this.#load();
     await this.#retake();
     this.#later(TITLE_AFTER, () => this.#reading(() => this.#retake()));
   }
