@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.chat.browser.conftest import Comes, Visitor
 from tests.outside.site import Server
@@ -59,6 +59,24 @@ def test_what_was_last_talked_in_comes_first(ada: Visitor) -> None:
     ada.page.go_forward()
     expect(ada.title).to_have_text("The older one")
     ada.hears("You said: Again")
+
+
+def test_a_conversation_that_answers_late_takes_no_other_ones_place(ada: Visitor) -> None:
+    late = ada.talk("Slow to come")
+    ada.page.get_by_role("link", name="New conversation").click()
+    ada.talk("Quick to come")
+    ada.page.get_by_role("link", name="New conversation").click()
+    held: list[Route] = []
+    ada.page.route(f"**/v1/sessions/{late}", lambda route: held.append(route), times=1)
+    ada.listed.filter(has_text="Slow to come").click()
+    ada.listed.filter(has_text="Quick to come").click()
+    ada.hears("You said: Quick to come")
+    with ada.page.expect_response(f"**/v1/sessions/{late}") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    ada.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    expect(ada.title).to_have_text("Quick to come")
+    ada.hears("You said: Quick to come")
 
 
 def test_a_conversation_is_archived_and_comes_back(ada: Visitor) -> None:

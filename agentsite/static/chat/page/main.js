@@ -19,6 +19,8 @@ const ENDS = {
   session_deleted: "This conversation was deleted.",
   not_found: NOT_FOUND,
 };
+// The id of the conversation that the address names.
+const addressed = () => SESSION.exec(location.pathname)?.[1];
 const known = JSON.parse($("known").textContent);
 
 class Page {
@@ -76,7 +78,7 @@ class Page {
   }
 
   route = acting(async (seq = 0) => {
-    const id = SESSION.exec(location.pathname)?.[1];
+    const id = addressed();
     if (!id) {
       this.current = null;
       this.conversation.begin();
@@ -87,12 +89,16 @@ class Page {
   });
 
   async #enter(id, seq) {
+    let session;
     try {
-      this.current = await this.api.get(`sessions/${id}`);
+      session = await this.api.get(`sessions/${id}`);
     } catch (error) {
+      if (addressed() !== id) return undefined;
       this.current = null;
       return this.#missing(id, error);
     }
+    if (addressed() !== id) return undefined; // the person went on meanwhile
+    this.current = session;
     return this.conversation.open(this.current, seq);
   }
 
@@ -101,6 +107,7 @@ class Page {
     if (error.status !== 404) throw error;
     this.conversation.close("Not found", "");
     const slug = await tenantWith(id);
+    if (addressed() !== id) return undefined;
     if (slug) return location.replace(`/chat/s/${id}?tenant=${slug}`);
     return this.conversation.say(NOT_FOUND);
   }
@@ -109,9 +116,12 @@ class Page {
   begun = acting(async (id) => {
     if (this.current?.id === id) return;
     history.pushState(null, "", `/chat/s/${id}`);
-    this.current = await this.api.get(`sessions/${id}`);
-    this.conversation.show(this.current);
-    this.sidebar?.changed(this.current);
+    const session = await this.api.get(`sessions/${id}`);
+    if (addressed() === id) {
+      this.current = session;
+      this.conversation.show(session);
+    }
+    this.sidebar?.changed(session);
   });
 
   renamed = acting(async () => {
@@ -267,7 +277,7 @@ async function comeAsGuest(id, guest) {
 async function arrive() {
   const token = invite.invitation();
   if (token) return comeByInvitation(token);
-  const id = SESSION.exec(location.pathname)?.[1];
+  const id = addressed();
   const guest = id && invite.guestOf(id);
   if (guest && !(await tenantWith(id))) return comeAsGuest(id, guest);
   if (!known.person) return location.replace(`/chat/login/?next=${encodeURIComponent(location.pathname)}`);
