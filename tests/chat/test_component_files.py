@@ -60,7 +60,7 @@ def test_what_it_brings_along_has_its_licence(component: dict[Path, str]) -> Non
             assert "MIT" in (path.parent / f"{path.name.split('.')[0]}.LICENSE").read_text()
 
 
-@pytest.mark.parametrize("name", ["chat-api", "chat-markdown", "chat-state"])
+@pytest.mark.parametrize("name", ["chat-api", "chat-list", "chat-markdown", "chat-state", "chat-talk"])
 def test_in_node(name: str) -> None:
     node = shutil.which("node")
     if node is None:

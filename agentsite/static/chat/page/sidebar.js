@@ -19,6 +19,7 @@ export class Sidebar {
   #query = "";
   #isFound = false; // are the list's parts what the server found?
   #asked = 0;
+  #changes = 0; // of what is in the list, by this page
   #renaming = null;
   #timer;
 
@@ -34,12 +35,13 @@ export class Sidebar {
 
   // The newest again, beside what is shown already.
   refresh = acting(async () => {
-    const asked = this.#archived;
+    const [asked, changes] = [this.#archived, this.#changes];
     const page = await this.#ask("");
-    if (asked !== this.#archived) return;
+    if (asked !== this.#archived) return undefined;
+    if (changes !== this.#changes) return this.refresh(); // it may be of before a change
     if (this.#cursor === null && this.#sessions.size <= PAGE) this.#sessions.clear();
     if (this.#sessions.size === 0) this.#cursor = page.next_cursor;
-    this.#take(page.data);
+    return this.#take(page.data);
   });
 
   async #ask(cursor) {
@@ -63,11 +65,16 @@ export class Sidebar {
   }
 
   #more = acting(async () => {
-    const cursor = this.#cursor;
+    const [cursor, asked] = [this.#cursor, this.#archived];
     if (!cursor) return;
     this.#cursor = null; // asked once
-    const page = await this.#ask(cursor);
-    this.#cursor = page.next_cursor;
+    let page = { data: [], next_cursor: cursor }; // what fails may be asked again
+    try {
+      page = await this.#ask(cursor);
+    } finally {
+      if (asked === this.#archived) this.#cursor = page.next_cursor;
+    }
+    if (asked !== this.#archived) return;
     this.#take(page.data);
   });
 
@@ -98,12 +105,14 @@ export class Sidebar {
   });
 
   changed(session) {
+    this.#changes += 1;
     if ((session.status === "archived") === this.#archived) this.#sessions.set(session.id, session);
     else this.#sessions.delete(session.id);
     this.#draw();
   }
 
   gone(session) {
+    this.#changes += 1;
     this.#sessions.delete(session.id);
     if (this.#query) this.#find();
     this.#draw();
