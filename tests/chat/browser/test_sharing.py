@@ -59,6 +59,24 @@ def both(comes: Comes, title: str) -> tuple[Visitor, Visitor]:
     return ada, grace
 
 
+def test_a_list_of_people_that_comes_late_replaces_no_newer_one(comes: Comes) -> None:
+    ada = comes("ada")
+    ada.talk("Slow people")
+    held: list[tuple[Route, Any]] = []
+    ada.page.route(re.compile(r"/participants\?"), lambda route: held.append((route, route.fetch())), times=1)
+    dialog = shares(ada)
+    dialog.get_by_label("Add a member of this tenant").fill("grace")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    grace = dialog.get_by_role("combobox", name="Role of grace")
+    expect(grace).to_have_value("member")
+    [(route, old)] = held
+    with ada.page.expect_response(re.compile(r"/participants\?")) as answer:
+        route.fulfill(response=old)
+    answer.value.finished()
+    ada.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    expect(grace).to_have_count(1)
+
+
 def test_two_people_see_each_others_messages_and_the_same_stream(comes: Comes) -> None:
     ada, grace = both(comes, "A plan for two")
     grace.say('#script [{"repeat": "tick", "times": 40, "delay_ms": 100}, {"say": "Done."}]')

@@ -26,6 +26,7 @@ class Sharing {
     this.people = el("ul", { class: "rows", "aria-label": "People" });
     this.links = el("ul", { class: "rows", "aria-label": "Links" });
     this.mine = owns(session);
+    this.asked = 0;
   }
 
   parts() {
@@ -36,11 +37,15 @@ class Sharing {
     ];
   }
 
+  // What comes after a later look has begun is old.
   load = acting(async () => {
+    const asked = (this.asked += 1);
     const people = this.page.api.all(`${this.path}/participants`);
     const links = this.mine ? this.page.api.all(`${this.path}/invitations`) : [];
-    this.people.replaceChildren(...(await people).map((person) => this.#person(person)));
-    this.links.replaceChildren(...(await links).filter(usable).map((link) => this.#link(link)));
+    const persons = (await people).map((person) => this.#person(person));
+    if (asked === this.asked) this.people.replaceChildren(...persons);
+    const open = (await links).filter(usable).map((link) => this.#link(link));
+    if (asked === this.asked) this.links.replaceChildren(...open);
   });
 
   // Does it and looks again; the focus does not fall off the dialog with the row that it was in.
