@@ -39,7 +39,7 @@ from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
 UNAUTHENTICATED, FORBIDDEN = 4401, 4403
-SERVICE_RESTART = 1012
+SERVICE_RESTART, TRY_AGAIN_LATER = 1012, 1013
 IN_ORDER_SECONDS = 5  # for which a run waits until those before it are shown to their ends
 MAX_ASKED = 64  # runs that one socket's `since` and `cancel` frames may have under way
 
@@ -119,14 +119,15 @@ class SessionConsumer(AsyncWebsocketConsumer):
             actor = await in_db_thread(authenticate, self.scope)
             enter_tenant(actor.tenant_id)
             session, place = await in_db_thread(_found, actor, self.ref)
+            here = await process()
+            here.sockets.refuse_more(actor)
         except ApplicationError as error:
             await self._refuse(error)
             return
         self.actor = actor
         self._context = copy_context()
-        await self.accept(subprotocol=SUBPROTOCOL)
-        here = await process()
         self._joined.enter_context(here.sockets.watched(self.actor, self._revoked))
+        await self.accept(subprotocol=SUBPROTOCOL)
         self._join(here, session, place)
 
     async def _refuse(self, error: ApplicationError) -> None:
@@ -136,8 +137,14 @@ class SessionConsumer(AsyncWebsocketConsumer):
         await self._close(error)
 
     async def _close(self, error: ApplicationError) -> None:
-        forbidden = isinstance(error, NotPermitted | NotFound)
-        await self.close(code=FORBIDDEN if forbidden else UNAUTHENTICATED, reason=error.code)
+        match error:
+            case NotPermitted() | NotFound():
+                code = FORBIDDEN
+            case RateLimited():
+                code = TRY_AGAIN_LATER
+            case _:
+                code = UNAUTHENTICATED
+        await self.close(code=code, reason=error.code)
 
     async def _end(self) -> None:
         self._joined.close()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from django.conf import settings
 
 from core.aio import detached, in_db_thread
-from core.errors import ApplicationError
+from core.errors import ApplicationError, RateLimited
 from sessions_app.selectors.places import Place, places_lost
 from tenants.authentication import ended
 from tenants.principal import Principal
@@ -39,6 +39,15 @@ class SocketWatch:
             yield
         finally:
             self._forget(held, end)
+
+    def refuse_more(self, actor: Principal) -> None:
+        """Raises RateLimited when a person has SOCKETS_PER_PERSON here. A key has no limit: it may speak for many."""
+        most = settings.SOCKETS_PER_PERSON
+        if actor.kind != "api_key" and len(self._ends.get(actor, ())) >= most:
+            raise RateLimited(
+                f"You have {most} sockets open: close one. SOCKETS_PER_PERSON on the server raises this.",
+                code="too_many_sockets",
+            )
 
     def _forget(self, held: Held, end: End) -> None:
         others = self._ends[held]

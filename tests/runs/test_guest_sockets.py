@@ -1,5 +1,6 @@
 """Sockets of guests: of which pages, and until when."""
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -39,6 +40,19 @@ async def test_a_visitor_talks_over_a_socket(visitor: GuestActor, session: str) 
     await say(ws, {"type": "run", "agent": "scripted/default", "input": run_input("hi")})
     assert (await hear(ws))["error"]["code"] == "not_for_guests"
     await ws.disconnect()
+
+
+async def test_a_person_has_so_many_sockets_and_no_more(
+    visitor: GuestActor, session: str, owner: Actor, settings: Any
+) -> None:
+    settings.SOCKETS_PER_PERSON = 2
+    async with socket(visitor, session, origin=SHOP):
+        async with socket(visitor, session, origin=SHOP), AsyncExitStack() as of_a_key:
+            assert await refused(communicator(session, visitor.token, origin=SHOP)) == 1013
+            for _ in range(3):  # which may speak for many
+                await of_a_key.enter_async_context(socket(owner, session))
+        async with socket(visitor, session, origin=SHOP):
+            pass
 
 
 async def test_only_from_pages_of_the_key(visitor: GuestActor, session: str) -> None:
