@@ -61,7 +61,8 @@ def run_end(*, run: Run, fence: int, after: int, status: str, error: Application
     started = [events.make_event(after + 1, "RUN_STARTED", goes_on(run))] if _is_paused(run, after) else []
     told = events.run_error(error)
     if after == 0:  # its messages are not part of the conversation: who sent them has them back
-        told["metadata"]["messages"] = [said["id"] for said in new_messages(run.request["messages"]) if said.get("id")]
+        asked = new_messages(run.request.get("messages", []))
+        told["metadata"]["messages"] = [message["id"] for message in asked if message.get("id")]
     last = events.make_event(after + len(started) + 1, "RUN_ERROR", told)
     return finish_turn(run=run, fence=fence, outcome=outcome, events=[*started, last])
 
