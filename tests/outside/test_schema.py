@@ -15,7 +15,7 @@ from tests.outside.site import CHECKOUT, Server
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SEED = 20_261_121
-EXAMPLES = 25
+EXAMPLES = 15
 HOOKS = "tests.outside.schemathesis_hooks"
 
 

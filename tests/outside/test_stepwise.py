@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from typing import Any
 from uuid import uuid4
 
@@ -274,8 +275,7 @@ def test_a_step_whose_model_breaks_off_is_tried_again(killed: Fleet, upstream: U
     assert upstream.calls == {"flaky": 2, "quick": 1}
 
 
-@pytest.mark.parametrize("parallel", [False, True], ids=["in turn", "parallel"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "parallel"), list(zip(MOMENTS, cycle([False, True]))), ids=list(MOMENTS))
 def test_a_killed_task_goes_on_without_repeating_a_finished_step(
     killed: Fleet, upstream: Upstream, moment: str, parallel: bool
 ) -> None:
