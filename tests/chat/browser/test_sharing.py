@@ -97,6 +97,9 @@ def test_it_shows_who_is_here_and_who_types(comes: Comes) -> None:
     ada, grace = both(comes, "Who is here")
     people(ada, "ada (you)", "grace")
     people(grace, "ada", "grace (you)")
+    dialog = shares(ada)
+    expect(dialog.get_by_text("here now")).to_have_count(1)  # of Grace; Ada knows of herself
+    ada.page.keyboard.press("Escape")
     grace.composer.press_sequentially("I am")
     expect(ada.page.get_by_text("grace is typing")).to_be_visible()
     ada.checked("typing")
@@ -164,7 +167,7 @@ def test_a_viewer_reads_and_cannot_send(comes: Comes) -> None:
     entries = grace.page.get_by_role("menuitem").all_inner_texts()
     assert entries == ["Continue in a copy", "Export as Markdown", "Export as JSON", "Leave"]
     grace.page.keyboard.press("Escape")
-    grace.page.get_by_role("button", name="People").click()
+    grace.page.get_by_role("button", name="People", exact=True).click()
     expect(grace.page.get_by_role("dialog").get_by_text("Viewer, may read")).to_be_visible()
     grace.checked("people")
     grace.page.keyboard.press("Escape")

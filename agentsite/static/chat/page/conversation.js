@@ -11,6 +11,7 @@ export class Conversation {
   #page;
   #agents = [];
   #names = new Map();
+  present = new Set(); // ids of those who have it open
 
   constructor(page) {
     this.#page = page;
@@ -121,6 +122,7 @@ export class Conversation {
   }
 
   #people(participants) {
+    this.present = new Set(participants.map(({ id }) => id));
     const faces = participants.slice(0, FACES).map((person) => this.#face(person));
     const more = participants.length - FACES;
     if (more > 0)

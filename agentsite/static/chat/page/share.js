@@ -65,9 +65,8 @@ class Sharing {
 
   #person(person) {
     const me = person.person_id === this.page.me.id;
-    const about = [person.kind === "guest" && "guest", me && "you", person.online && "here now"]
-      .filter(Boolean)
-      .join(", ");
+    const isHere = !me && this.page.conversation.present.has(person.person_id);
+    const about = [person.kind === "guest" && "guest", me && "you", isHere && "here now"].filter(Boolean).join(", ");
     const name = el("span", { class: "grow" }, el("bdi", {}, person.label), about && el("small", {}, about));
     const row = el("li", {}, avatar(person.label), name);
     if (!this.mine) return this.#told(row, person);
