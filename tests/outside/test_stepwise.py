@@ -176,7 +176,7 @@ def said(events: Events, text: str) -> bool:
 
 
 class Moment(NamedTuple):
-    """When a run is killed. While a tool is called a person would be asked: where it is not awaited, its step is held."""
+    """When a run is killed. During a call a person would be asked: where none is awaited, its step is held."""
 
     parallel: bool
     held: set[str]
