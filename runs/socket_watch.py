@@ -13,6 +13,7 @@ from core.aio import detached, in_db_thread
 from core.errors import ApplicationError, RateLimited
 from sessions_app.selectors.places import Place, places_lost
 from tenants.authentication import ended
+from tenants.permissions import is_person
 from tenants.principal import Principal
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class SocketWatch:
     def refuse_more(self, actor: Principal) -> None:
         """Raises RateLimited when a person has SOCKETS_PER_PERSON here. A key has no limit: it may speak for many."""
         most = settings.SOCKETS_PER_PERSON
-        if actor.kind != "api_key" and len(self._ends.get(actor, ())) >= most:
+        if is_person(actor) and len(self._ends.get(actor, ())) >= most:
             raise RateLimited(
                 f"You have {most} sockets open: close one. SOCKETS_PER_PERSON on the server raises this.",
                 code="too_many_sockets",

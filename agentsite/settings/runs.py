@@ -21,7 +21,7 @@ IDEMPOTENCY_HOURS = count("IDEMPOTENCY_HOURS", default=24)  # for which an Idemp
 EVENT_RETENTION_DAYS = count("EVENT_RETENTION_DAYS", default=30)  # after which a run's events are removed
 SESSION_IDLE_DAYS = count("SESSION_IDLE_DAYS", default=0, minimum=0)  # after which a session is closed; 0: never
 SOCKETS_PER_PERSON = count("SOCKETS_PER_PERSON", default=50)  # of a user or guest, per server process
-SOCKET_RECHECK_SECONDS = 4.0  # a revoked credential closes its sockets within 5 s
+SOCKET_RECHECK_SECONDS = 3.0  # a revoked credential closes its sockets within 5 s
 # Further template folders, scanned like templates_app/kinds.
 TEMPLATE_DIRS = words("TEMPLATE_DIRS")
 # Are templates loaded anew when their files change? Refused in production: what serves is what was deployed.

@@ -9,8 +9,7 @@ from core.ids import NIL
 from runs.services.turns import TurnRequest, new_messages
 from sessions_app.models import ChatSession
 from sessions_app.selectors.sessions import session_get
-from sessions_app.services.visitors import lock_for, refuse_more
-from tenants.models import PublishableKey
+from sessions_app.services.visitors import lock_for, messages_per_minute, refuse_more
 from tenants.permissions import refuse_guest
 from tenants.principal import Principal
 
@@ -55,8 +54,7 @@ def check_rate(actor: Principal) -> None:
     audit, which stays when a guest deletes their session.
     """
     lock_for(f"runs of guest {actor.id}")
-    keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
-    limit = keys.values_list("messages_per_minute", flat=True).first()
+    limit = messages_per_minute(actor)
     if limit is None:
         limit = settings.GUEST_MESSAGES_PER_MINUTE
     said = AuditEvent.objects.filter(

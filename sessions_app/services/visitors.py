@@ -150,10 +150,15 @@ def visitor_agent(*, actor: Principal, agent: str | None, external_id: str | Non
     return found
 
 
+def messages_per_minute(actor: Principal) -> int | None:
+    """By the publishable key of a visitor; None for a guest who came by none."""
+    keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
+    return keys.values_list("messages_per_minute", flat=True).first()
+
+
 def _check_sessions(actor: Principal) -> None:
     lock_for(f"sessions of guest {actor.id}")
-    keys = PublishableKey.objects.filter(tenant_id=actor.tenant_id, guests__id=actor.id or NIL)
-    limit = keys.values_list("messages_per_minute", flat=True).first()
+    limit = messages_per_minute(actor)
     if limit is None:  # removed a moment ago
         raise invalid_guest()
     begun = AuditEvent.objects.filter(  # which stays when the session is deleted

@@ -61,8 +61,6 @@ export class Answer {
     /** @type {{message: string, code: string} | null} */
     this.error = null;
     this.answeredBy = null;
-    /** @type {string[]} ids of its messages, where it ended before its turn */
-    this.unsaid = [];
   }
 
   get isOver() {
@@ -117,9 +115,8 @@ export class Answer {
     this.#end("done");
   }
 
-  RUN_ERROR({ message, code, metadata }) {
+  RUN_ERROR({ message, code }) {
     this.error = { message, code };
-    this.unsaid = metadata?.messages ?? [];
     this.#end(code === "run_cancelled" ? "cancelled" : "failed");
   }
 

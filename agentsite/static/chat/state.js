@@ -207,7 +207,8 @@ export class Conversation {
     const started = run.events[0]?.type === "RUN_STARTED";
     run.events = [run.events.at(-1)];
     if (answer.answeredBy) this.turns = this.turns.filter((turn) => turn !== answer);
-    const unsaid = started ? null : this.pending.find(({ clientId }) => answer.unsaid.includes(clientId));
+    const ids = run.events[0].metadata?.messages ?? []; // of what is not said, as it ended before its turn
+    const unsaid = this.pending.find(({ clientId }) => ids.includes(clientId));
     if (unsaid) this.giveBack(unsaid, answer.error?.message ?? "");
     if (started) this.watcher.finished(answer);
     this.watcher.ended(answer);
